@@ -1,0 +1,157 @@
+"""Configuration of a base codec and of a task path, as pydantic models.
+
+Nothing here imports torch: a config can be read, checked and printed on a machine without it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from typing_extensions import Self
+
+from mpa_core.errors import ConfigError
+
+CHECKPOINT_FORMAT = 1
+"""Version of the checkpoint layout (``docs/spec/checkpoint.md``)."""
+
+Positive = Annotated[int, Field(gt=0)]
+Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class StrictModel(BaseModel):
+    """Immutable, and every unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def parse(cls, data: Any, *, source: str) -> Self:
+        """Validate ``data``; a :class:`ConfigError` names ``source`` and every offending key."""
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, item['loc'])) or '(top level)'}: {item['msg']}"
+                for item in error.errors()
+            )
+            raise ConfigError(f"{source}: not a valid {cls.__name__}: {problems}") from error
+
+
+class StageConfig(StrictModel):
+    """One stage of a transform: a strided convolution and a run of transformer blocks."""
+
+    width: Positive
+    """Channels of the feature map."""
+    depth: Annotated[int, Field(ge=0)]
+    """Number of transformer blocks; 0 leaves the convolution alone."""
+    heads: Positive
+    """Attention heads; must divide ``width``."""
+    window: Annotated[int, Field(ge=1)] = 7
+    """Side of the attention window in tokens; odd."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        if self.window % 2 == 0:
+            raise ValueError(f"window {self.window} is even; an odd window has a centre")
+        return self
+
+
+class PathStage(NamedTuple):
+    """Where a side path attaches: one stage of ``g_s`` (or of ``g_a`` for the encoder's own)."""
+
+    stage: int
+    """Index of the stage in execution order."""
+    dim: int
+    """Channels of its tokens."""
+    depth: int
+    """Number of blocks, hence of side MLPs."""
+
+
+class BaseConfig(StrictModel):
+    """Everything that fixes the architecture of a base codec.
+
+    The four transforms list their stages in execution order: ``g_a`` and ``h_a`` from fine to
+    coarse, ``g_s`` and ``h_s`` from coarse to fine. SPEC's full-width model is the preset
+    ``mpa-base`` in :mod:`mpa_core.presets`.
+    """
+
+    format: Literal[1] = CHECKPOINT_FORMAT
+    g_a: tuple[StageConfig, ...] = Field(min_length=1)
+    h_a: tuple[StageConfig, ...] = Field(min_length=1)
+    h_s: tuple[StageConfig, ...] = Field(min_length=1)
+    g_s: tuple[StageConfig, ...] = Field(min_length=1)
+    mlp_ratio: Annotated[float, Field(gt=0)] = 2.0
+    quality_levels: Annotated[int, Field(ge=2, le=255)] = 8
+    encoder_hidden_ratio: Annotated[float, Field(gt=0)] = 0.5
+    """Hidden width of the encoder's side MLPs over the stage's width (a bottleneck)."""
+    drop_path: Dropout = 0.1
+    """Stochastic depth of the deepest block, in training only."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.g_s) != len(self.g_a) or len(self.h_s) != len(self.h_a):
+            raise ValueError("g_s needs as many stages as g_a, and h_s as many as h_a")
+        if self.g_s[0].width != self.latent_channels:
+            raise ValueError(
+                f"g_s starts at width {self.g_s[0].width}, g_a ends at {self.latent_channels}"
+            )
+        if self.h_s[0].width != self.hyper_channels:
+            raise ValueError(
+                f"h_s starts at width {self.h_s[0].width}, h_a ends at {self.hyper_channels}"
+            )
+        if min(self.slices) < 1:
+            raise ValueError(f"{self.latent_channels} latent channels are too few for 4 slices")
+        return self
+
+    @property
+    def latent_channels(self) -> int:
+        """M: channels of ``y``."""
+        return self.g_a[-1].width
+
+    @property
+    def hyper_channels(self) -> int:
+        """Channels of ``z``."""
+        return self.h_a[-1].width
+
+    @property
+    def latent_stride(self) -> int:
+        """Pixels of the image per position of ``y``, along one side."""
+        return 2 ** len(self.g_a)
+
+    @property
+    def hyper_stride(self) -> int:
+        """Pixels per position of ``z``; images are padded to multiples of it."""
+        return int(self.latent_stride * 2 ** len(self.h_a))
+
+    @property
+    def slices(self) -> tuple[int, ...]:
+        """Channels of the four latent slices: the cosine schedule of SPEC section 1."""
+        total = self.latent_channels
+        bounds = [math.ceil(math.cos(t * math.pi / 8) * total) for t in range(4)] + [0]
+        return tuple(bounds[t] - bounds[t + 1] for t in range(4))
+
+    @property
+    def encoder_path_stages(self) -> tuple[PathStage, ...]:
+        """Stages of ``g_a`` with a side path: all but the coarsest, where there are blocks."""
+        return _path_stages(self.g_a, range(len(self.g_a) - 1))
+
+    @property
+    def decoder_path_stages(self) -> tuple[PathStage, ...]:
+        """Stages of ``g_s`` a task path attaches to: all but the coarsest, where there are blocks."""
+        return _path_stages(self.g_s, range(1, len(self.g_s)))
+
+
+def _path_stages(stages: tuple[StageConfig, ...], indices: range) -> tuple[PathStage, ...]:
+    return tuple(
+        PathStage(i, stages[i].width, stages[i].depth) for i in indices if stages[i].depth
+    )
+
+
+class PathConfig(StrictModel):
+    """What fixes the architecture of a task path; a plugin's path class may extend it."""
+
+    hidden_ratio: Annotated[float, Field(gt=0)] = 0.5
+    """Hidden width of the side MLPs over the stage's width: 0.5 bottleneck, 2.0 inverted."""

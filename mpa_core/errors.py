@@ -1,0 +1,63 @@
+"""The errors of the SDK.
+
+Every message says three things: what was found, what was expected, and what to do next. Catch
+:class:`MPAError` to catch them all; nothing the SDK raises on bad input is anything else.
+"""
+
+from __future__ import annotations
+
+
+class MPAError(Exception):
+    """Root of every error the SDK raises on purpose."""
+
+
+class ConfigError(MPAError, ValueError):
+    """A configuration value or key that this version does not accept."""
+
+
+class QualityError(MPAError, ValueError):
+    """A quality outside the range of levels that the base codec was trained for."""
+
+
+class MixError(MPAError, ValueError):
+    """Shares that do not add up, or a region mask of the wrong kind or size."""
+
+
+class ImageError(MPAError, ValueError):
+    """An input that cannot be read as a picture, or a picture we refuse to guess about."""
+
+
+class BitstreamError(MPAError, ValueError):
+    """A file that is not a well-formed ``.mpa`` file, or is damaged."""
+
+
+class DesyncError(BitstreamError):
+    """The entropy decoder ended on other symbols than the encoder wrote."""
+
+
+class CheckpointError(MPAError, ValueError):
+    """A base or path folder that is incomplete, damaged, or of another version."""
+
+
+class BaseMismatchError(MPAError, ValueError):
+    """A path or a file that belongs to another base codec."""
+
+
+class PathNotFoundError(MPAError, LookupError):
+    """A task path that is not loaded, not registered, or claimed by several distributions."""
+
+
+class PluginError(MPAError, RuntimeError):
+    """A plugin that could not be loaded or that breaks the plugin contract."""
+
+
+class TrainingError(MPAError, RuntimeError):
+    """A training run that cannot start, go on, or resume."""
+
+
+class OutputError(MPAError, OSError):
+    """A file or folder that could not be written."""
+
+
+class MissingDependencyError(MPAError, ImportError):
+    """A library of an optional extra that is not installed."""
