@@ -1,0 +1,97 @@
+"""Variable rate: vectors with one row per quality level, interpolated between levels.
+
+SPEC section 1, "Variable rate". A base codec has ``L`` levels (8 in the paper). Everything that
+depends on the quality is a table of ``L`` rows: the four gain vectors and the residual scales of
+each transformer block. Rows are used as absolute values; at a real-valued quality ``q = s + l``
+with ``0 <= l < 1`` the row is ``|a_s|**(1 - l) * |a_{s+1}|**l``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from mpa_core.errors import QualityError
+
+
+class Quality:
+    """The quality of each picture of a batch, checked once and turned into row weights.
+
+    Args:
+        value: one number for the whole batch, or a tensor of shape ``[B]``; levels count from 1.
+        levels: number of levels ``L`` of the base codec.
+        batch: number of pictures ``B``.
+        device: where the tables live.
+
+    Raises:
+        QualityError: a quality outside ``1 … levels``, or a tensor of another length than the batch.
+    """
+
+    def __init__(
+        self, value: float | Tensor, *, levels: int, batch: int, device: torch.device | str = "cpu"
+    ) -> None:
+        if isinstance(value, Tensor) and value.ndim:
+            numbers = [float(v) for v in value.flatten().tolist()]
+            if len(numbers) != batch:
+                raise QualityError(
+                    f"found {len(numbers)} qualities for {batch} pictures; "
+                    "pass one number, or one per picture"
+                )
+        else:
+            numbers = [float(value)]
+        for number in numbers:
+            if not (math.isfinite(number) and 1 <= number <= levels):
+                raise QualityError(
+                    f"quality is {number:g}, expected 1 (fewest bits) to {levels} (most); "
+                    "choose a number in that range"
+                )
+        self.levels = levels
+        self.values = numbers * batch if len(numbers) == 1 else numbers
+        self.value = torch.tensor(self.values, dtype=torch.float32, device=device)
+        low = torch.tensor(numbers, dtype=torch.float64).floor().long().clamp(max=levels)
+        fraction = torch.tensor(numbers, dtype=torch.float64) - low
+        # One-hot rows: a product with them picks a row exactly, and its gradient is a small matrix
+        # product instead of an indexed write.
+        eye = torch.eye(levels, device=device)
+        self._low = eye[low.to(device) - 1]
+        self._high = self._fraction = None
+        if bool((fraction > 0).any()):
+            self._high = eye[(low + 1).clamp(max=levels).to(device) - 1]
+            self._fraction = fraction.to(device=device, dtype=torch.float32)[:, None]
+
+    def pick(self, table: Tensor) -> Tensor:
+        """Row of ``table`` (``[L, C]``) for each picture: ``[B, C]``, or ``[1, C]`` if all share one."""
+        magnitude = table.abs()
+        low = self._low @ magnitude
+        if self._high is None or self._fraction is None:
+            return low
+        high = self._high @ magnitude
+        return low ** (1 - self._fraction) * high**self._fraction
+
+
+class Gains(nn.Module):
+    """A gain and its inverse: per-channel factors before quantisation and after it.
+
+    Args:
+        channels: ``C``.
+        levels: ``L``.
+        span: ratio of the gain at the highest quality to the gain at the lowest at initialisation,
+            spread geometrically over the levels; 1 starts all levels equal, as the paper does.
+    """
+
+    def __init__(self, channels: int, levels: int, span: float = 1.0) -> None:
+        super().__init__()
+        exponents = torch.linspace(-0.5, 0.5, levels)[:, None]
+        rows = (span**exponents).expand(levels, channels)
+        self.gain = nn.Parameter(rows.clone())
+        self.inverse_gain = nn.Parameter(1.0 / rows)
+
+    def scale(self, tensor: Tensor, quality: Quality) -> Tensor:
+        """Multiply ``[B, C, H, W]`` by the gain: what the encoder does before rounding."""
+        return tensor * quality.pick(self.gain)[:, :, None, None]
+
+    def unscale(self, tensor: Tensor, quality: Quality) -> Tensor:
+        """Multiply by the inverse gain: what the decoder does after rounding."""
+        return tensor * quality.pick(self.inverse_gain)[:, :, None, None]
