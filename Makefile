@@ -1,0 +1,52 @@
+# Needs make and Python 3.10-3.12, nothing else. Every target builds what it needs in .venv.
+#   make demo    a real photo through the codec, a table and a picture of the result
+#   make test    all tests
+#   make lint    ruff and mypy
+#   make docs    the site, in site/; a warning is an error
+# PYTHON=... chooses the interpreter the environment is made with, ARGS=... adds arguments.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+CANDIDATES := $(PYTHON) python3 python3.12 python3.11 python3.10
+SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))
+JOBS ?= auto
+ARGS ?=
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test lint docs clean
+
+help:
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
+
+$(BIN)/python:
+	@for python in $(CANDIDATES); do \
+		if "$$python" -c '$(SUPPORTED)' 2>/dev/null; then \
+			echo "Making $(VENV) with $$python ($$("$$python" --version))"; \
+			exec "$$python" -m venv $(VENV); \
+		fi; \
+	done; \
+	echo "No Python 3.10, 3.11 or 3.12 found. Install one, or say where: make PYTHON=/path/to/python" >&2; \
+	exit 1
+
+# One stamp per extra, renewed when the requirements change.
+$(VENV)/.installed-%: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$*]'
+	@touch $@
+
+demo: $(VENV)/.installed-demo
+	$(BIN)/python -m mpa_core.demo $(ARGS)
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --maxprocesses 4 $(ARGS)
+
+lint: $(VENV)/.installed-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf $(VENV) build dist site out
