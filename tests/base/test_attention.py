@@ -1,0 +1,156 @@
+"""Neighborhood attention against a plain gather of every query's window."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mpa_core.base.attention import NeighborhoodAttention
+from mpa_core.errors import ConfigError
+
+
+def plain(module: NeighborhoodAttention, tokens: Tensor) -> Tensor:
+    """SPEC section 1 word by word: for each query the gather of its own window."""
+    height, width = tokens.shape[1:3]
+    window, heads = module.window, module.heads
+    tokens = F.pad(tokens, (0, 0, 0, max(window - width, 0), 0, max(window - height, 0)))
+    batch, rows, columns, dim = tokens.shape
+    head_width = dim // heads
+    query, key, value = (
+        module.qkv(tokens).view(batch, rows, columns, 3, heads, head_width).unbind(3)
+    )
+
+    def start(position: int, length: int) -> int:
+        return min(max(position - window // 2, 0), length - window)
+
+    out = torch.empty_like(query)
+    offsets = torch.arange(window)
+    result = []
+    for i in range(rows):
+        line = []
+        for j in range(columns):
+            top, left = start(i, rows), start(j, columns)
+            sight = (slice(None), slice(top, top + window), slice(left, left + window))
+            near = key[sight].reshape(batch, window * window, heads, head_width)
+            bias = module.rpb[
+                :, (top + offsets - i + window - 1)[:, None], left + offsets - j + window - 1
+            ]
+            scores = torch.einsum("bhd,bnhd->bhn", query[:, i, j] * head_width**-0.5, near)
+            weights = (scores + bias.reshape(heads, -1)).softmax(-1)
+            line.append(torch.einsum("bhn,bnhd->bhd", weights, value[sight].reshape(near.shape)))
+        result.append(torch.stack(line, 1))
+    out = torch.stack(result, 1).reshape(batch, rows, columns, dim)
+    return module.proj(out[:, :height, :width])
+
+
+def build(dim: int, heads: int, window: int, seed: int = 0) -> NeighborhoodAttention:
+    torch.manual_seed(seed)
+    module = NeighborhoodAttention(dim, heads, window)
+    torch.nn.init.normal_(module.rpb)
+    return module
+
+
+SIZES = [(1, 1), (1, 9), (2, 3), (4, 30), (7, 7), (8, 8), (9, 17), (16, 16), (17, 18), (24, 32), (25, 23), (33, 19), (20, 64)]  # fmt: skip
+
+
+@pytest.mark.parametrize("window", [1, 3, 5, 7])
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_equals_plain_reference(size: tuple[int, int], window: int) -> None:
+    module = build(8, 2, window)
+    tokens = torch.randn(2, *size, 8)
+    weight = torch.randn(2, *size, 8)
+    inputs = {"tokens": tokens.requires_grad_(), **dict(module.named_parameters())}
+    expected = plain(module, tokens)
+    expected_grads = torch.autograd.grad((expected * weight).sum(), list(inputs.values()))
+
+    actual = module(tokens)
+    grads = torch.autograd.grad((actual * weight).sum(), list(inputs.values()))
+    assert actual.shape == (2, *size, 8)
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=0)
+    for name, grad, wanted in zip(inputs, grads, expected_grads, strict=True):
+        scale = max(1.0, wanted.abs().max().item())
+        assert (grad - wanted).abs().max().item() < 1e-5 * scale, name
+    with torch.no_grad():
+        torch.testing.assert_close(module(tokens), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(2, 5), (5, 4), (18, 3)])
+@pytest.mark.parametrize("window", [3, 5])
+def test_gradcheck(size: tuple[int, int], window: int) -> None:
+    module = build(4, 2, window).double()
+    tokens = torch.randn(1, *size, 4, dtype=torch.double, requires_grad=True)
+    parameters = dict(module.named_parameters())
+
+    def run(tokens: Tensor, *values: Tensor) -> Tensor:
+        state = dict(zip(parameters, values, strict=True))
+        out: Tensor = torch.func.functional_call(module, state, (tokens,))
+        return out
+
+    assert torch.autograd.gradcheck(run, (tokens, *parameters.values()), fast_mode=True)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (21, 34)])
+def test_batch_and_repetition_change_nothing(size: tuple[int, int]) -> None:
+    module = build(32, 2, 7)
+    tokens = torch.randn(4, *size, 32)
+    for enabled in (False, True):
+        with torch.set_grad_enabled(enabled):
+            whole = module(tokens)
+            assert torch.equal(whole, module(tokens))
+            for i in range(4):
+                alone = module(tokens[i : i + 1])
+                torch.testing.assert_close(alone, whole[i : i + 1], atol=1e-6, rtol=0)
+
+
+def test_training_and_inference_agree() -> None:
+    module = build(32, 2, 7)
+    tokens = torch.randn(2, 27, 40, 32)
+    with torch.no_grad():
+        quiet = module(tokens)
+    torch.testing.assert_close(module(tokens), quiet, atol=2e-6, rtol=0)
+
+
+def test_follows_its_parameters() -> None:
+    """Nothing cached outlives an optimizer step or a loaded checkpoint."""
+    module = build(8, 2, 3)
+    tokens = torch.randn(1, 20, 9, 8)
+    with torch.no_grad():
+        before = module(tokens)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.5)
+    module(tokens).square().sum().backward()
+    optimizer.step()
+    with torch.no_grad():
+        after = module(tokens)
+        assert (after - before).abs().max() > 1e-3
+        torch.testing.assert_close(after, plain(module, tokens), atol=1e-4, rtol=1e-4)
+        module.load_state_dict(build(8, 2, 3).state_dict())
+        assert torch.equal(module(tokens), before)
+
+
+def test_strided_input_is_accepted() -> None:
+    module = build(8, 2, 3)
+    image = torch.randn(2, 8, 19, 6)
+    expected = module(image.permute(0, 2, 3, 1).contiguous())
+    torch.testing.assert_close(module(image.permute(0, 2, 3, 1)), expected, atol=1e-6, rtol=0)
+
+
+def test_layout_of_the_parameters() -> None:
+    shapes = {name: tuple(value.shape) for name, value in NeighborhoodAttention(12, 3, 5).named_parameters()}  # fmt: skip
+    assert shapes == {
+        "qkv.weight": (36, 12),
+        "qkv.bias": (36,),
+        "rpb": (3, 9, 9),
+        "proj.weight": (12, 12),
+        "proj.bias": (12,),
+    }
+
+
+@pytest.mark.parametrize(
+    ("dim", "heads", "window", "message"),
+    [(10, 3, 7, "3 heads"), (8, 0, 7, "0 heads"), (8, 2, 4, "window is 4")],
+)
+def test_refuses(dim: int, heads: int, window: int, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        NeighborhoodAttention(dim, heads, window)
