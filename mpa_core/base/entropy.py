@@ -1,0 +1,354 @@
+"""Entropy model: factorized prior of ``z``, and a Gaussian with multistage context for ``y``.
+
+SPEC section 1, "Entropy model". :meth:`EntropyModel.walk` is the only walk over the coding steps:
+estimation, encoding and decoding hand it a *visitor* that turns the predicted means and scales of
+a step into decoded values, each in its own way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from compressai.entropy_models import EntropyBottleneck, GaussianConditional
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mpa_core.base.schedule import (
+    SCHEDULE,
+    Phase,
+    Step,
+    context_mask,
+    join_phases,
+    split_phases,
+)
+from mpa_core.bitstream.rangecoder import CdfTables, RangeDecoder, RangeEncoder
+from mpa_core.errors import BitstreamError, CheckpointError
+
+SCALE_MIN, SCALE_MAX, SCALE_LEVELS = 0.11, 256.0, 64
+CDF_BUFFERS = ("_quantized_cdf", "_offset", "_cdf_length")
+"""Integer tables of the range coder; they travel in the checkpoint."""
+
+Visitor = Callable[[Step, Tensor, Tensor], Tensor]
+"""(step, means, scales), each ``[P, B, C, h, w]``, to decoded values of the same shape."""
+
+
+def round_straight_through(tensor: Tensor) -> Tensor:
+    """Rounding whose gradient is that of the identity."""
+    return tensor + (tensor.round() - tensor).detach()
+
+
+class ChannelContext(nn.Sequential):
+    """What the decoded slices and the hyperprior say about a slice: conv5, conv5, conv3."""
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__(
+            nn.Conv2d(in_channels, channels, 5, padding=2),
+            nn.GELU(),
+            nn.Conv2d(channels, channels, 5, padding=2),
+            nn.GELU(),
+            nn.Conv2d(channels, 2 * channels, 3, padding=1),
+        )
+
+
+class SpatialContext(nn.Module):
+    """Masked convolution over the known positions of a slice, evaluated at the step's phases."""
+
+    mask: Tensor
+
+    def __init__(self, channels: int, step: Step, kernel: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 2 * channels, kernel, padding=kernel // 2)
+        self.phases, self.kernel = step.phases, kernel
+        self.register_buffer("mask", context_mask(step, kernel), persistent=False)
+
+    def forward(self, known: Tensor) -> Tensor:
+        """``[B, c, H, W]`` with zeros where nothing is decoded, to ``[P, B, 2c, H/2, W/2]``."""
+        weight = self.conv.weight * self.mask
+        reach = self.kernel // 2
+        padded = F.pad(known, (reach, reach, reach, reach))
+        # A stride-2 convolution from the right corner computes one phase and nothing else.
+        return torch.stack(
+            [
+                F.conv2d(padded[..., row:, column:], weight, self.conv.bias, stride=2)[
+                    ..., : known.shape[-2] // 2, : known.shape[-1] // 2
+                ]
+                for row, column in self.phases
+            ]
+        )
+
+
+class ParameterNet(nn.Sequential):
+    """Three 1x1 convolutions to the means and scales of a slice."""
+
+    def __init__(self, in_channels: int, widths: Sequence[int]) -> None:
+        first, second, out = widths
+        super().__init__(
+            nn.Conv2d(in_channels, first, 1),
+            nn.GELU(),
+            nn.Conv2d(first, second, 1),
+            nn.GELU(),
+            nn.Conv2d(second, out, 1),
+        )
+
+
+def _spatial_kernel(step: Step) -> int:
+    # The odd-odd pass sees only the four diagonal neighbours: a 3x3 kernel holds them all.
+    return 3 if step.known == ((0, 0),) else 5
+
+
+class EntropyModel(nn.Module):
+    """Probabilities of ``z`` and ``y``, and their symbols.
+
+    Args:
+        slices: channels of the slices of ``y``.
+        hyper_channels: channels of ``z``.
+    """
+
+    def __init__(self, slices: Sequence[int], hyper_channels: int) -> None:
+        super().__init__()
+        self.slices = tuple(slices)
+        params = 2 * sum(self.slices)
+        self.z_prior = EntropyBottleneck(hyper_channels)
+        table = torch.exp(
+            torch.linspace(np.log(SCALE_MIN), np.log(SCALE_MAX), SCALE_LEVELS, dtype=torch.float32)
+        )
+        self.y_prior = GaussianConditional(table.tolist())
+        self.channel_contexts = nn.ModuleList(
+            ChannelContext(params + sum(self.slices[:i]), c) for i, c in enumerate(self.slices)
+        )
+        spatial = {
+            str(i): SpatialContext(self.slices[step.slice], step, _spatial_kernel(step))
+            for i, step in enumerate(SCHEDULE)
+            if step.known
+        }
+        self.spatial_contexts = nn.ModuleDict(spatial)
+        with_spatial = {step.slice for step in SCHEDULE if step.known}
+        self.parameter_nets = nn.ModuleList(
+            ParameterNet(
+                params + 2 * c + (2 * c if i in with_spatial else 0),
+                (10 * c // 3, 8 * c // 3, 2 * c) if i in with_spatial else (2 * c,) * 3,
+            )
+            for i, c in enumerate(self.slices)
+        )
+        self._tables: tuple[CdfTables, CdfTables] | None = None
+
+    # ------------------------------------------------------------------ the one walk
+
+    def walk(self, params: Tensor, visit: Visitor) -> Tensor:
+        """Decode ``y`` step by step: ``params`` ``[B, 2M, H, W]`` to ``y_hat`` ``[B, M, H, W]``.
+
+        H and W are even. ``visit`` sees each step once, in coding order.
+        """
+        decoded: list[Tensor] = []
+        parts: dict[Phase, Tensor] = {}
+        for number, step in enumerate(SCHEDULE):
+            if not step.known:
+                channel = self.channel_contexts[step.slice](torch.cat([params, *decoded], 1))
+                parts = {}
+            context = [split_phases(params, step.phases), split_phases(channel, step.phases)]
+            if str(number) in self.spatial_contexts:
+                context.append(self.spatial_contexts[str(number)](join_phases(parts)))
+            elif self._has_spatial(step.slice):
+                context.append(torch.zeros_like(context[-1]))
+            features = torch.cat(context, 2)
+            predicted = self.parameter_nets[step.slice](features.flatten(0, 1))
+            means, scales = predicted.unflatten(0, features.shape[:2]).chunk(2, 2)
+            values = visit(step, means, scales)
+            parts.update(zip(step.phases, values.unbind(0), strict=True))
+            if len(parts) == 4:
+                decoded.append(join_phases(parts))
+        return torch.cat(decoded, 1)
+
+    def _has_spatial(self, index: int) -> bool:
+        return any(step.slice == index and step.known for step in SCHEDULE)
+
+    def _slice(self, y: Tensor, index: int) -> Tensor:
+        start = sum(self.slices[:index])
+        return y[:, start : start + self.slices[index]]
+
+    # ------------------------------------------------------------------ estimation
+
+    def estimate(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+        """``y_hat`` and the likelihoods of ``y``, both ``[B, M, H, W]``.
+
+        In training mode the likelihoods are those of ``y`` plus uniform noise, and ``y_hat`` is
+        rounded with a straight-through gradient; otherwise both are those of the coded symbols.
+        """
+        likelihoods: list[Tensor] = []
+        parts: dict[Phase, Tensor] = {}
+
+        def visit(step: Step, means: Tensor, scales: Tensor) -> Tensor:
+            values = split_phases(self._slice(y, step.slice), step.phases)
+            residual = round_straight_through(values - means)
+            measured = values - means + torch.rand_like(values) - 0.5 if self.training else residual
+            likelihood = self._gaussian_likelihood(measured, scales)
+            parts.update(zip(step.phases, likelihood.unbind(0), strict=True))
+            if len(parts) == 4:
+                likelihoods.append(join_phases(parts))
+                parts.clear()
+            return residual + means
+
+        y_hat = self.walk(params, visit)
+        return y_hat, torch.cat(likelihoods, 1)
+
+    def _gaussian_likelihood(self, residual: Tensor, scales: Tensor) -> Tensor:
+        scales = self.y_prior.lower_bound_scale(scales)
+        magnitude = residual.abs()
+        factor = -(0.5**0.5)
+        upper = 0.5 * torch.erfc(factor * (0.5 - magnitude) / scales)
+        lower = 0.5 * torch.erfc(factor * (-0.5 - magnitude) / scales)
+        bounded: Tensor = self.y_prior.likelihood_lower_bound(upper - lower)
+        return bounded
+
+    def estimate_z(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """``z_hat`` and the likelihoods of ``z``, both ``[B, C, h, w]``; see :meth:`estimate`."""
+        _, likelihoods = self.z_prior(z, training=self.training)
+        medians = self._medians()
+        return round_straight_through(z - medians) + medians, likelihoods
+
+    def _medians(self) -> Tensor:
+        return self.z_prior.quantiles[:, 0, 1].detach()[None, :, None, None]
+
+    # ------------------------------------------------------------------ symbols
+
+    def encode_z(self, z: Tensor) -> tuple[Tensor, list[bytes], list[np.ndarray]]:
+        """``z_hat``, one stream per picture, and the symbols of each (int32, (C, h, w) order)."""
+        symbols = (z - self._medians()).round()
+        z_table = self.tables[0]
+        arrays = [_int32(picture) for picture in symbols]
+        streams = []
+        for array in arrays:
+            encoder = RangeEncoder()
+            encoder.encode(array, self._z_indexes(z.shape[-2:]), z_table)
+            streams.append(encoder.finish())
+        return symbols + self._medians(), streams, arrays
+
+    def decode_z(
+        self, streams: Sequence[bytes], shape: tuple[int, int], like: Tensor
+    ) -> tuple[Tensor, list[np.ndarray]]:
+        """``z_hat`` ``[B, C, h, w]`` and the symbols of each picture."""
+        indexes = self._z_indexes(shape)
+        z_table = self.tables[0]
+        arrays = [RangeDecoder(data, indexes.size).decode(indexes, z_table) for data in streams]
+        symbols = torch.from_numpy(np.stack(arrays)).to(like)
+        return symbols.reshape(len(streams), -1, *shape) + self._medians(), arrays
+
+    def _z_indexes(self, shape: Sequence[int]) -> np.ndarray:
+        return np.repeat(np.arange(self.z_prior.channels, dtype=np.int32), shape[0] * shape[1])
+
+    def encode_y(self, y: Tensor, params: Tensor) -> tuple[Tensor, list[bytes], list[np.ndarray]]:
+        """``y_hat``, one stream per picture, and the symbols of each (int32, coding order)."""
+        y_table = self.tables[1]
+        encoders = [RangeEncoder() for _ in range(len(y))]
+        written: list[list[np.ndarray]] = [[] for _ in encoders]
+
+        def visit(step: Step, means: Tensor, scales: Tensor) -> Tensor:
+            residual = (split_phases(self._slice(y, step.slice), step.phases) - means).round()
+            indexes = self._scale_indexes(scales)
+            for i, encoder in enumerate(encoders):
+                symbols = _int32(_coding_order(residual[:, i]))
+                encoder.encode(symbols, _int32(_coding_order(indexes[:, i])), y_table)
+                written[i].append(symbols)
+            return residual + means
+
+        y_hat = self.walk(params, visit)
+        return y_hat, [e.finish() for e in encoders], [np.concatenate(w) for w in written]
+
+    def decode_y(self, streams: Sequence[bytes], params: Tensor) -> tuple[Tensor, list[np.ndarray]]:
+        """``y_hat`` ``[B, M, H, W]`` and the symbols of each picture."""
+        y_table = self.tables[1]
+        count = sum(self.slices) * params.shape[-2] * params.shape[-1]
+        decoders = [RangeDecoder(data, count) for data in streams]
+        read: list[list[np.ndarray]] = [[] for _ in decoders]
+
+        def visit(step: Step, means: Tensor, scales: Tensor) -> Tensor:
+            indexes = self._scale_indexes(scales)
+            residual = torch.empty_like(means)
+            for i, decoder in enumerate(decoders):
+                symbols = decoder.decode(_int32(_coding_order(indexes[:, i])), y_table)
+                target = _coding_order(residual[:, i])
+                values = torch.from_numpy(symbols).to(means).reshape(target.shape)
+                residual[:, i] = _from_coding_order(values)
+                read[i].append(symbols)
+            return residual + means
+
+        y_hat = self.walk(params, visit)
+        return y_hat, [np.concatenate(r) for r in read]
+
+    def _scale_indexes(self, scales: Tensor) -> Tensor:
+        """Index of the smallest table scale that is at least ``scales`` (the last if none is)."""
+        return torch.searchsorted(self.y_prior.scale_table[:-1], scales.detach().contiguous())
+
+    # ------------------------------------------------------------------ tables
+
+    @property
+    def tables(self) -> tuple[CdfTables, CdfTables]:
+        """CDF tables of ``z`` and of ``y``.
+
+        Raises:
+            CheckpointError: the tables were never computed (:meth:`update`).
+        """
+        if self._tables is None:
+            if not self.z_prior._quantized_cdf.numel() or not self.y_prior._quantized_cdf.numel():
+                raise CheckpointError(
+                    "the entropy model has no CDF tables; a trained model needs model.update() "
+                    "once before it can code, and save_pretrained stores them"
+                )
+            z_tables, y_tables = (
+                CdfTables(
+                    *(
+                        getattr(prior, name).cpu().numpy()
+                        for name in ("_quantized_cdf", "_cdf_length", "_offset")
+                    )
+                )
+                for prior in (self.z_prior, self.y_prior)
+            )
+            self._tables = z_tables, y_tables
+        return self._tables
+
+    def update(self) -> None:
+        """Compute the integer CDF tables from the current weights."""
+        self._tables = None
+        self.z_prior.update(force=True)
+        self.y_prior.update()
+
+    def aux_loss(self) -> Tensor:
+        """Loss of the quantiles of the prior of ``z``; they have an optimiser of their own."""
+        loss: Tensor = self.z_prior.loss()
+        return loss
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        # The tables' sizes follow from the weights they were computed from.
+        self._tables = None
+        for prior_name in ("z_prior", "y_prior"):
+            prior = getattr(self, prior_name)
+            for name in CDF_BUFFERS:
+                stored = state_dict.get(f"{prefix}{prior_name}.{name}")
+                if stored is not None:
+                    prior.register_buffer(name, torch.empty_like(stored, dtype=torch.int32))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)  # type: ignore[arg-type]
+
+
+def _coding_order(phases: Tensor) -> Tensor:
+    """``[P, c, h, w]`` of one picture in the order its symbols are coded."""
+    return phases
+
+
+def _from_coding_order(values: Tensor) -> Tensor:
+    return values
+
+
+def _int32(tensor: Tensor) -> np.ndarray:
+    array: np.ndarray = tensor.detach().to("cpu", torch.int32).contiguous().numpy().reshape(-1)
+    return array
+
+
+def check_streams(streams: Sequence[bytes], batch: int, name: str) -> None:
+    """One stream per picture, or a :class:`BitstreamError`."""
+    if len(streams) != batch:
+        raise BitstreamError(f"found {len(streams)} {name} streams for {batch} pictures")

@@ -1,0 +1,252 @@
+"""MPAModel: the base codec, the encoder's own side path, and the task paths attached to it.
+
+A module in CompressAI's conventions (``forward``, ``compress``, ``decompress``, ``update``,
+``aux_loss``). Sizes are multiples of 64 here; :class:`mpa_core.codec.MPACodec` pads and crops.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mpa_core.base.blocks import StageRouter
+from mpa_core.base.codec import BaseCodec
+from mpa_core.base.entropy import check_streams
+from mpa_core.base.gains import Quality
+from mpa_core.config import BaseConfig, PathConfig
+from mpa_core.errors import DesyncError, ImageError, PathNotFoundError
+from mpa_core.mix import Mix
+from mpa_core.paths.aggregate import Aggregator
+from mpa_core.paths.gumbel import GumbelAggregator
+from mpa_core.paths.path import TaskPath
+
+
+def encoder_main_share(quality: Tensor, levels: int) -> Tensor:
+    """Share of tokens on the encoder's main path: ``(5**((q - 1)/(L - 1)) - 1) / 4``.
+
+    0 at the lowest quality, 1 at the highest (SPEC section 2, "Ratio").
+    """
+    position = (quality.double() - 1) / (levels - 1)
+    return (5**position - 1) / 4
+
+
+def symbols_crc(symbols: Iterable[np.ndarray]) -> int:
+    """CRC-32 of int32 symbols as little-endian bytes: ``z`` first, then ``y`` in coding order."""
+    crc = 0
+    for array in symbols:
+        crc = zlib.crc32(np.ascontiguousarray(array, dtype="<i4").tobytes(), crc)
+    return crc
+
+
+class MPAModel(nn.Module):
+    """Base codec with multi-path aggregation.
+
+    Args:
+        config: architecture of the base.
+
+    Attributes:
+        base: the base codec.
+        encoder_path: side path of ``g_a`` for the tokens that low qualities can do without.
+        paths: task paths by local name.
+    """
+
+    def __init__(self, config: BaseConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.base = BaseCodec(config)
+        self.encoder_path = TaskPath(
+            config.encoder_path_stages,
+            PathConfig(hidden_ratio=config.encoder_hidden_ratio),
+            levels=config.quality_levels,
+        )
+        self.paths = nn.ModuleDict()
+
+    # ------------------------------------------------------------------ CompressAI's conventions
+
+    def forward(
+        self,
+        x: Tensor,
+        quality: float | Tensor,
+        mix: Mix | None = None,
+        *,
+        router: StageRouter | None = None,
+    ) -> dict[str, Any]:
+        """Reconstruction and likelihoods without coding anything.
+
+        Args:
+            x: ``[B, 3, H, W]`` in [0, 1], H and W multiples of ``config.hyper_stride``.
+            quality: 1 … levels, real; one number or one per picture (``[B]``).
+            mix: which paths reconstruct, in which proportions; None is the main path.
+            router: in place of ``mix``, a router of the caller's own for ``g_s`` (training).
+
+        Returns:
+            ``x_hat`` (not clamped), ``likelihoods`` (``y``, ``z``), ``masks`` (allocation of
+            tokens to paths per decoder stage) and, in training mode, ``ratio_loss`` (equation 4
+            for the encoder's predictors).
+
+        Raises:
+            ImageError, QualityError, MixError, PathNotFoundError: see the argument concerned.
+        """
+        self._check_input(x)
+        q = self.base.quality(quality, x)
+        encoder = self._encoder_router(q)
+        y = self.base.analyse(x, q, encoder)
+        z = self.base.hyper_analyse(y, q)
+        z_hat, z_likelihoods = self.base.entropy.estimate_z(z)
+        params = self.base.hyper_synthesise(z_hat, q)
+        y_hat, y_likelihoods = self.base.entropy.estimate(y, params)
+        size = (x.shape[-2], x.shape[-1])
+        decoder = router if router is not None else self._decoder_router(mix, size, size, len(x))
+        result: dict[str, Any] = {
+            "x_hat": self.base.synthesise(y_hat, q, decoder),
+            "likelihoods": {"y": y_likelihoods, "z": z_likelihoods},
+            "masks": getattr(decoder, "masks", {}),
+        }
+        if isinstance(encoder, GumbelAggregator):
+            result["ratio_loss"] = encoder.ratio_loss()
+        return result
+
+    @torch.no_grad()
+    def compress(self, x: Tensor, quality: float | Tensor) -> dict[str, Any]:
+        """Code a batch.
+
+        Returns:
+            ``strings`` ``[[y stream of each picture], [z stream of each picture]]``, ``shape``
+            (h, w) of ``z``, and ``symbols_crc``, one CRC-32 per picture.
+        """
+        self._check_input(x)
+        q = self.base.quality(quality, x)
+        y = self.base.analyse(x, q, self._encoder_router(q))
+        z = self.base.hyper_analyse(y, q)
+        entropy = self.base.entropy
+        z_hat, z_streams, z_symbols = entropy.encode_z(z)
+        params = self.base.hyper_synthesise(z_hat, q)
+        _, y_streams, y_symbols = entropy.encode_y(y, params)
+        return {
+            "strings": [y_streams, z_streams],
+            "shape": (z.shape[-2], z.shape[-1]),
+            "symbols_crc": [symbols_crc(pair) for pair in zip(z_symbols, y_symbols, strict=True)],
+        }
+
+    @torch.no_grad()
+    def decompress(
+        self,
+        strings: Sequence[Sequence[bytes]],
+        shape: tuple[int, int],
+        quality: float | Tensor,
+        mix: Mix | None = None,
+        *,
+        symbols_crc: Sequence[int] | None = None,
+        image_size: tuple[int, int] | None = None,
+    ) -> dict[str, Tensor]:
+        """Decode a batch: ``x_hat`` ``[B, 3, H, W]`` in [0, 1].
+
+        Args:
+            strings, shape, symbols_crc: as :meth:`compress` returned them; without
+                ``symbols_crc`` a decoder that lost sync goes unnoticed.
+            quality: the one used to compress.
+            mix: see :meth:`forward`.
+            image_size: height and width of the picture inside the padded one; region masks of
+                ``mix`` have this size. None is the whole.
+
+        Raises:
+            DesyncError: the decoded symbols are not those that were coded.
+        """
+        q, y_hat = self.decode_latents(strings, shape, quality, symbols_crc=symbols_crc)
+        stride = self.config.hyper_stride
+        padded = (shape[0] * stride, shape[1] * stride)
+        router = self._decoder_router(mix, image_size or padded, padded, len(y_hat))
+        return {"x_hat": self.base.synthesise(y_hat, q, router).clamp(0, 1)}
+
+    @torch.no_grad()
+    def decode_latents(
+        self,
+        strings: Sequence[Sequence[bytes]],
+        shape: tuple[int, int],
+        quality: float | Tensor,
+        *,
+        symbols_crc: Sequence[int] | None = None,
+    ) -> tuple[Quality, Tensor]:
+        """The bitstream's part of decoding: ``y_hat`` ``[B, M, H/16, W/16]``, the same for every path."""
+        y_streams, z_streams = strings
+        check_streams(y_streams, len(z_streams), "y")
+        entropy = self.base.entropy
+        like = self.base.y_gains.gain
+        z_hat, z_symbols = entropy.decode_z(z_streams, shape, like)
+        q = self.base.quality(quality, z_hat)
+        params = self.base.hyper_synthesise(z_hat, q)
+        y_hat, y_symbols = entropy.decode_y(y_streams, params)
+        if symbols_crc is not None:
+            for pair, expected in zip(zip(z_symbols, y_symbols, strict=True), symbols_crc, strict=True):
+                found = _crc(pair)
+                if found != expected:
+                    raise DesyncError(
+                        f"the decoded symbols have CRC {found:08x}, the encoder wrote "
+                        f"{expected:08x}: this machine's arithmetic differs from the encoder's, "
+                        "or the file was forged; decode it where it was encoded, with the same "
+                        "versions and thread count"
+                    )
+        return q, y_hat
+
+    def update(self) -> None:
+        """Compute the integer CDF tables; needed once after training, then stored."""
+        self.base.entropy.update()
+
+    def aux_loss(self) -> Tensor:
+        """Loss of the entropy bottleneck's quantiles (a scalar)."""
+        return self.base.entropy.aux_loss()
+
+    # ------------------------------------------------------------------ parts
+
+    def frozen_state(self) -> dict[str, Tensor]:
+        """Tensors that fix the bitstream and the main reconstruction: base and encoder path."""
+        return {
+            name: tensor
+            for name, tensor in self.state_dict().items()
+            if not name.startswith("paths.")
+        }
+
+    def _encoder_router(self, quality: Quality) -> StageRouter:
+        share = encoder_main_share(quality.value, self.config.quality_levels)
+        if self.training:
+            return GumbelAggregator(self.encoder_path, share, quality.value)
+        return Aggregator.for_shares(self.encoder_path, share)
+
+    def _decoder_router(
+        self, mix: Mix | None, image_size: tuple[int, int], padded: tuple[int, int], batch: int
+    ) -> Aggregator | None:
+        if mix is None:
+            return None
+        missing = [name for name in mix.path_names if name not in self.paths]
+        if missing:
+            loaded = ", ".join(self.paths) or "none"
+            raise PathNotFoundError(
+                f"no path {missing[0]!r} is loaded (loaded: {loaded}); "
+                f"call load_path({missing[0]!r}) first"
+            )
+        paths: Mapping[str, TaskPath] = {
+            name: self.paths[name] for name in mix.path_names  # type: ignore[misc]
+        }
+        return Aggregator(
+            paths, mix, image_size=image_size, padded_size=padded, batch=batch
+        )
+
+    def _check_input(self, x: Tensor) -> None:
+        stride = self.config.hyper_stride
+        if x.ndim != 4 or x.shape[1] != 3:
+            raise ImageError(f"found a tensor of shape {tuple(x.shape)}, expected [B, 3, H, W]")
+        height, width = x.shape[-2:]
+        if height % stride or width % stride or not height or not width:
+            fixed = f"{max(-(-width // stride), 1) * stride}x{max(-(-height // stride), 1) * stride}"
+            raise ImageError(
+                f"found {width}x{height} pixels (width x height), expected multiples of {stride}; "
+                f"pad to {fixed}, or use MPACodec, which pads and crops"
+            )
+
+
+_crc = symbols_crc
