@@ -1,0 +1,110 @@
+"""``mpa paths``: which task paths are installed, and what each is."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def register(
+    subparsers: argparse._SubParsersAction[argparse.ArgumentParser],
+    common: argparse.ArgumentParser,
+) -> None:
+    """Add ``mpa paths`` to the command line."""
+    group = subparsers.add_parser("paths", help="list and describe installed task paths")
+    commands = group.add_subparsers(metavar="COMMAND", required=True)
+
+    ls = commands.add_parser("ls", parents=[common], help="every installed task path")
+    ls.set_defaults(run=run_ls)
+
+    info = commands.add_parser("info", parents=[common], help="one task path in detail")
+    info.add_argument("name", help="its name, or distribution:name")
+    info.set_defaults(run=run_info)
+
+
+def run_ls(args: argparse.Namespace) -> int:
+    """List the registered paths. Imports no path class, hence no torch."""
+    from mpa_core.cli.output import emit, table
+    from mpa_core.plugins.registry import registry
+
+    found = registry()
+    conflicts = found.conflicts()
+    rows = [
+        (
+            path.qualified_name if path.name in conflicts else path.name,
+            path,
+            path.spec.bundled_bases(),
+        )
+        for path in found.paths()
+    ]
+    data = [
+        {
+            "name": name,
+            "distribution": path.distribution,
+            "version": path.version,
+            "bundled_for": list(bases),
+            "summary": path.spec.summary,
+        }
+        for name, path, bases in rows
+    ]
+
+    def text() -> str:
+        lines = [
+            {
+                "name": name,
+                "distribution": f"{path.distribution} {path.version}",
+                "bundled for": ", ".join(bases) or "-",
+                "summary": path.spec.summary,
+            }
+            for name, path, bases in rows
+        ]
+        return table(lines) if lines else "no task paths are installed"
+
+    emit(args, data, text)
+    return 0
+
+
+def run_info(args: argparse.Namespace) -> int:
+    """Describe one path: where it comes from, its default config, its size on each preset."""
+    from mpa_core.cli.output import emit
+    from mpa_core.plugins.registry import registry
+
+    path = registry().get(args.name)
+    path_class = registry().load_class(args.name)
+
+    import torch
+
+    from mpa_core.presets import PRESETS
+
+    config = path_class.Config()
+    parameters = {}
+    for name, base in PRESETS.items():
+        with torch.device("meta"):  # counted, not allocated
+            built = path_class(base.decoder_path_stages, config)
+        parameters[name] = sum(tensor.numel() for tensor in built.parameters())
+    data = {
+        "name": path.name,
+        "summary": path.spec.summary,
+        "distribution": path.distribution,
+        "version": path.version,
+        "path": path.spec.path,
+        "recipe": path.spec.recipe,
+        "config": config.model_dump(mode="json"),
+        "parameters": parameters,
+        "bundled_for": list(path.spec.bundled_bases()),
+    }
+
+    def text() -> str:
+        lines = {
+            "name": path.name,
+            "summary": path.spec.summary,
+            "distribution": f"{path.distribution} {path.version}",
+            "path": path.spec.path,
+            "recipe": path.spec.recipe or "-",
+            "config": ", ".join(f"{key}={value}" for key, value in config),
+            "parameters": ", ".join(f"{count:,} on {name}" for name, count in parameters.items()),
+            "bundled for": ", ".join(path.spec.bundled_bases()) or "-",
+        }
+        return "\n".join(f"{key:<13} {value}" for key, value in lines.items())
+
+    emit(args, data, text)
+    return 0

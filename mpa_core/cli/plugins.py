@@ -1,0 +1,93 @@
+"""``mpa plugins``: which plugins are installed, and whether they keep the contract."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mpa_core.plugins.registry import Plugin
+
+
+def register(
+    subparsers: argparse._SubParsersAction[argparse.ArgumentParser],
+    common: argparse.ArgumentParser,
+) -> None:
+    """Add ``mpa plugins`` to the command line."""
+    group = subparsers.add_parser("plugins", help="list and check installed plugins")
+    commands = group.add_subparsers(metavar="COMMAND", required=True)
+
+    ls = commands.add_parser(
+        "ls", parents=[common], help="every plugin found, with what it brings or why it failed"
+    )
+    ls.set_defaults(run=run_ls)
+
+    check = commands.add_parser(
+        "check", parents=[common], help="load plugins fully and try their paths; exit 1 if broken"
+    )
+    check.add_argument(
+        "name", nargs="?", help="entry point or distribution of the plugin (default: all)"
+    )
+    check.set_defaults(run=run_check)
+
+
+def run_ls(args: argparse.Namespace) -> int:
+    """List what discovery found. Imports no path class, hence no torch."""
+    from mpa_core.cli.output import emit, table
+    from mpa_core.plugins.registry import registry
+
+    plugins = registry().plugins
+    data = [{**_facts(plugin), "error": plugin.error} for plugin in plugins]
+
+    def text() -> str:
+        rows = [
+            {
+                "plugin": plugin.name,
+                "distribution": f"{plugin.distribution} {plugin.version}",
+                "paths": ", ".join(path.name for path in plugin.paths),
+                "status": "ok" if plugin.error is None else f"broken: {plugin.error}",
+            }
+            for plugin in plugins
+        ]
+        return table(rows) if rows else "no plugins found"
+
+    emit(args, data, text)
+    return 0
+
+
+def run_check(args: argparse.Namespace) -> int:
+    """Load plugins to the last class and try them. Returns 1 if any breaks the contract."""
+    from mpa_core.cli.output import emit
+    from mpa_core.plugins.registry import registry
+
+    # Discovery first: afterwards nobody could tell which import brought torch in.
+    found = registry()
+    plugins = found.select(args.name)
+
+    from mpa_core.plugins.check import check_plugin
+
+    reports = [(plugin, check_plugin(found, plugin)) for plugin in plugins]
+
+    def text() -> str:
+        lines = []
+        for plugin, problems in reports:
+            paths = ", ".join(path.name for path in plugin.paths) or "none"
+            lines.append(
+                f"{'broken' if problems else 'ok':<7} {plugin.name}  "
+                f"({plugin.distribution} {plugin.version}; paths: {paths})"
+            )
+            lines += [f"        {problem}" for problem in problems]
+        return "\n".join(lines) or "no plugins found"
+
+    emit(args, [{**_facts(plugin), "problems": problems} for plugin, problems in reports], text)
+    return 1 if any(problems for _, problems in reports) else 0
+
+
+def _facts(plugin: Plugin) -> dict[str, object]:
+    return {
+        "plugin": plugin.name,
+        "module": plugin.module,
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "paths": [path.name for path in plugin.paths],
+    }

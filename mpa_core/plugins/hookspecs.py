@@ -1,0 +1,130 @@
+"""The contract between the SDK and a plugin: one hook, and the record it returns.
+
+Written out in ``docs/spec/plugin-api.md``. A plugin's top module imports this one, so nothing
+here may import torch.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+import pluggy
+from pydantic import field_validator
+
+from mpa_core.config import StrictModel
+
+PROJECT = "mpa"
+HOOK_PREFIX = "mpa_"
+"""Every hook starts so; a function of a plugin's top module that does must be a known hook."""
+
+RESERVED_NAMES = frozenset({"main", "regions"})
+"""``main`` is the base's own path, ``regions`` an argument of :class:`mpa_core.Mix`."""
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+_FOLDER = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
+_BASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class PathSpec(StrictModel):
+    """One task path that a plugin offers, described without importing it.
+
+    A value of the wrong form raises pydantic's ``ValidationError``; the registry turns it into
+    the error of that plugin.
+    """
+
+    name: str
+    """Name users give in ``Mix(name=0.4)``: a lowercase identifier, no Python keyword."""
+    path: str
+    """The :class:`mpa_core.TaskPath` subclass, as ``"module:Class"``; imported on use."""
+    recipe: str | None = None
+    """The training recipe, as ``"module:Class"``; imported only when training."""
+    summary: str
+    """One line for ``mpa paths ls``."""
+    weights: str = "weights"
+    """Folder of bundled weights, relative to the package that ``path`` lives in."""
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, value: str) -> str:
+        if not _NAME.fullmatch(value) or keyword.iskeyword(value):
+            raise ValueError(f"{value!r} is not a lowercase identifier such as 'det' or 'ocr_2'")
+        if value in RESERVED_NAMES:
+            raise ValueError(f"{value!r} is reserved; choose another name")
+        return value
+
+    @field_validator("path", "recipe")
+    @classmethod
+    def _check_target(cls, value: str | None) -> str | None:
+        if value is not None and not _TARGET.fullmatch(value):
+            raise ValueError(f"{value!r} is not of the form 'package.module:Class'")
+        return value
+
+    @field_validator("summary")
+    @classmethod
+    def _check_summary(cls, value: str) -> str:
+        if not value.strip() or "\n" in value:
+            raise ValueError(f"{value!r} is not one line of text")
+        return value
+
+    @field_validator("weights")
+    @classmethod
+    def _check_weights(cls, value: str) -> str:
+        if not _FOLDER.fullmatch(value):
+            raise ValueError(f"{value!r} is not a relative folder such as 'weights/det'")
+        return value
+
+    def bundled_weights(self, base_name: str) -> Path | None:
+        """Folder of this path's weights for the base ``base_name``, or None without any.
+
+        It is ``<package of path>/<weights>/<base_name>``, with ``/`` in the base's name (a Hub
+        id) written ``--``, and holds ``path_config.json`` and ``path.safetensors``. Which exact
+        base the weights fit is in ``path_config.json`` and checked by who loads them. Nothing of
+        the plugin is imported.
+        """
+        folder_name = base_name.replace("/", "--")
+        if not _BASE.fullmatch(folder_name):
+            return None
+        candidates = (root / folder_name for root in self._weights_roots())
+        return next((folder for folder in candidates if folder.is_dir()), None)
+
+    def bundled_bases(self) -> tuple[str, ...]:
+        """Names of the bases that :meth:`bundled_weights` has a folder for, sorted."""
+        return tuple(
+            sorted(
+                folder.name.replace("--", "/")
+                for root in self._weights_roots()
+                for folder in (root.iterdir() if root.is_dir() else ())
+                if folder.is_dir() and _BASE.fullmatch(folder.name)
+            )
+        )
+
+    def _weights_roots(self) -> list[Path]:
+        top, *inner = self.path.partition(":")[0].split(".")
+        # A top-level name is located without importing anything; from there on we follow the
+        # folders ourselves, because find_spec on "a.b" would import a.
+        try:
+            spec = find_spec(top)
+        except ValueError:  # a module without a spec, such as __main__
+            return []
+        if spec is None or spec.submodule_search_locations is None:
+            return []  # a single file has no folder of its own
+        packages = [Path(location) for location in spec.submodule_search_locations]
+        for part in inner:
+            deeper = [package / part for package in packages if (package / part).is_dir()]
+            if not deeper:
+                break
+            packages = deeper
+        return [package / self.weights for package in packages]
+
+
+@hookspec
+def mpa_task_paths() -> list[PathSpec]:
+    """Return the task paths this plugin offers; called once, at discovery."""
+    return []

@@ -1,0 +1,351 @@
+"""Which task paths are installed: discovery by entry point, one plugin at a time, and look-up.
+
+A plugin is an entry point of the group ``mpa.plugins`` whose value is a module. Each is imported
+and asked on its own, so that a broken one is recorded with its error and stops nothing else.
+Discovery imports the plugins' top modules only; path classes are imported by
+:meth:`Registry.load_class`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import inspect
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+from pydantic import ValidationError
+
+from mpa_core.config import PathConfig
+from mpa_core.errors import PathNotFoundError, PluginError
+from mpa_core.plugins import hookspecs
+from mpa_core.plugins.hookspecs import HOOK_PREFIX, PROJECT, PathSpec
+
+if TYPE_CHECKING:
+    from mpa_core.paths.path import TaskPath
+
+GROUP = "mpa.plugins"
+"""The entry-point group."""
+
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class RegisteredPath:
+    """A task path and the distribution that brought it."""
+
+    spec: PathSpec
+    distribution: str
+    version: str
+
+    @property
+    def name(self) -> str:
+        """The path's own name, such as ``det``; two distributions may claim the same."""
+        return self.spec.name
+
+    @property
+    def qualified_name(self) -> str:
+        """``distribution:name``, which no other distribution can claim."""
+        return f"{self.distribution}:{self.spec.name}"
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One entry point as discovery found it."""
+
+    name: str
+    """Name of the entry point."""
+    module: str
+    distribution: str
+    version: str
+    paths: tuple[RegisteredPath, ...] = ()
+    error: str | None = None
+    """Why the plugin did not load, in one line; None if it did."""
+    imports_torch: bool = False
+    """Whether importing the top module brought in torch, which the contract forbids."""
+
+
+@dataclass(frozen=True)
+class Registry:
+    """What one discovery found. Immutable; :func:`registry` makes and caches it."""
+
+    plugins: tuple[Plugin, ...]
+
+    def paths(self) -> tuple[RegisteredPath, ...]:
+        """Every path of every plugin that loaded, sorted by name, then by distribution."""
+        found = (path for plugin in self.plugins for path in plugin.paths)
+        return tuple(sorted(found, key=lambda path: (path.name, path.distribution)))
+
+    def conflicts(self) -> frozenset[str]:
+        """Names claimed more than once: these need ``distribution:name``."""
+        names = [path.name for path in self.paths()]
+        return frozenset(name for name in names if names.count(name) > 1)
+
+    def get(self, name: str) -> RegisteredPath:
+        """Look up ``name``, or ``distribution:name``.
+
+        Raises :class:`PathNotFoundError` if no plugin or more than one claims it.
+        """
+        distribution, _, bare = name.rpartition(":")
+        found = [
+            path
+            for path in self.paths()
+            if path.name == bare
+            and (not distribution or _normalize(path.distribution) == _normalize(distribution))
+        ]
+        if not found:
+            raise PathNotFoundError(self._not_found(name))
+        if len(found) > 1:
+            claims = " and ".join(f"{path.distribution} {path.version}" for path in found)
+            names = " or ".join(sorted({repr(path.qualified_name) for path in found}))
+            raise PathNotFoundError(
+                f"task path {name!r} is claimed by {claims}; "
+                f"ask for {names}, or uninstall all but one"
+            )
+        return found[0]
+
+    def load_class(self, name: str) -> type[TaskPath]:
+        """Import the class of path ``name`` and hold it to the contract. Imports torch.
+
+        Raises :class:`PathNotFoundError` as :meth:`get`, and :class:`PluginError` if the import
+        fails or yields anything but a :class:`mpa_core.TaskPath` subclass of that name.
+        """
+        from mpa_core.paths.path import TaskPath
+
+        found = self.get(name)
+        target = found.spec.path
+        where = f"task path {found.qualified_name!r}: {target!r}"
+        module_name, _, class_name = target.partition(":")
+        try:
+            loaded = getattr(importlib.import_module(module_name), class_name)
+        except Exception as error:
+            raise PluginError(
+                f"{where} cannot be imported: {describe(error)}; repair or upgrade the plugin"
+            ) from error
+        if not (isinstance(loaded, type) and issubclass(loaded, TaskPath)):
+            raise PluginError(f"{where} is {loaded!r}, expected a subclass of mpa_core.TaskPath")
+        own_name = getattr(loaded, "name", None)
+        if own_name != found.name:
+            raise PluginError(
+                f"{where} has name = {own_name!r}, expected {found.name!r} as in its PathSpec; "
+                "make the two equal"
+            )
+        if not issubclass(loaded.Config, PathConfig):
+            raise PluginError(f"{where} has a Config that is no mpa_core.config.PathConfig")
+        return loaded
+
+    def select(self, name: str | None = None) -> tuple[Plugin, ...]:
+        """The plugins whose entry point or distribution is called ``name``; all for None.
+
+        Raises :class:`PluginError` if there is none.
+        """
+        if name is None:
+            return self.plugins
+        found = tuple(plugin for plugin in self.plugins if name in _names(plugin))
+        if not found:
+            raise PluginError(_unknown_plugin(f"no plugin {name!r}", name, self.plugins))
+        return found
+
+    def _not_found(self, name: str) -> str:
+        known = sorted({path.name for path in self.paths()})
+        names = known + [path.qualified_name for path in self.paths()]
+        text = f"no task path {name!r} is installed; known: {', '.join(known) or 'none'}"
+        text += _did_you_mean(name, names)
+        broken = [plugin.name for plugin in self.plugins if plugin.error is not None]
+        if broken:
+            text += f"; did not load, see `mpa plugins ls`: {', '.join(broken)}"
+        return text
+
+
+def registry(*, refresh: bool = False) -> Registry:
+    """The installed plugins, discovered on the first call and then kept for the process.
+
+    ``refresh=True`` looks again: for a plugin installed meanwhile, or a changed environment
+    variable. Modules that were imported before stay as they are, as always in Python.
+
+    ``MPA_PLUGINS=a,b`` limits discovery to the plugins whose entry point or distribution is
+    named; set but empty, it loads none. ``MPA_STRICT_PLUGINS=1`` makes a broken plugin fatal.
+    Raises :class:`PluginError` for that, and for a name in ``MPA_PLUGINS`` that is not installed.
+    """
+    if refresh:
+        importlib.invalidate_caches()
+        _discover.cache_clear()
+    return _discover()
+
+
+@functools.cache
+def _discover() -> Registry:
+    strict = os.environ.get("MPA_STRICT_PLUGINS", "") not in ("", "0")
+    # Sorted, because the order of distributions is the file system's.
+    found = sorted(
+        ((_unloaded(entry), entry) for entry in entry_points(group=GROUP)),
+        key=lambda pair: (pair[0].distribution, pair[0].name),
+    )
+    wanted = _wanted([plugin for plugin, _ in found])
+    return Registry(tuple(_load(plugin, strict) for plugin, _ in found if plugin in wanted))
+
+
+def _unloaded(entry: EntryPoint) -> Plugin:
+    distribution = entry.dist
+    return Plugin(
+        name=entry.name,
+        module=entry.value,
+        distribution=distribution.name if distribution else "(unknown distribution)",
+        version=distribution.version if distribution else "",
+    )
+
+
+def _wanted(installed: list[Plugin]) -> list[Plugin]:
+    limit = os.environ.get("MPA_PLUGINS")
+    if limit is None:
+        return installed
+    names = [name.strip() for name in limit.split(",") if name.strip()]
+    for name in names:
+        if not any(name in _names(plugin) for plugin in installed):
+            raise PluginError(_unknown_plugin(f"MPA_PLUGINS names {name!r}", name, installed))
+    return [plugin for plugin in installed if not _names(plugin).isdisjoint(names)]
+
+
+def _load(plugin: Plugin, strict: bool) -> Plugin:
+    had_torch = "torch" in sys.modules
+    specs: list[PathSpec] = []
+    problem: str | None = None
+    try:
+        specs = _ask(plugin)
+    # Whatever foreign code raises is its own failure, sys.exit() included.
+    except (Exception, SystemExit) as error:
+        problem = describe(error)
+        if strict:
+            raise PluginError(
+                f"plugin {plugin.name!r} of {plugin.distribution} {plugin.version} is broken: "
+                f"{problem}; repair or uninstall it, or unset MPA_STRICT_PLUGINS"
+            ) from error
+    return replace(
+        plugin,
+        paths=tuple(RegisteredPath(spec, plugin.distribution, plugin.version) for spec in specs),
+        error=problem,
+        imports_torch="torch" in sys.modules and not had_torch,
+    )
+
+
+def _ask(plugin: Plugin) -> list[PathSpec]:
+    """Import one plugin's top module, call its hook, and check what it returns."""
+    if not _MODULE.fullmatch(plugin.module):
+        raise PluginError(
+            f"entry point {plugin.name} = {plugin.module!r} must be a module such as "
+            "'mpa_plugin_det', without an attribute"
+        )
+    module = importlib.import_module(plugin.module)
+    # A manager of its own per plugin: what it refuses concerns this plugin alone.
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(hookspecs)
+    _check_hooks(module, manager)
+    manager.register(module, name=plugin.name)
+    implementations = manager.hook.mpa_task_paths.get_hookimpls()
+    if not implementations:
+        raise PluginError(
+            f"module {plugin.module!r} implements no hook; expected a function "
+            "mpa_task_paths() marked @hookimpl"
+        )
+    answers: list[Any] = manager.hook.mpa_task_paths()
+    if len(answers) != len(implementations):  # pluggy drops the answer None
+        raise PluginError("mpa_task_paths() returned None; expected a list of PathSpec")
+    return _check_specs(answers)
+
+
+def _check_hooks(module: ModuleType, manager: pluggy.PluginManager) -> None:
+    """Refuse hooks that pluggy would silently ignore: misspelt, or without the mark."""
+    known = [name for name in vars(hookspecs) if manager.parse_hookspec_opts(hookspecs, name)]
+    for attribute, value in vars(module).items():
+        options = manager.parse_hookimpl_opts(module, attribute)
+        if options is None and not (
+            attribute.startswith(HOOK_PREFIX) and inspect.isfunction(value)
+        ):
+            continue
+        hook = (options and options.get("specname")) or attribute
+        if hook not in known:
+            raise PluginError(
+                f"{hook!r} in {module.__name__} is no hook of this version; "
+                f"known: {', '.join(known)}{_did_you_mean(hook, known)}"
+            )
+        if options is None:
+            raise PluginError(f"hook {hook!r} in {module.__name__} is not marked @hookimpl")
+
+
+def _check_specs(answers: list[Any]) -> list[PathSpec]:
+    specs: list[PathSpec] = []
+    for answer in answers:
+        if not isinstance(answer, list):
+            raise PluginError(
+                f"mpa_task_paths() returned {_kind(answer)}; expected a list of PathSpec"
+            )
+        for spec in answer:
+            if not isinstance(spec, PathSpec):
+                raise PluginError(
+                    f"mpa_task_paths() returned a list with {_kind(spec)} in it; "
+                    "expected PathSpec only"
+                )
+            if any(spec.name == other.name for other in specs):
+                raise PluginError(
+                    f"mpa_task_paths() returned two paths named {spec.name!r}; give each its own"
+                )
+            specs.append(spec)
+    return specs
+
+
+def describe(error: BaseException) -> str:
+    """One line: kind and text of ``error`` and, unless it is ours, the file and line it rose in."""
+    if isinstance(error, ValidationError):
+        text = "; ".join(
+            f"{'.'.join(map(str, item['loc']))}: {item['msg'].removeprefix('Value error, ')}"
+            for item in error.errors()
+        )
+        text = f"not a valid {error.title}: {text}"
+    elif isinstance(error, PluginError):
+        return str(error)
+    else:
+        text = f"{type(error).__name__}: {error}"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<frozen") and frame.filename != __file__
+    ]
+    place = ""
+    if frames and not isinstance(error, SyntaxError):  # whose text has the place already
+        file = "/".join(Path(frames[-1].filename).parts[-2:])
+        place = f" ({file}, line {frames[-1].lineno})"
+    return " ".join(f"{text}{place}".split())
+
+
+def _kind(value: object) -> str:
+    return f"an object of type {type(value).__name__!r}"
+
+
+def _names(plugin: Plugin) -> frozenset[str]:
+    return frozenset({plugin.name, plugin.distribution, _normalize(plugin.distribution)})
+
+
+def _unknown_plugin(found: str, name: str, installed: Iterable[Plugin]) -> str:
+    known = sorted({plugin.name for plugin in installed})
+    hint = _did_you_mean(name, [each for plugin in installed for each in _names(plugin)])
+    return f"{found}, which is not installed; installed: {', '.join(known) or 'none'}{hint}"
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _normalize(distribution: str) -> str:
+    """The name by which package installers compare distributions (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()

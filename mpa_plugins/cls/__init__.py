@@ -1,0 +1,17 @@
+"""The ``cls`` path: image classification. Top module of the plugin, imported at discovery."""
+
+from __future__ import annotations
+
+from mpa_core import PathSpec, hookimpl
+
+
+@hookimpl
+def mpa_task_paths() -> list[PathSpec]:
+    """Register the path."""
+    return [
+        PathSpec(
+            name="cls",
+            path="mpa_plugins.cls.path:ClsPath",
+            summary="For image classifiers.",
+        )
+    ]

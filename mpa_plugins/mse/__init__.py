@@ -1,0 +1,17 @@
+"""The ``mse`` path: lowest distortion. Top module of the plugin, imported at discovery."""
+
+from __future__ import annotations
+
+from mpa_core import PathSpec, hookimpl
+
+
+@hookimpl
+def mpa_task_paths() -> list[PathSpec]:
+    """Register the path."""
+    return [
+        PathSpec(
+            name="mse",
+            path="mpa_plugins.mse.path:MSEPath",
+            summary="Lowest mean squared error (highest PSNR).",
+        )
+    ]

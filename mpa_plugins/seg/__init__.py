@@ -1,0 +1,17 @@
+"""The ``seg`` path: semantic segmentation. Top module of the plugin, imported at discovery."""
+
+from __future__ import annotations
+
+from mpa_core import PathSpec, hookimpl
+
+
+@hookimpl
+def mpa_task_paths() -> list[PathSpec]:
+    """Register the path."""
+    return [
+        PathSpec(
+            name="seg",
+            path="mpa_plugins.seg.path:SegPath",
+            summary="For semantic segmentation.",
+        )
+    ]
