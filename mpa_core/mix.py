@@ -1,0 +1,198 @@
+"""Which task paths reconstruct the picture, in which proportions, and where.
+
+Nothing here imports torch, numpy or Pillow at import; masks are read when a picture is decoded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mpa_core.errors import MixError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MAIN = "main"
+"""Name of the path that is always there: the base codec's own, for human eyes."""
+
+TOLERANCE = 1e-6
+"""Shares that miss a sum of 1 by no more than this are taken to sum to 1."""
+
+
+class Mix:
+    """Shares of the decoder's tokens per path, and regions that belong to one path outright.
+
+    ``Mix(cls=0.4, mse=0.2)`` sends 40 % of the tokens through ``cls``, 20 % through ``mse`` and the
+    rest through the main path; ``Mix()`` is all main. Which tokens go where is decided by each
+    path's predictor. A share is 1 - rho of SPEC section 2.
+
+    Args:
+        main: share of the main path, in [0, 1]; may be left out, and must make the sum 1 if given.
+        regions: path name (``main`` included) to a mask of the picture: a 2-D array, PIL image or
+            tensor of the picture's height and width, nonzero where the path is wanted. Regions are
+            served first, the first listed wins where masks overlap, and the shares apply to the
+            tokens left free. A token belongs to a region if any pixel under it does.
+        shares: share of each side path, in [0, 1]. Their order has no meaning.
+
+    Raises:
+        MixError: a share is no number in [0, 1], the sum is above 1, ``main`` does not agree, or
+            ``regions`` is no mapping of names. Masks are checked at decoding, against the picture.
+    """
+
+    __slots__ = ("_main", "_regions", "_shares")
+
+    def __init__(
+        self,
+        *,
+        main: float | None = None,
+        regions: Mapping[str, Any] | None = None,
+        **shares: float,
+    ) -> None:
+        checked = {name: _share(name, shares[name]) for name in sorted(shares)}
+        total = math.fsum(checked.values())
+        if total > 1 + TOLERANCE:
+            raise MixError(f"shares sum to {total:g} ({_listed(checked)}); make the sum at most 1")
+        rest = 1 - total if 1 - total > TOLERANCE else 0.0
+        if main is not None:
+            main = _share(MAIN, main)
+            if abs(main - rest) > TOLERANCE:
+                raise MixError(
+                    f"main is {main:g} and the other shares sum to {total:g}; "
+                    f"leave main out or set it to {rest:g}"
+                )
+            rest = main
+        if regions is not None and not (
+            isinstance(regions, Mapping) and all(isinstance(name, str) for name in regions)
+        ):
+            raise MixError(
+                f"regions is {type(regions).__name__}, expected path names and masks; "
+                'write regions={"ocr": mask}'
+            )
+        self._main = rest
+        self._shares = {name: share for name, share in checked.items() if share > 0}
+        self._regions = dict(regions or {})
+
+    @classmethod
+    def parse(cls, text: str, *, regions: Mapping[str, Any] | None = None) -> Mix:
+        """Read ``"cls=0.4,mse=0.2"`` (``main=0.4`` may be among them).
+
+        Raises:
+            MixError: an entry is not NAME=SHARE, a name comes twice, or the shares do not add up.
+        """
+        shares: dict[str, float] = {}
+        for entry in text.split(","):
+            name, equals, number = (part.strip() for part in entry.partition("="))
+            try:
+                share = float(number)
+            except ValueError:
+                share = math.nan
+            if not name or not equals or math.isnan(share):
+                raise MixError(
+                    f"{entry.strip()!r} in {text!r} is not NAME=SHARE; "
+                    'write for example "cls=0.4,mse=0.2"'
+                )
+            if name == "regions":
+                raise MixError('no path can be called "regions"; give masks by region instead')
+            if name in shares:
+                raise MixError(f"{name} comes twice in {text!r}; give each path one share")
+            shares[name] = share
+        main = shares.pop(MAIN, None)
+        return cls(main=main, regions=regions, **shares)
+
+    @property
+    def main(self) -> float:
+        """Share of the main path, in [0, 1]."""
+        return self._main
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share in (0, 1] of each side path, sorted by name; paths with share 0 are left out."""
+        return dict(self._shares)
+
+    @property
+    def regions(self) -> dict[str, Any]:
+        """Masks as given, in the order given."""
+        return dict(self._regions)
+
+    @property
+    def path_names(self) -> tuple[str, ...]:
+        """Side paths that are needed, sorted: those with a share or a region."""
+        return tuple(sorted({*self._shares, *self._regions} - {MAIN}))
+
+    def region_masks(self, height: int, width: int) -> list[tuple[str, NDArray[np.bool_]]]:
+        """The masks as boolean arrays [height, width], in the order they win.
+
+        Raises:
+            MixError: a mask is not 2-D, not numeric, or not of the picture's size.
+        """
+        return [(name, _mask(name, mask, height, width)) for name, mask in self._regions.items()]
+
+    def __repr__(self) -> str:
+        parts = [f"main={self._main:g}"]
+        parts += [f"{name}={share:g}" for name, share in self._shares.items()]
+        if self._regions:
+            parts.append(f"regions={{{', '.join(self._regions)}}}")
+        return f"Mix({', '.join(parts)})"
+
+
+def _share(name: str, value: Any) -> float:
+    """``value`` as a float in [0, 1]; numbers of numpy and torch are welcome, text is not."""
+    try:
+        share = math.nan if isinstance(value, (str, bytes)) else float(value)
+    except (TypeError, ValueError, RuntimeError):
+        share = math.nan
+    if not 0 <= share <= 1 + TOLERANCE:
+        raise MixError(
+            f"share of {name} is {value!r}; give a number from 0 to 1 such as {name}=0.4"
+        )
+    return min(share, 1.0)
+
+
+def _listed(shares: Mapping[str, float]) -> str:
+    return ", ".join(f"{name}={share:g}" for name, share in shares.items())
+
+
+def _mask(name: str, mask: Any, height: int, width: int) -> NDArray[np.bool_]:
+    import numpy as np
+
+    if hasattr(mask, "detach"):  # a tensor, of any dtype and device
+        inside = np.asarray((mask.detach() != 0).cpu().numpy())
+    elif hasattr(mask, "getbands"):  # a PIL image
+        inside = _picture_mask(mask)
+    else:
+        array = np.asarray(mask)
+        if array.dtype.kind not in "buif":
+            raise MixError(
+                f"region {name}: mask is {type(mask).__name__}, expected a 2-D array, "
+                "a PIL image or a tensor; load the file first and pass its pixels"
+            )
+        inside = array != 0
+    if inside.ndim != 2:
+        raise MixError(
+            f"region {name}: mask has shape {tuple(inside.shape)}, expected ({height}, {width}); "
+            "pass one channel, for example mask[..., 0]"
+        )
+    if inside.shape != (height, width):
+        raise MixError(
+            f"region {name}: mask is {inside.shape[1]}x{inside.shape[0]}, the picture is "
+            f"{width}x{height} (width x height); resize the mask to the picture"
+        )
+    return inside
+
+
+def _picture_mask(picture: Any) -> NDArray[np.bool_]:
+    """Inside is what is not black and not fully transparent; palettes count by their colours."""
+    import numpy as np
+
+    if picture.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
+        # Here zero is not black: what counts is the colour one sees.
+        picture = picture.convert("RGBA" if picture.mode in ("P", "PA") else "RGB")
+    pixels = np.asarray(picture)
+    if pixels.ndim == 2:
+        return np.asarray(pixels != 0)
+    if picture.getbands()[-1] in ("A", "a"):
+        return np.asarray((pixels[..., :-1] != 0).any(-1) & (pixels[..., -1] != 0))
+    return np.asarray((pixels != 0).any(-1))

@@ -1,0 +1,89 @@
+"""TaskPath: the part that turns the decoder's features towards one task; a plugin subclasses it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, cast
+
+from torch import nn
+
+from mpa_core.config import PathConfig, PathStage
+from mpa_core.errors import ConfigError
+from mpa_core.paths.mlp import SideMLP
+from mpa_core.paths.predictor import Predictor
+
+
+class PathStageModule(nn.Module):
+    """A path's parts at one stage: ``predictor``, and ``mlps``, one for each block of the stage."""
+
+    predictor: Predictor
+    mlps: nn.ModuleList
+
+    def __init__(self, predictor: Predictor, mlps: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.predictor = predictor
+        self.mlps = nn.ModuleList(mlps)
+
+
+class TaskPath(nn.Module):
+    """Side MLPs and predictors for every stage a path attaches to.
+
+    A plugin sets ``name`` and, for another hidden width, ``Config``; for other layers it overrides
+    :meth:`build_mlp` (any module from [..., dim] to [..., dim]) or :meth:`build_predictor`::
+
+        class DetPath(TaskPath):
+            name = "det"
+
+            class Config(PathConfig):
+                hidden_ratio: float = 0.5
+
+    The class holds weights and has no ``forward``: an aggregator calls its parts.
+
+    Args:
+        stages: where it attaches, from ``BaseConfig.decoder_path_stages`` (or the encoder's).
+        config: None for the defaults of ``Config``; a plain :class:`PathConfig` is read as one.
+        levels: quality levels of the base.
+
+    Raises:
+        ConfigError: ``config`` does not fit ``Config``, or ``stages`` is empty.
+    """
+
+    name: ClassVar[str] = "path"
+    Config: ClassVar[type[PathConfig]] = PathConfig
+
+    def __init__(
+        self, stages: Sequence[PathStage], config: PathConfig | None = None, levels: int = 8
+    ) -> None:
+        super().__init__()
+        if not stages:
+            raise ConfigError(
+                f"path {self.name}: the base has no stage to attach to; "
+                "give one stage other than the coarsest a depth of at least 1"
+            )
+        if config is None:
+            config = self.Config()
+        elif not isinstance(config, self.Config):
+            config = self.Config.parse(config.model_dump(), source=f"path {self.name}")
+        self.config = config
+        self.levels = levels
+        self.stages = nn.ModuleDict(
+            {
+                str(stage): PathStageModule(
+                    self.build_predictor(dim), [self.build_mlp(dim) for _ in range(depth)]
+                )
+                for stage, dim, depth in stages
+            }
+        )
+
+    def build_mlp(self, dim: int) -> nn.Module:
+        """The MLP of one block; called once per block, tokens [..., dim] to [..., dim]."""
+        return SideMLP(dim, self.config.hidden_ratio)
+
+    def build_predictor(self, dim: int) -> Predictor:
+        """The predictor of one stage; called once per stage."""
+        return Predictor(dim, self.levels)
+
+    def stage(self, index: int) -> PathStageModule | None:
+        """The parts at stage ``index`` of the transform; None where the path does not attach."""
+        key = str(index)
+        return cast(PathStageModule, self.stages[key]) if key in self.stages else None
