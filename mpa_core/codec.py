@@ -1,0 +1,340 @@
+"""MPACodec: what a user holds. Pictures to ``.mpa`` bytes, bytes to pictures, paths in and out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from typing_extensions import Self
+
+from mpa_core import hub
+from mpa_core.bitstream.container import Container, pack, quantize_quality, unpack
+from mpa_core.errors import (
+    BaseMismatchError,
+    BitstreamError,
+    CheckpointError,
+    ConfigError,
+    PathNotFoundError,
+    QualityError,
+)
+from mpa_core.fingerprint import fingerprint
+from mpa_core.images import ImageLike, to_pil, to_rgb_tensor
+from mpa_core.mix import Mix
+from mpa_core.model import MPAModel
+from mpa_core.paths.path import TaskPath
+from mpa_core.plugins.registry import registry
+from mpa_core.presets import preset
+
+if TYPE_CHECKING:
+    from mpa_core.hub.meta import StorageType
+
+FLOAT_PROFILE = 0
+"""Entropy profile: the networks between bytes and symbols run in float32."""
+FINGERPRINT_BYTES = 8
+"""Length of the base's fingerprint in a file."""
+
+Output = Literal["pil", "tensor", "array"]
+
+
+class MPACodec:
+    """A base codec and the task paths loaded on it.
+
+    Make one with :meth:`from_pretrained` or :meth:`from_preset`.
+
+    Args:
+        model: with CDF tables (``model.update()``); it is put in eval mode.
+        name: what messages and paths call this base.
+    """
+
+    def __init__(self, model: MPAModel, *, name: str) -> None:
+        self.model = model.eval()
+        self.name = name
+        self.fingerprint = fingerprint(model.frozen_state())
+        """64 hex digits that identify the base: files and paths belong to it."""
+
+    # ------------------------------------------------------------------ making and keeping
+
+    @classmethod
+    def from_pretrained(cls, id_or_folder: str | Path) -> Self:
+        """Load a bundled base (``"mpa-small"``) or a folder that :meth:`save_pretrained` wrote.
+
+        Raises:
+            CheckpointError: nothing there, or files that are damaged or of another version.
+        """
+        loaded = hub.load_base(id_or_folder)
+        return cls(loaded.model, name=loaded.name)
+
+    @classmethod
+    def from_preset(cls, name: str, *, seed: int = 0) -> Self:
+        """Random weights at a named size; the same seed gives the same weights.
+
+        Raises:
+            ConfigError: there is no such preset.
+        """
+        config = preset(name)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = MPAModel(config)
+        model.update()
+        return cls(model, name=f"{name}-random-{seed}")
+
+    def save_pretrained(
+        self, folder: str | Path, *, dtype: StorageType = "float32", card: str | None = None
+    ) -> None:
+        """Write the base as a checkpoint folder (``docs/spec/checkpoint.md``); paths are separate.
+
+        Raises:
+            CheckpointError: weights that are not finite, or too large for ``dtype``.
+            OutputError: the folder cannot be written; what was there is untouched.
+        """
+        model = self.model
+        hub.save_base(
+            folder, model.config, model.frozen_state(), name=self.name, card=card, dtype=dtype
+        )
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move base and paths to ``device``."""
+        self.model.to(device)
+        return self
+
+    # ------------------------------------------------------------------ paths
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Local names of the side paths loaded; the main path is always there."""
+        return tuple(self.model.paths)
+
+    def load_path(self, source: str | Path, name: str | None = None) -> str:
+        """Load a path's weights: by registered name (``"cls"``, ``"dist:cls"``), or from a folder.
+
+        Args:
+            source: a name whose plugin bundles weights for this base, or a path folder.
+            name: local name; None takes the path's own.
+
+        Returns:
+            The local name.
+
+        Raises:
+            PathNotFoundError: no such path, or its plugin has no weights for this base.
+            BaseMismatchError: trained on another base.
+            CheckpointError, PluginError: weights or code that do not load.
+        """
+        folder = Path(source).expanduser()
+        if not folder.is_dir():
+            folder = self._bundled_path(str(source))
+        loaded = hub.load_path(folder)
+        loaded.require_base(self.name, self.fingerprint)
+        found = registry().load_class(f"{loaded.meta.plugin.distribution}:{loaded.meta.path_type}")
+        return self.attach_path(loaded.build(found), name)
+
+    def _bundled_path(self, source: str) -> Path:
+        registered = registry().get(source)
+        folder = registered.spec.bundled_weights(self.name)
+        if folder is None:
+            others = ", ".join(registered.spec.bundled_bases()) or "no base"
+            raise PathNotFoundError(
+                f"path {registered.name!r} of {registered.distribution} has no weights for base "
+                f"{self.name!r} (it has them for {others}); give a folder of trained weights"
+            )
+        return folder
+
+    def attach_path(self, path: TaskPath, name: str | None = None) -> str:
+        """Attach a path that is in memory, under ``name`` (its own if None); returns the name.
+
+        Raises:
+            ConfigError: the name is taken or no identifier, or the path was built for other
+                stages than this base has.
+        """
+        local = name or path.name
+        if not local.isidentifier() or local in ("main", "regions"):
+            raise ConfigError(
+                f"{local!r} cannot name a path: use an identifier other than main and regions"
+            )
+        if local in self.model.paths:
+            raise ConfigError(
+                f"a path {local!r} is loaded already; unload_path({local!r}) first, "
+                "or load this one under another name"
+            )
+        expected = TaskPath(self.model.config.decoder_path_stages).stages
+        if sorted(path.stages) != sorted(expected):
+            raise ConfigError(
+                f"path {local!r} attaches to stages {sorted(path.stages)}, this base offers "
+                f"{sorted(expected)}; build it from config.decoder_path_stages"
+            )
+        self.model.paths[local] = path.eval().to(self._device)
+        return local
+
+    def unload_path(self, name: str) -> None:
+        """Remove a path; the base is as it was.
+
+        Raises:
+            PathNotFoundError: it is not loaded.
+        """
+        if name not in self.model.paths:
+            loaded = ", ".join(self.paths) or "none"
+            raise PathNotFoundError(f"no path {name!r} is loaded (loaded: {loaded})")
+        del self.model.paths[name]
+
+    def status(self) -> dict[str, Any]:
+        """What is loaded, as plain data: base, fingerprint, parameters, paths, device."""
+        count = sum(p.numel() for p in self.model.parameters())
+        paths = {
+            name: {
+                "type": cast(TaskPath, path).name,
+                "parameters": sum(p.numel() for p in path.parameters()),
+            }
+            for name, path in self.model.paths.items()
+        }
+        return {
+            "base": self.name,
+            "fingerprint": self.fingerprint,
+            "parameters": count - sum(int(p["parameters"]) for p in paths.values()),  # type: ignore[call-overload]
+            "quality_levels": self.model.config.quality_levels,
+            "device": str(self._device),
+            "paths": paths,
+        }
+
+    @property
+    def _device(self) -> torch.device:
+        return self.model.base.y_gains.gain.device
+
+    # ------------------------------------------------------------------ coding
+
+    @torch.inference_mode()
+    def encode(
+        self,
+        image: ImageLike,
+        quality: float = 4.0,
+        *,
+        icc_profile: bytes | None = None,
+        exif: bytes | None = None,
+    ) -> bytes:
+        """Compress one picture to the bytes of an ``.mpa`` file.
+
+        Args:
+            image: PIL image, array ``[H, W, 3]`` uint8, or float tensor ``[3, H, W]`` or
+                ``[1, 3, H, W]`` in [0, 1]; any size from 1x1. Other modes: see
+                :mod:`mpa_core.images`.
+            quality: 1 (fewest bits) to 8, real; kept to 1/4096.
+            icc_profile, exif: to carry along; None takes those of ``image``.
+
+        Raises:
+            ImageError: not a picture, or one we refuse to guess about.
+            QualityError: outside the base's levels.
+        """
+        levels = self.model.config.quality_levels
+        if not 1 <= quality <= levels:
+            raise QualityError(
+                f"quality is {quality:g}, expected 1 (fewest bits) to {levels} (most); "
+                "choose a number in that range"
+            )
+        quality = quantize_quality(quality)
+        source = to_rgb_tensor(image)
+        x = source.tensor.to(self._device)
+        height, width = x.shape[-2:]
+        padded_height, padded_width = self._padded(height, width)
+        # Repeating the last row and column costs fewest bits and never shows.
+        x = F.pad(x, (0, padded_width - width, 0, padded_height - height), mode="replicate")
+        coded = self.model.compress(x, quality)
+        chunks = {
+            b"ICCP": icc_profile if icc_profile is not None else source.icc_profile,
+            b"EXIF": exif if exif is not None else source.exif,
+        }
+        return pack(
+            Container(
+                fingerprint=bytes.fromhex(self.fingerprint)[:FINGERPRINT_BYTES],
+                profile=FLOAT_PROFILE,
+                quality=quality,
+                width=width,
+                height=height,
+                streams=(coded["strings"][0][0], coded["strings"][1][0]),
+                symbols_crc=coded["symbols_crc"][0],
+                chunks={key: value for key, value in chunks.items() if value},
+            )
+        )
+
+    @torch.inference_mode()
+    def decode(self, data: bytes, mix: Mix | None = None, *, output: Output = "pil") -> Any:
+        """Reconstruct a picture from the bytes of an ``.mpa`` file.
+
+        Args:
+            data: the whole file.
+            mix: which paths the features take; None is the main path.
+            output: ``"pil"`` (with ICC profile and EXIF in ``info``), ``"array"`` uint8
+                ``[H, W, 3]``, or ``"tensor"`` float ``[3, H, W]`` in [0, 1] on the codec's device.
+
+        Raises:
+            BitstreamError: not an ``.mpa`` file, or damaged.
+            BaseMismatchError: encoded by another base.
+            DesyncError: the decoded symbols are not those that were coded.
+            MixError, PathNotFoundError: ``mix`` does not fit the picture or the paths loaded.
+        """
+        if output not in ("pil", "tensor", "array"):
+            raise ConfigError(f"output is {output!r}, expected 'pil', 'tensor' or 'array'")
+        container = unpack(data)
+        self._check_origin(container)
+        height, width = container.height, container.width
+        stride = self.model.config.hyper_stride
+        padded = self._padded(height, width)
+        y_stream, z_stream = container.streams
+        x_hat = self.model.decompress(
+            [[y_stream], [z_stream]],
+            (padded[0] // stride, padded[1] // stride),
+            container.quality,
+            mix,
+            symbols_crc=[container.symbols_crc],
+            image_size=(height, width),
+        )["x_hat"][0, :, :height, :width]
+        if output == "tensor":
+            return x_hat.clone()
+        picture = to_pil(x_hat)
+        if output == "array":
+            import numpy as np
+
+            return np.asarray(picture).copy()
+        for key, chunk in (("icc_profile", b"ICCP"), ("exif", b"EXIF")):
+            if chunk in container.chunks:
+                picture.info[key] = container.chunks[chunk]
+        return picture
+
+    def _check_origin(self, container: Container) -> None:
+        own = bytes.fromhex(self.fingerprint)[:FINGERPRINT_BYTES]
+        if container.fingerprint != own:
+            raise BaseMismatchError(
+                f"the file was encoded by base {container.fingerprint.hex()}…, this codec is "
+                f"{self.name!r} ({own.hex()}…); decode it with the base that encoded it"
+                + _known_base(container.fingerprint)
+            )
+        if container.profile != FLOAT_PROFILE:
+            raise BitstreamError(
+                f"the file uses entropy profile {container.profile}, this version decodes "
+                f"profile {FLOAT_PROFILE}; upgrade mpa-core"
+            )
+        if len(container.streams) != 2:
+            raise BitstreamError(
+                f"found {len(container.streams)} streams, expected 2 (y and z); the file is damaged"
+            )
+        if container.quality > self.model.config.quality_levels:
+            raise BitstreamError(
+                f"the file has quality {container.quality:g}, the base ends at "
+                f"{self.model.config.quality_levels}; the file is damaged"
+            )
+
+    def _padded(self, height: int, width: int) -> tuple[int, int]:
+        stride = self.model.config.hyper_stride
+        return -(-height // stride) * stride, -(-width // stride) * stride
+
+
+def _known_base(prefix: bytes) -> str:
+    """A hint when a bundled base has this fingerprint."""
+    for name, folder in hub.bundled_bases().items():
+        try:
+            known = hub.read_base_meta(folder).fingerprint
+        except CheckpointError:
+            continue
+        if known.startswith(prefix.hex()):
+            return f': MPACodec.from_pretrained("{name}")'
+    return ""
