@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mpa_core.paths.path import TaskPath
     from mpa_core.plugins.hookspecs import PathSpec, hookimpl
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 __all__ = [
     "MPACodec",

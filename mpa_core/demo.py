@@ -1,0 +1,178 @@
+"""One real photo through the codec, beside JPEG and WebP files of the same size.
+
+``python -m mpa_core.demo [IMAGE]`` encodes the picture at three qualities, decodes each file by
+every path there are weights for, prints a table and writes the files and one side-by-side PNG.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image, ImageDraw, ImageFont
+from rich.console import Console
+from rich.table import Table
+
+from mpa_core.codec import MPACodec
+from mpa_core.errors import BaseMismatchError, MPAError, OutputError
+from mpa_core.evaluation.classic import ClassicFormat, nearest_in_size
+from mpa_core.evaluation.metrics import bits_per_pixel, ms_ssim, psnr
+from mpa_core.files import write_bytes
+from mpa_core.images import load_image
+from mpa_core.mix import Mix
+from mpa_core.plugins.registry import registry
+
+BASE = "mpa-small"
+QUALITIES = (2.0, 4.5, 7.0)
+SAMPLE = "chelsea.png"
+"""Photo of the cat Chelsea by Stéfan van der Walt, CC0."""
+COMPARISON = "comparison.png"
+
+_CLASSICS: tuple[tuple[ClassicFormat, str, str], ...] = (
+    ("JPEG", "JPEG", "jpg"),
+    ("WEBP", "WebP", "webp"),
+)
+_MARGIN = 8
+_LINE = 20
+_FONT_SIZE = 14
+_MIN_CELL = 260  # the captions fit, however small the picture
+
+
+class Result(NamedTuple):
+    """One picture decoded from one file."""
+
+    label: str
+    file: str
+    """Name of the file it was decoded from."""
+    data: bytes
+    image: Image.Image
+    bpp: float
+    psnr: float
+    """dB on 8-bit RGB."""
+    ms_ssim: float | None
+
+
+def load_bundled_paths(codec: MPACodec) -> None:
+    """Attach every registered path that has weights for this base; say which do not fit."""
+    found = registry()
+    for path in found.paths():
+        if path.name in found.conflicts() or path.spec.bundled_weights(codec.name) is None:
+            continue
+        try:
+            codec.load_path(path.name)
+        except BaseMismatchError as error:
+            print(f"without path {path.name}: {error}", file=sys.stderr)
+
+
+def compare(codec: MPACodec, original: Image.Image, quality: float) -> Iterator[Result]:
+    """Yield the picture by each path of one ``.mpa`` file, then JPEG and WebP of that size."""
+
+    def result(label: str, file: str, data: bytes, image: Image.Image) -> Result:
+        bpp = bits_per_pixel(len(data), original.size)
+        return Result(
+            label, file, data, image, bpp, psnr(original, image), ms_ssim(original, image)
+        )
+
+    data = codec.encode(original, quality=quality)
+    for path in ("main", *codec.paths):
+        decoded = codec.decode(data, Mix.parse(f"{path}=1"))
+        yield result(f"mpa {quality:g}, {path} path", f"mpa-{quality:g}.mpa", data, decoded)
+    for file_format, label, suffix in _CLASSICS:
+        classic = nearest_in_size(original, file_format, len(data))
+        name = f"near-mpa-{quality:g}.{suffix}"
+        yield result(f"{label} {classic.setting}", name, classic.data, classic.decode())
+
+
+def table(groups: Sequence[Sequence[Result]]) -> Table:
+    """Lay the figures out, one group of rows per quality."""
+    shown = Table("picture", "file", box=None, pad_edge=False)
+    for heading in ("bytes", "bpp", "PSNR dB", "MS-SSIM"):
+        shown.add_column(heading, justify="right")
+    for number, group in enumerate(groups):
+        if number:
+            shown.add_section()
+            shown.add_row()
+        for row in group:
+            similarity = "-" if row.ms_ssim is None else f"{row.ms_ssim:.4f}"
+            figures = (f"{row.bpp:.3f}", f"{row.psnr:.2f}", similarity)
+            shown.add_row(row.label, row.file, str(len(row.data)), *figures)
+    return shown
+
+
+def draw(original: Image.Image, groups: Sequence[Sequence[Result]]) -> Image.Image:
+    """Put the pictures side by side in their own pixels: a row per quality, original first."""
+    width = max(original.width, _MIN_CELL) + _MARGIN
+    height = original.height + 2 * _LINE + _MARGIN
+    columns = 1 + max(len(group) for group in groups)
+    sheet = Image.new("RGB", (columns * width + _MARGIN, len(groups) * height + _MARGIN), "white")
+    pen = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(_FONT_SIZE)
+
+    def place(row: int, column: int, image: Image.Image, lines: tuple[str, str]) -> None:
+        left, top = _MARGIN + column * width, _MARGIN + row * height
+        for number, line in enumerate(lines):
+            pen.text((left, top + number * _LINE), line, fill="black", font=font)
+        sheet.paste(image, (left, top + 2 * _LINE))
+
+    for row, group in enumerate(groups):
+        place(row, 0, original, ("original", f"{original.width} x {original.height}"))
+        for column, item in enumerate(group, start=1):
+            figures = f"{len(item.data)} bytes, {item.bpp:.3f} bpp, {item.psnr:.2f} dB"
+            place(row, column, item.image, (item.label, figures))
+    return sheet
+
+
+def run(image: Path | None, base: str, qualities: Sequence[float], out: Path) -> None:
+    """Compare, print the table and write the files into ``out``.
+
+    Raises:
+        MPAError: a bad picture, base or quality, or a folder that cannot be written.
+    """
+    with resources.as_file(resources.files("mpa_core") / "assets" / SAMPLE) as sample:
+        original = load_image(image or sample).convert("RGB")
+    codec = MPACodec.from_pretrained(base)
+    load_bundled_paths(codec)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot make the folder {out}: {error.strerror}; choose another with --out"
+        ) from error
+    groups = [list(compare(codec, original, quality)) for quality in qualities]
+    for item in (item for group in groups for item in group):
+        write_bytes(out / item.file, item.data)
+    sheet = io.BytesIO()
+    draw(original, groups).save(sheet, "PNG")
+    write_bytes(out / COMPARISON, sheet.getvalue())
+    name = image.name if image else SAMPLE
+    console = Console(highlight=False)
+    console.print(f"{name}, {original.width} x {original.height}, base {codec.name}\n")
+    console.print(table(groups))
+    console.print(f"\nSide by side: {out / COMPARISON}", soft_wrap=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse arguments, run; 0 when all went well, 1 with one line on stderr otherwise."""
+    parser = argparse.ArgumentParser(prog="python -m mpa_core.demo", description=__doc__)
+    parser.add_argument("image", nargs="?", type=Path, help="a photo (default: a bundled one)")
+    parser.add_argument("--base", default=BASE, help="bundled base or folder (%(default)s)")
+    parser.add_argument(
+        "--quality", type=float, nargs="+", default=QUALITIES, help="levels, 1 to 8 (2 4.5 7)"
+    )
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder (%(default)s)")
+    options = parser.parse_args(argv)
+    try:
+        run(options.image, options.base, options.quality, options.out)
+    except MPAError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

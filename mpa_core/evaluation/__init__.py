@@ -1,0 +1,1 @@
+"""Measuring codecs: distortion metrics and the classic codecs to compare with."""
