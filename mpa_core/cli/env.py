@@ -1,0 +1,118 @@
+"""``mpa env``: what a bug report needs to say about the machine. Works without torch."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from mpa_core.cli.output import emit, facts
+from mpa_core.errors import MPAError
+
+_PACKAGES = ("torch", "compressai", "numpy", "pillow", "pydantic", "pluggy", "safetensors", "rich")
+_OPTIONAL = ("accelerate", "huggingface_hub", "lpips", "natten", "timm", "torchvision")
+_VARIABLES = (
+    "MPA_PLUGINS",
+    "MPA_STRICT_PLUGINS",
+    "MPA_DEBUG",
+    "OMP_NUM_THREADS",
+    "CUDA_VISIBLE_DEVICES",
+)
+
+
+def register(
+    subparsers: argparse._SubParsersAction[argparse.ArgumentParser],
+    common: argparse.ArgumentParser,
+) -> None:
+    """Add ``mpa env`` to the command line."""
+    parser = subparsers.add_parser(
+        "env", parents=[common], help="versions, processor, plugins: paste it into a bug report"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the environment; nothing that is missing makes it fail."""
+    from mpa_core import __version__
+
+    data = {
+        "mpa-core": __version__,
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "platform": platform.platform(),
+        "cpus": _usable_cpus(),
+        "packages": {name: _version(name) for name in (*_PACKAGES, *_OPTIONAL)},
+        "torch": _torch(),
+        "bases": _bases(),
+        "plugins": _plugins(),
+        "caches": _caches(),
+        "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
+    }
+    emit(args, data, lambda: facts(data))
+    return 0
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _usable_cpus() -> int | None:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
+def _torch() -> dict[str, Any]:
+    try:
+        import torch
+    except (ImportError, OSError) as error:  # OSError: a shared library of it is missing
+        return {"error": " ".join(f"{type(error).__name__}: {error}".split())}
+    cuda = torch.cuda.is_available()
+    return {
+        "version": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cuda": torch.version.cuda,
+        "cuda_devices": [
+            torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count() if cuda else 0)
+        ],
+    }
+
+
+def _bases() -> dict[str, str]:
+    from mpa_core.cli.common import bundled_fingerprints
+
+    try:
+        return bundled_fingerprints()
+    except MPAError as error:
+        return {"error": str(error)}
+
+
+def _plugins() -> dict[str, str]:
+    from mpa_core.plugins.registry import registry
+
+    try:
+        found = registry().plugins
+    except MPAError as error:
+        return {"error": str(error)}
+    return {
+        plugin.name: f"{plugin.distribution} {plugin.version}: "
+        + (plugin.error or ", ".join(path.name for path in plugin.paths))
+        for plugin in found
+    }
+
+
+def _caches() -> dict[str, str]:
+    """Where libraries keep what they download; the SDK itself keeps nothing outside its folder."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return {
+        "huggingface": os.environ.get("HF_HOME") or str(cache / "huggingface"),
+        "torch": os.environ.get("TORCH_HOME") or str(cache / "torch"),
+    }

@@ -1,0 +1,69 @@
+"""``mpa info``: what the header of an ``.mpa`` file says. Needs no torch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from mpa_core.cli.common import bundled_fingerprints, read_input
+from mpa_core.cli.output import emit, facts, report_error
+from mpa_core.errors import MPAError
+
+
+def register(
+    subparsers: argparse._SubParsersAction[argparse.ArgumentParser],
+    common: argparse.ArgumentParser,
+) -> None:
+    """Add ``mpa info`` to the command line."""
+    parser = subparsers.add_parser(
+        "info", parents=[common], help="show what .mpa files say about themselves"
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help=".mpa files; - for stdin")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Describe every file; one that is damaged is reported and the others go on."""
+    bases = {value[:16]: name for name, value in bundled_fingerprints().items()}
+    results: list[dict[str, Any]] = []
+    failed = 0
+    for name in args.files:
+        try:
+            results.append({"file": name, **_describe(read_input(name), bases)})
+        except MPAError as error:
+            failed += 1
+            results.append({"file": name, "error": report_error(error, name)})
+    emit(
+        args,
+        {"files": results, "failed": failed},
+        lambda: "\n\n".join(facts(item) for item in results if "error" not in item),
+    )
+    if failed and len(args.files) > 1:
+        print(f"mpa: {failed} of {len(args.files)} files failed", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _describe(data: bytes, bases: dict[str, str]) -> dict[str, Any]:
+    from mpa_core.bitstream.container import unpack
+
+    container = unpack(data)
+    prefix = container.fingerprint.hex()
+    streams = [len(stream) for stream in container.streams]
+    chunks = {
+        name.decode("ascii", "replace"): len(value) for name, value in container.chunks.items()
+    }
+    return {
+        "width": container.width,
+        "height": container.height,
+        "quality": container.quality,
+        "bytes": len(data),
+        "bpp": round(8 * len(data) / (container.width * container.height), 5),
+        "base": bases.get(prefix),
+        "fingerprint": prefix,
+        "profile": container.profile,
+        "streams": dict(zip(("y", "z"), streams, strict=True)),
+        "chunks": chunks,
+        "overhead": len(data) - sum(streams) - sum(chunks.values()),
+        "symbols_crc": f"{container.symbols_crc:08x}",
+    }

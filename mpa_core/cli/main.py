@@ -1,0 +1,84 @@
+"""Entry point of the ``mpa`` command: arguments in, exit code out.
+
+0 done, 1 failed, 2 wrong usage, 130 interrupted. ``mpa --help`` imports neither torch nor any other
+library: a group's module may import only what :func:`register` needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from mpa_core.cli.common import UsageError
+from mpa_core.cli.output import report_error
+
+GROUPS = ("encode", "decode", "info", "paths", "plugins", "import_official", "env")
+"""Modules of this package, each with ``register(subparsers, common)``."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line; every leaf sets ``run(args) -> exit code``."""
+    parser = argparse.ArgumentParser(
+        prog="mpa",
+        description="Learned image coding for people and machines: one file, many readers.",
+        epilog="Results go to stdout, everything else to stderr. "
+        "MPA_DEBUG=1 shows the traceback of an error.",
+    )
+    parser.add_argument("--version", action=_Version, help="print the version and exit")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--format",
+        choices=("text", "json"),
+        default="text",
+        help="how to print the result (default: text)",
+    )
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for group in GROUPS:
+        import_module(f"mpa_core.cli.{group}").register(subparsers, common)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``mpa`` with ``argv`` (default: the process's arguments) and return the exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # File names may hold what the terminal's encoding does not.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    args = argparse.Namespace(format="text")
+    try:
+        args = build_parser().parse_args(argv)
+        code: int = args.run(args)
+        sys.stdout.flush()
+        return code
+    except UsageError as error:
+        report_error(error)
+        return 2
+    except KeyboardInterrupt:
+        print("mpa: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output is gone, as with `| head`. Nothing may be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # noqa: BLE001 -- the last resort: one line, no traceback
+        described = report_error(error)
+        if args.format == "json":
+            print(json.dumps({"error": described}, indent=2))
+        return 1
+
+
+class _Version(argparse.Action):
+    """``--version``, whose text is made only when asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:  # noqa: A002
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from mpa_core import __version__
+
+        print(f"mpa {__version__}")
+        parser.exit()

@@ -1,0 +1,103 @@
+"""What commands say: data on stdout, as text or JSON; talk and errors on stderr, a line each."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mpa_core.errors import MPAError
+
+
+def emit(args: argparse.Namespace, data: Any, text: str | Callable[[], str]) -> None:
+    """Print a command's result on stdout.
+
+    Args:
+        args: parsed arguments; ``args.format`` chooses.
+        data: the result for ``--format json``, made of what JSON knows.
+        text: the same for people, or a function that makes it (called only if needed).
+    """
+    if args.format == "json":
+        print(json.dumps(data, indent=2))
+        return
+    shown = text if isinstance(text, str) else text()
+    if shown:
+        print(shown)
+
+
+def table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Lay out rows under their keys; numbers to the right, ``None`` as a dash.
+
+    The first row's keys are the columns. No rows make an empty text.
+    """
+    if not rows:
+        return ""
+    keys = list(rows[0])
+    cells = [[_cell(row[key]) for key in keys] for row in rows]
+    right = [all(isinstance(row[key], (int, float, type(None))) for row in rows) for key in keys]
+    widths = [max(len(line[i]) for line in [keys, *cells]) for i in range(len(keys))]
+    lines = (
+        "  ".join(
+            text.rjust(width) if to_right else text.ljust(width)
+            for text, width, to_right in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in [keys, *cells]
+    )
+    return "\n".join(lines)
+
+
+def facts(values: Mapping[str, object]) -> str:
+    """Lay out ``key  value`` lines; a nested mapping is indented under its key."""
+    lines: list[str] = []
+    width = max((len(key) for key in values), default=0)
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            lines.append(key)
+            lines += [f"  {line}" for line in facts(value).splitlines()]
+        else:
+            lines.append(f"{key.ljust(width)}  {_cell(value)}".rstrip())
+    return "\n".join(lines)
+
+
+def describe_error(error: Exception, about: str | None = None) -> dict[str, str]:
+    """``type`` and one-line ``message`` of an error.
+
+    Errors that are not the SDK's own are bugs (or the machine's trouble) and say how to see more.
+    ``about``, a file's name, is put in front unless the message has it already.
+    """
+    message = " ".join(str(error).split())
+    if not isinstance(error, MPAError):
+        message = (
+            f"unexpected {type(error).__name__}: {message}; "
+            "set MPA_DEBUG=1 to see where it comes from"
+        )
+    if about and about not in message:
+        message = f"{about}: {message}"
+    return {"type": type(error).__name__, "message": message}
+
+
+def report_error(error: Exception, about: str | None = None) -> dict[str, str]:
+    """Print one line about ``error`` on stderr (with ``MPA_DEBUG=1`` the traceback before it)."""
+    described = describe_error(error, about)
+    if os.environ.get("MPA_DEBUG", "") not in ("", "0"):
+        traceback.print_exception(error)
+    print(f"mpa: error: {described['message']}", file=sys.stderr)
+    return described
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_cell, value)) or "-"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_cell(item)}" for key, item in value.items()) or "-"
+    return str(value)
