@@ -20,6 +20,7 @@ from mpa_core.base.schedule import (
     SCHEDULE,
     Phase,
     Step,
+    coding_order,
     context_mask,
     join_phases,
     split_phases,
@@ -148,14 +149,15 @@ class EntropyModel(nn.Module):
             if not step.known:
                 channel = self.channel_contexts[step.slice](torch.cat([params, *decoded], 1))
                 parts = {}
-            context = [split_phases(params, step.phases), split_phases(channel, step.phases)]
-            if str(number) in self.spatial_contexts:
-                context.append(self.spatial_contexts[str(number)](join_phases(parts)))
+            by_channel = split_phases(channel, step.phases)
+            context = [split_phases(params, step.phases), by_channel]
+            if step.known:
+                context.insert(1, self.spatial_contexts[str(number)](join_phases(parts)))
             elif self._has_spatial(step.slice):
-                context.append(torch.zeros_like(context[-1]))
+                context.insert(1, torch.zeros_like(by_channel))
             features = torch.cat(context, 2)
             predicted = self.parameter_nets[step.slice](features.flatten(0, 1))
-            means, scales = predicted.unflatten(0, features.shape[:2]).chunk(2, 2)
+            scales, means = predicted.unflatten(0, features.shape[:2]).chunk(2, 2)
             values = visit(step, means, scales)
             parts.update(zip(step.phases, values.unbind(0), strict=True))
             if len(parts) == 4:
@@ -249,8 +251,8 @@ class EntropyModel(nn.Module):
             residual = (split_phases(self._slice(y, step.slice), step.phases) - means).round()
             indexes = self._scale_indexes(scales)
             for i, encoder in enumerate(encoders):
-                symbols = _int32(_coding_order(residual[:, i]))
-                encoder.encode(symbols, _int32(_coding_order(indexes[:, i])), y_table)
+                symbols = _int32(coding_order(residual[:, i]))
+                encoder.encode(symbols, _int32(coding_order(indexes[:, i])), y_table)
                 written[i].append(symbols)
             return residual + means
 
@@ -268,10 +270,9 @@ class EntropyModel(nn.Module):
             indexes = self._scale_indexes(scales)
             residual = torch.empty_like(means)
             for i, decoder in enumerate(decoders):
-                symbols = decoder.decode(_int32(_coding_order(indexes[:, i])), y_table)
-                target = _coding_order(residual[:, i])
-                values = torch.from_numpy(symbols).to(means).reshape(target.shape)
-                residual[:, i] = _from_coding_order(values)
+                symbols = decoder.decode(_int32(coding_order(indexes[:, i])), y_table)
+                target = coding_order(residual[:, i])  # a view: writing to it fills residual
+                target.copy_(torch.from_numpy(symbols).reshape(target.shape))
                 read[i].append(symbols)
             return residual + means
 
@@ -332,15 +333,6 @@ class EntropyModel(nn.Module):
                 if stored is not None:
                     prior.register_buffer(name, torch.empty_like(stored, dtype=torch.int32))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)  # type: ignore[arg-type]
-
-
-def _coding_order(phases: Tensor) -> Tensor:
-    """``[P, c, h, w]`` of one picture in the order its symbols are coded."""
-    return phases
-
-
-def _from_coding_order(values: Tensor) -> Tensor:
-    return values
 
 
 def _int32(tensor: Tensor) -> np.ndarray:

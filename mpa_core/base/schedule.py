@@ -72,6 +72,17 @@ def split_phases(tensor: Tensor, phases: tuple[Phase, ...]) -> Tensor:
     return torch.stack([tensor[..., row::2, column::2] for row, column in phases])
 
 
+def coding_order(phases: Tensor) -> Tensor:
+    """The positions of one step of one picture in the order of their symbols, as a view.
+
+    ``[P, c, H/2, W/2]`` as it is (phase, channel, row, column), but for the step that codes the
+    whole map at once: that one goes by channel, row and column of the map.
+    """
+    if len(phases) < 4:
+        return phases
+    return phases.unflatten(0, (2, 2)).permute(2, 3, 0, 4, 1)
+
+
 def join_phases(parts: dict[Phase, Tensor]) -> Tensor:
     """The inverse: maps ``[B, C, H/2, W/2]`` by phase to ``[B, C, H, W]``; absent phases are 0."""
     zeros = torch.zeros_like(next(iter(parts.values())))
