@@ -19,9 +19,20 @@ import mpa_core
 
 # Ground up. A module may import from its own floor and from those below.
 FLOORS = (
-    ("errors", "config", "presets", "mix", "files", "fingerprint", "images", "py.typed", "assets"),
+    (
+        "errors",
+        "config",
+        "presets",
+        "mix",
+        "files",
+        "fingerprint",
+        "images",
+        "image_metadata",
+        "py.typed",
+        "assets",
+    ),
     ("base", "paths", "bitstream"),
-    ("model", "codec", "plugins", "hub", "importer", "weights"),
+    ("model", "codec", "plugins", "hub", "importer", "official_keys", "weights"),
     ("training", "evaluation"),
     ("cli", "demo"),
 )

@@ -1,0 +1,97 @@
+"""The documentation does what it says: snippets run, links lead somewhere, errors are listed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from sybil import Example, Sybil
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
+
+from mpa_core import errors
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+# Followed step by step in a test of its own.
+FOLLOWED = {ROOT / "docs" / "write-a-plugin.md": ROOT / "tests" / "plugins" / "test_docs.py"}
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?!https?://|mailto:|#)([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
+FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+def run_console(example: Example) -> None:
+    """Run the lines of a ``console`` block that start with ``$``; each must exit with 0."""
+    environment = dict(os.environ, PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    lines = str(example.parsed).replace("\\\n", " ").splitlines()
+    commands = [line[2:] for line in lines if line.startswith("$ ")]
+    assert commands, "a console block without a line that starts with '$ '"
+    for command in commands:
+        done = subprocess.run(
+            command, shell=True, env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, f"{command}: exit {done.returncode}: {done.stderr}"
+
+
+SNIPPETS = Sybil(
+    parsers=[PythonCodeBlockParser(), CodeBlockParser("console", run_console), SkipParser()]
+)
+
+
+def pages_with_snippets() -> list[Path]:
+    return [
+        page for page in PAGES if page not in FOLLOWED and list(SNIPPETS.parse(page).examples())
+    ]
+
+
+@pytest.mark.parametrize("page", pages_with_snippets(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_snippets_run(
+    page: Path, sample: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # The reader's folder: a photo, and nothing else.
+    monkeypatch.chdir(tmp_path)
+    sample.save("photo.png")
+    sample.save("photo.jpg", quality=90)
+    for example in SNIPPETS.parse(page):
+        example.evaluate()
+
+
+def test_there_are_snippets():
+    assert ROOT / "README.md" in pages_with_snippets()
+    for page, test in FOLLOWED.items():
+        assert page.name in test.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_relative_links_lead_somewhere(page: Path):
+    text = FENCED.sub("", page.read_text(encoding="utf-8"))
+    targets = [a or b for a, b in LINK.findall(text)]
+    missing = [t for t in targets if not (page.parent / t.partition("#")[0]).exists()]
+    assert missing == []
+
+
+def test_every_error_is_documented():
+    classes = {
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, errors.MPAError)
+    }
+    text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## `(\w+)`$", text, re.MULTILINE)
+    assert set(headings) == classes
+    assert len(headings) == len(classes)
+
+
+def test_make_commands_of_the_readme_exist():
+    make = shutil.which("make")
+    assert make
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^make (\w+)$", text, re.MULTILINE))
+    assert {"demo", "test"} <= targets
+    for target in targets:
+        done = subprocess.run([make, "--dry-run", target], cwd=ROOT, capture_output=True)
+        assert done.returncode == 0, done.stderr
