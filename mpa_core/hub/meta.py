@@ -1,0 +1,203 @@
+"""The JSON beside the weights: what it may say, and how it is read and written. No torch here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import Version
+from pydantic import Field, field_validator
+
+from mpa_core.config import CHECKPOINT_FORMAT, BaseConfig, PathStage, StrictModel
+from mpa_core.errors import CheckpointError, ConfigError
+
+BASE_CONFIG = "config.json"
+BASE_WEIGHTS = "model.safetensors"
+PATH_CONFIG = "path_config.json"
+PATH_WEIGHTS = "path.safetensors"
+CARD = "README.md"
+
+DISTRIBUTION = "mpa-core"
+REQUIRES = ">=0.1"
+"""SDK versions that can read what this version writes."""
+
+Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(min_length=1, max_length=96)]
+StorageType = Literal["float32", "float16"]
+"""Element type of the large floating-point tensors in the file; in use they are float32."""
+
+
+def sdk_version() -> str:
+    """Version of this SDK."""
+    from mpa_core import __version__
+
+    return str(__version__)
+
+
+class _Versioned(StrictModel):
+    format: Literal[1] = CHECKPOINT_FORMAT
+    requires: str = REQUIRES
+    """SDK versions that can read the folder, as a PEP 440 specifier."""
+
+    @field_validator("requires")
+    @classmethod
+    def _is_specifier(cls, value: str) -> str:
+        SpecifierSet(value)
+        return value
+
+
+class BaseMeta(_Versioned):
+    """``config.json`` of a base folder."""
+
+    kind: Literal["base"] = "base"
+    name: Name
+    """Id a user loads it by, and the one messages call it by."""
+    fingerprint: Fingerprint
+    dtype: StorageType
+    architecture: BaseConfig
+
+
+class PluginRef(StrictModel):
+    """The distribution whose code a path needs."""
+
+    distribution: Name = DISTRIBUTION
+    version: str = REQUIRES
+    """Versions of it that can build the path, as a PEP 440 specifier; empty: any."""
+
+    @field_validator("version")
+    @classmethod
+    def _is_specifier(cls, value: str) -> str:
+        SpecifierSet(value)
+        return value
+
+
+class BaseRef(StrictModel):
+    """The base codec a path was trained on."""
+
+    repo_id: Name
+    """Bundled id, Hub repository or folder name: what ``MPACodec.from_pretrained`` takes."""
+    revision: str | None = None
+    fingerprint: Fingerprint
+
+
+class StageEntry(StrictModel):
+    """One stage of ``g_s`` the path attaches to: see :class:`mpa_core.config.PathStage`."""
+
+    stage: Annotated[int, Field(ge=0)]
+    dim: Annotated[int, Field(gt=0)]
+    depth: Annotated[int, Field(gt=0)]
+
+
+class PathMeta(_Versioned):
+    """``path_config.json`` of a path folder."""
+
+    kind: Literal["path"] = "path"
+    path_type: Name
+    """Registered name of the path's class."""
+    plugin: PluginRef
+    base: BaseRef
+    config: dict[str, Any]
+    """Dump of the path class's own config."""
+    stages: tuple[StageEntry, ...]
+    levels: Annotated[int, Field(ge=2, le=255)]
+    """Quality levels of the base."""
+    fingerprint: Fingerprint
+    """Of the path's own tensors: tells damage from a mismatch."""
+    dtype: StorageType
+
+    @property
+    def path_stages(self) -> tuple[PathStage, ...]:
+        """The stages in the form that builds a :class:`mpa_core.paths.path.TaskPath`."""
+        return tuple(PathStage(entry.stage, entry.dim, entry.depth) for entry in self.stages)
+
+
+Meta = TypeVar("Meta", BaseMeta, PathMeta)
+
+
+def canonical_json(meta: StrictModel) -> str:
+    """Sorted keys, two spaces, one newline at the end: equal contents are equal bytes."""
+    dump = meta.model_dump(mode="json")
+    return json.dumps(dump, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def read_base_meta(folder: Path) -> BaseMeta:
+    """Read ``config.json``; a :class:`CheckpointError` says what is wrong and what to do."""
+    return _read(BaseMeta, folder, BASE_CONFIG, "base", (PATH_CONFIG, "path", "codec.load_path"))
+
+
+def read_path_meta(folder: Path) -> PathMeta:
+    """Read ``path_config.json``; a :class:`CheckpointError` says what is wrong and what to do."""
+    return _read(
+        PathMeta, folder, PATH_CONFIG, "path", (BASE_CONFIG, "base", "MPACodec.from_pretrained")
+    )
+
+
+def _read(
+    model: type[Meta], folder: Path, file: str, kind: str, other: tuple[str, str, str]
+) -> Meta:
+    source = folder / file
+    if not source.is_file():
+        other_file, other_kind, loader = other
+        if (folder / other_file).is_file():
+            raise CheckpointError(
+                f"{folder} is a {other_kind} folder (it has {other_file}), expected a {kind} "
+                f"folder with {file}; load it with {loader}"
+            )
+        what = "has no " + file if folder.is_dir() else "is not a folder"
+        raise CheckpointError(
+            f"{folder} {what}, expected a {kind} folder with {file}; "
+            f"give the folder that save_pretrained or training wrote"
+        )
+    try:
+        data = json.loads(source.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{source} is not readable JSON ({error}); restore the file from its source"
+        ) from error
+    if not isinstance(data, dict):
+        raise CheckpointError(
+            f"{source} holds a JSON {type(data).__name__}, expected an object; "
+            "restore the file from its source"
+        )
+    found = data.get("kind")
+    if found != kind:
+        raise CheckpointError(
+            f"{source} is of kind {found!r}, expected {kind!r}; give a {kind} folder"
+        )
+    _check_version(data, source)
+    try:
+        return model.parse(data, source=str(source))
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{error}; it asks for mpa-core{data.get('requires', REQUIRES)} and this is "
+            f"{sdk_version()}: restore the file from its source"
+        ) from error
+
+
+def _check_version(data: dict[str, Any], source: Path) -> None:
+    """Before anything else is judged: a newer folder may hold anything."""
+    version = sdk_version()
+    requires = data.get("requires", "")
+    try:
+        specifier = SpecifierSet(requires)
+    except (InvalidSpecifier, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{source} requires {requires!r}, expected a version range such as {REQUIRES!r}; "
+            "restore the file from its source"
+        ) from error
+    known = set(BaseMeta.model_fields) | set(PathMeta.model_fields)
+    unknown = sorted(str(key) for key in data if key not in known)
+    extra = f" and has the unknown keys {', '.join(unknown)}" if unknown else ""
+    upgrade = f'pip install --upgrade "{DISTRIBUTION}{requires}"'
+    if not specifier.contains(Version(version), prereleases=True):
+        raise CheckpointError(
+            f"{source} requires mpa-core {requires}{extra}, this is {version}; run: {upgrade}"
+        )
+    written = data.get("format")
+    if isinstance(written, int) and written > CHECKPOINT_FORMAT:
+        raise CheckpointError(
+            f"{source} is of checkpoint format {written}{extra}, mpa-core {version} reads up to "
+            f"{CHECKPOINT_FORMAT}; run: {upgrade}"
+        )

@@ -1,0 +1,176 @@
+"""Path folders: ``path_config.json``, ``path.safetensors``, ``README.md``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mpa_core.errors import BaseMismatchError, CheckpointError, ConfigError
+from mpa_core.fingerprint import fingerprint
+from mpa_core.hub import tensors as tensor_io
+from mpa_core.hub.cards import path_card
+from mpa_core.hub.meta import (
+    CARD,
+    PATH_CONFIG,
+    PATH_WEIGHTS,
+    PathMeta,
+    PluginRef,
+    StageEntry,
+    StorageType,
+    canonical_json,
+    read_path_meta,
+)
+from mpa_core.hub.write import write_folder
+from mpa_core.paths.path import TaskPath
+
+
+@dataclass(frozen=True)
+class LoadedPath:
+    """A path folder that passed every check that needs neither its class nor its base."""
+
+    meta: PathMeta
+    tensors: dict[str, Tensor]
+    folder: Path
+
+    def require_base(self, name: str, base_fingerprint: str) -> None:
+        """Refuse any base but the one the path was trained on.
+
+        Raises:
+            BaseMismatchError: With both bases and the line that loads the right one.
+        """
+        wanted = self.meta.base
+        if base_fingerprint != wanted.fingerprint:
+            raise BaseMismatchError(
+                f"path {self.meta.path_type!r} in {self.folder} was trained on base "
+                f"{wanted.repo_id!r} ({wanted.fingerprint[:16]}…), this codec is {name!r} "
+                f"({base_fingerprint[:16]}…); load the right one: "
+                f'MPACodec.from_pretrained("{wanted.repo_id}")'
+            )
+
+    def build(self, path_class: type[TaskPath]) -> TaskPath:
+        """The path itself, in eval mode on the CPU.
+
+        Args:
+            path_class: The class registered as ``meta.path_type``.
+
+        Raises:
+            CheckpointError: The class takes another config, or builds other tensors than stored.
+        """
+        source = str(self.folder / PATH_WEIGHTS)
+        plugin = self.meta.plugin
+        try:
+            config = path_class.Config.parse(
+                self.meta.config, source=f"{self.folder / PATH_CONFIG}, config"
+            )
+            with torch.random.fork_rng(devices=[]):
+                path = path_class(self.meta.path_stages, config, self.meta.levels)
+        except ConfigError as error:
+            raise CheckpointError(
+                f"{error}; the path was written for {plugin.distribution}{plugin.version}: "
+                "install that version"
+            ) from error
+        tensor_io.load_into(path, self.tensors, source)
+        return path.eval()
+
+
+def save_path(
+    folder: str | Path,
+    path: TaskPath,
+    *,
+    base_name: str,
+    base_fingerprint: str,
+    plugin: PluginRef | None = None,
+    base_revision: str | None = None,
+    card: str | None = None,
+    dtype: StorageType = "float32",
+) -> str:
+    """Write a path folder, whole or not at all; files of the same names are replaced.
+
+    Args:
+        folder: Made if missing; other files in it are left alone.
+        path: Its own tensors are written, without the name it is loaded under.
+        base_name: What ``MPACodec.from_pretrained`` takes to get the base.
+        base_fingerprint: 64 hex digits of that base.
+        plugin: Distribution and version range that provide the class; None: the SDK itself.
+        base_revision: Revision of the base's Hub repository, if it has one.
+        card: Text of ``README.md``; None writes a plain one.
+        dtype: ``float16`` halves the file by rounding matrices.
+
+    Returns:
+        The fingerprint of the path's tensors as loaded back.
+
+    Raises:
+        CheckpointError: The tensors are not finite or do not fit float16.
+        ConfigError: ``base_name``, ``base_fingerprint`` or ``dtype`` is not one the format takes.
+        OutputError: The folder cannot be written; what was there is untouched.
+    """
+    kept = tensor_io.stored(path.state_dict(), dtype)
+    print_ = fingerprint(tensor_io.used(kept))
+    base = {"repo_id": base_name, "revision": base_revision, "fingerprint": base_fingerprint}
+    meta = PathMeta.parse(
+        {
+            "path_type": path.name,
+            "plugin": plugin if plugin is not None else PluginRef(),
+            "base": base,
+            "config": path.config.model_dump(mode="json"),
+            "stages": _stages(path),
+            "levels": path.levels,
+            "fingerprint": print_,
+            "dtype": dtype,
+        },
+        source=f"path {path.name!r}",
+    )
+    weights = tensor_io.to_file(
+        kept,
+        {
+            "format": meta.format,
+            "kind": meta.kind,
+            "path_type": meta.path_type,
+            "base_fingerprint": base_fingerprint,
+            "fingerprint": print_,
+        },
+    )
+    write_folder(
+        Path(folder),
+        {
+            PATH_WEIGHTS: weights,
+            PATH_CONFIG: canonical_json(meta).encode(),
+            CARD: (card if card is not None else path_card(meta)).encode(),
+        },
+    )
+    return print_
+
+
+def load_path(folder: str | Path) -> LoadedPath:
+    """Read a path folder; :meth:`LoadedPath.build` makes the path.
+
+    Raises:
+        CheckpointError: Nothing there, a base folder, another version, files that are broken or
+            do not belong together, pickles, NaN; the message says which and what to do.
+    """
+    folder = Path(folder).expanduser()
+    meta = read_path_meta(folder)
+    source = folder / PATH_WEIGHTS
+    tensors = tensor_io.read_file(source, meta.dtype)
+    found = fingerprint(tensors)
+    if found != meta.fingerprint:
+        raise CheckpointError(
+            f"{source} has fingerprint {found[:16]}…, its {PATH_CONFIG} says "
+            f"{meta.fingerprint[:16]}…: one of them is damaged or from another save; "
+            "restore both from their source"
+        )
+    return LoadedPath(meta, tensors, folder)
+
+
+def _stages(path: TaskPath) -> tuple[StageEntry, ...]:
+    entries = []
+    for key in path.stages:
+        parts = path.stage(int(key))
+        assert parts is not None
+        # Every predictor normalises the tokens it is built for.
+        dim = parts.predictor.norm.normalized_shape[0]
+        entries.append(StageEntry(stage=int(key), dim=dim, depth=len(parts.mlps)))
+    return tuple(entries)
