@@ -375,7 +375,9 @@ def test_shift_learns_the_ratio() -> None:
         optimizer.zero_grad()
         router.ratio_loss().backward()
         optimizer.step()
-    assert router.soft_masks[1].mean(dim=(1, 2)).tolist() == pytest.approx([0.1, 0.8], abs=0.05)
-    shift = path.stage(1).predictor.shift
+    assert router.soft_masks[1].detach().mean(dim=(1, 2)).tolist() == pytest.approx(
+        [0.1, 0.8], abs=0.05
+    )
+    shift = path.stage(1).predictor.shift.detach()
     assert float(shift[1]) < 0 < float(shift[5])
     assert float(shift[0]) == 0
