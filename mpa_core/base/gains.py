@@ -74,19 +74,27 @@ class Quality:
 class Gains(nn.Module):
     """A gain and its inverse: per-channel factors before quantisation and after it.
 
+    All levels start at 1, as in the paper.
+
     Args:
         channels: ``C``.
         levels: ``L``.
-        span: ratio of the gain at the highest quality to the gain at the lowest at initialisation,
-            spread geometrically over the levels; 1 starts all levels equal, as the paper does.
     """
 
-    def __init__(self, channels: int, levels: int, span: float = 1.0) -> None:
+    def __init__(self, channels: int, levels: int) -> None:
         super().__init__()
-        exponents = torch.linspace(-0.5, 0.5, levels)[:, None]
-        rows = (span**exponents).expand(levels, channels)
-        self.gain = nn.Parameter(rows.clone())
-        self.inverse_gain = nn.Parameter(1.0 / rows)
+        self.gain = nn.Parameter(torch.ones(levels, channels))
+        self.inverse_gain = nn.Parameter(torch.ones(levels, channels))
+
+    @torch.no_grad()
+    def spread(self, lowest: float, highest: float) -> None:
+        """Start from gains spread geometrically over the levels, with matching inverses.
+
+        Levels that start apart need not be driven apart, which takes thousands of steps.
+        """
+        rows = torch.logspace(math.log10(lowest), math.log10(highest), len(self.gain))
+        self.gain.copy_(rows[:, None].expand_as(self.gain))
+        self.inverse_gain.copy_(1 / self.gain)
 
     def scale(self, tensor: Tensor, quality: Quality) -> Tensor:
         """Multiply ``[B, C, H, W]`` by the gain: what the encoder does before rounding."""
