@@ -65,7 +65,7 @@ def run_ls(args: argparse.Namespace) -> int:
 
 def run_info(args: argparse.Namespace) -> int:
     """Describe one path: where it comes from, its default config, its size on each preset."""
-    from mpa_core.cli.output import emit
+    from mpa_core.cli.output import emit, facts
     from mpa_core.plugins.registry import registry
 
     path = registry().get(args.name)
@@ -76,12 +76,12 @@ def run_info(args: argparse.Namespace) -> int:
     from mpa_core.presets import PRESETS
 
     config = path_class.Config()
-    parameters = {}
+    parameters: dict[str, int] = {}
     for name, base in PRESETS.items():
         with torch.device("meta"):  # counted, not allocated
             built = path_class(base.decoder_path_stages, config)
         parameters[name] = sum(tensor.numel() for tensor in built.parameters())
-    data = {
+    data: dict[str, object] = {
         "name": path.name,
         "summary": path.spec.summary,
         "distribution": path.distribution,
@@ -93,18 +93,5 @@ def run_info(args: argparse.Namespace) -> int:
         "bundled_for": list(path.spec.bundled_bases()),
     }
 
-    def text() -> str:
-        lines = {
-            "name": path.name,
-            "summary": path.spec.summary,
-            "distribution": f"{path.distribution} {path.version}",
-            "path": path.spec.path,
-            "recipe": path.spec.recipe or "-",
-            "config": ", ".join(f"{key}={value}" for key, value in config),
-            "parameters": ", ".join(f"{count:,} on {name}" for name, count in parameters.items()),
-            "bundled for": ", ".join(path.spec.bundled_bases()) or "-",
-        }
-        return "\n".join(f"{key:<13} {value}" for key, value in lines.items())
-
-    emit(args, data, text)
+    emit(args, data, lambda: facts(data))
     return 0

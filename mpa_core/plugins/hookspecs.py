@@ -20,8 +20,8 @@ PROJECT = "mpa"
 HOOK_PREFIX = "mpa_"
 """Every hook starts so; a function of a plugin's top module that does must be a known hook."""
 
-RESERVED_NAMES = frozenset({"main", "regions"})
-"""``main`` is the base's own path, ``regions`` an argument of :class:`mpa_core.Mix`."""
+RESERVED_NAMES = frozenset({"main", "regions", "self"})
+"""``main`` is the base's own path; the others are arguments of :class:`mpa_core.Mix`."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)

@@ -153,7 +153,9 @@ class Registry:
             return self.plugins
         found = tuple(plugin for plugin in self.plugins if name in _names(plugin))
         if not found:
-            raise PluginError(_unknown_plugin(f"no plugin {name!r}", name, self.plugins))
+            raise PluginError(
+                _unknown_plugin(f"no plugin {name!r} is installed", name, self.plugins)
+            )
         return found
 
     def _not_found(self, name: str) -> str:
@@ -212,7 +214,11 @@ def _wanted(installed: list[Plugin]) -> list[Plugin]:
     names = [name.strip() for name in limit.split(",") if name.strip()]
     for name in names:
         if not any(name in _names(plugin) for plugin in installed):
-            raise PluginError(_unknown_plugin(f"MPA_PLUGINS names {name!r}", name, installed))
+            raise PluginError(
+                _unknown_plugin(
+                    f"MPA_PLUGINS names {name!r}, which is not installed", name, installed
+                )
+            )
     return [plugin for plugin in installed if not _names(plugin).isdisjoint(names)]
 
 
@@ -338,7 +344,7 @@ def _names(plugin: Plugin) -> frozenset[str]:
 def _unknown_plugin(found: str, name: str, installed: Iterable[Plugin]) -> str:
     known = sorted({plugin.name for plugin in installed})
     hint = _did_you_mean(name, [each for plugin in installed for each in _names(plugin)])
-    return f"{found}, which is not installed; installed: {', '.join(known) or 'none'}{hint}"
+    return f"{found}; installed: {', '.join(known) or 'none'}{hint}"
 
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:

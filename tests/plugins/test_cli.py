@@ -1,0 +1,121 @@
+"""``mpa plugins`` and ``mpa paths``."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mpa_core.cli.main import main
+
+RUN = """
+    import sys
+    sys.argv = ["mpa"]
+    from mpa_core.cli.main import main
+    code = main({args!r})
+    print("torch" in sys.modules, file=sys.stderr)
+    sys.exit(code)
+"""
+
+
+def test_ls_shows_broken_and_good_without_torch(site):
+    site.install("mpa-plugin-bad", "bad", "import no_such_module_xyz")
+    site.install_path("mpa-plugin-det", "mpa_plugin_det", "det")
+    done = site.run(RUN.format(args=["plugins", "ls"]))
+    assert done.stderr.split() == ["False"]
+    lines = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert lines["mpa-plugin-det"].split()[1:] == ["mpa-plugin-det", "1.2.0", "det", "ok"]
+    assert "broken: ModuleNotFoundError: No module named" in lines["mpa-plugin-bad"]
+
+    rows = json.loads(site.run(RUN.format(args=["plugins", "ls", "--format", "json"])).stdout)
+    found = {row["plugin"]: row for row in rows}
+    assert found["cls"]["paths"] == ["cls"]
+    assert found["cls"]["error"] is None
+    assert "no_such_module_xyz" in found["mpa-plugin-bad"]["error"]
+
+
+def test_paths_ls_qualifies_names_that_two_claim(site):
+    site.install_path("mpa-plugin-det", "det_one", "det")
+    package = site.install_path("other-det", "det_two", "det")
+    (package / "weights" / "mpa-small").mkdir(parents=True)
+    done = site.run(RUN.format(args=["paths", "ls", "--format", "json"]))
+    assert done.stderr.split() == ["False"]
+    rows = {row["name"]: row for row in json.loads(done.stdout)}
+    assert {"cls", "mpa-plugin-det:det", "other-det:det"} <= set(rows)
+    assert "det" not in rows
+    assert rows["mpa-plugin-det:det"]["bundled_for"] == []
+    assert rows["other-det:det"]["bundled_for"] == ["mpa-small"]
+
+    text = site.run(RUN.format(args=["paths", "ls"])).stdout
+    assert "other-det:det" in text
+    assert "mpa-small" in text
+
+
+BROKEN_PATH = """
+import warnings
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from mpa_core import TaskPath
+
+class P(TaskPath):
+    name = "dett"
+"""
+
+
+def test_check_fails_on_a_path_that_breaks_the_contract(site):
+    site.install_path("mpa-plugin-det", "mpa_plugin_det", "det", path=BROKEN_PATH)
+    code = "import warnings; warnings.simplefilter('default')\n" + "\n".join(
+        line.strip() for line in RUN.format(args=["plugins", "check"]).splitlines()
+    )
+    done = site.run(code, check=False)
+    assert done.returncode == 1
+    assert "ok      cls  (mpa-core " in done.stdout
+    assert "broken  mpa-plugin-det  (mpa-plugin-det 1.2.0; paths: det)" in done.stdout
+    assert "has name = 'dett', expected 'det'" in done.stdout
+
+
+def test_check_passes_and_selects(capsys):
+    assert main(["plugins", "check", "cls", "--format", "json"]) == 0
+    (report,) = json.loads(capsys.readouterr().out)
+    assert report["plugin"] == "cls"
+    assert report["problems"] == []
+    assert main(["plugins", "check", "mpa-core"]) == 0
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [
+        ["ok", "cls"],
+        ["ok", "mse"],
+        ["ok", "seg"],
+    ]
+
+
+def test_info(capsys):
+    assert main(["paths", "info", "mse", "--format", "json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["config"] == {"hidden_ratio": 2.0}
+    assert data["parameters"]["mpa-base"] == 2_042_672
+    assert main(["paths", "info", "mpa-core:mse"]) == 0
+    out = capsys.readouterr().out
+    assert "mpa_plugins.mse.path:MSEPath" in out
+    assert "2042672" in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["paths", "info", "clz"], "no task path 'clz' is installed"),
+        (["plugins", "check", "clz"], "no plugin 'clz'"),
+    ],
+)
+def test_unknown_names_fail_in_one_line(capsys, argv, message):
+    assert main(argv) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert message in err
+
+
+@pytest.mark.parametrize("group", ["plugins", "paths"])
+def test_a_group_alone_is_wrong_usage(group, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([group])
+    assert caught.value.code == 2
+    assert f"usage: mpa {group}" in capsys.readouterr().err

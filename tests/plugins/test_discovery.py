@@ -1,0 +1,180 @@
+"""Discovery over real distributions, each test in fresh interpreters."""
+
+from __future__ import annotations
+
+import pytest
+
+FIRST_PARTY = {"cls", "mse", "seg"}
+
+
+def test_first_party_paths_come_from_entry_points(site):
+    found = site.discover()
+    assert set(found) == FIRST_PARTY
+    for name, plugin in found.items():
+        assert plugin["paths"] == [name]
+        assert plugin["distribution"] == "mpa-core"
+        assert plugin["error"] is None
+
+
+def test_a_third_party_is_found_without_importing_its_path(site):
+    site.install_path("mpa-plugin-det", "mpa_plugin_det", "det", path="raise SystemExit('no')")
+    found = site.discover()
+    assert set(found) == {*FIRST_PARTY, "mpa-plugin-det"}
+    assert found["mpa-plugin-det"] == {
+        "distribution": "mpa-plugin-det",
+        "version": "1.2.0",
+        "paths": ["det"],
+        "error": None,
+        "imports_torch": False,
+    }
+
+
+HEAD = "from mpa_core import PathSpec, hookimpl\n"
+GOOD = 'PathSpec(name="det", path="bad.path:P", summary="s")'
+HOOK = HEAD + "@hookimpl\ndef mpa_task_paths():\n    return "
+
+BROKEN = {
+    "import error": ("import no_such_module_xyz", "No module named 'no_such_module_xyz'"),
+    "place of the error": (
+        "x = 1\n1 / 0",
+        "ZeroDivisionError: division by zero (bad/__init__.py, line 2)",
+    ),
+    "syntax error": ("def f(:\n", "SyntaxError"),
+    "exit": ("import sys\nsys.exit(3)", "SystemExit: 3"),
+    "warning": ("import warnings\nwarnings.warn('old', DeprecationWarning)", "old"),
+    "misspelt hook": (
+        HEAD + "@hookimpl\ndef mpa_task_pahts():\n    return []",
+        "'mpa_task_pahts' in bad is no hook of this version; "
+        "known: mpa_task_paths; did you mean 'mpa_task_paths'?",
+    ),
+    "misspelt hook without the mark": (
+        HOOK + "[]\ndef mpa_task_pathes():\n    return []",
+        "'mpa_task_pathes' in bad is no hook",
+    ),
+    "marked, other name": (
+        HEAD + "@hookimpl\ndef task_paths():\n    return []",
+        "'task_paths' in bad is no hook",
+    ),
+    "mark forgotten": ("def mpa_task_paths():\n    return []", "is not marked @hookimpl"),
+    "unknown argument": (
+        HEAD + "@hookimpl\ndef mpa_task_paths(config):\n    return []",
+        "config",
+    ),
+    "no hook": ("x = 1", "implements no hook"),
+    "hook raises": (HOOK + "[][0]", "IndexError"),
+    "None": (HOOK + "None", "returned None; expected a list of PathSpec"),
+    "one spec": (HOOK + GOOD, "returned an object of type 'PathSpec'; expected a list"),
+    "list of names": (HOOK + "['det']", "with an object of type 'str' in it"),
+    "twice in one plugin": (HOOK + f"[{GOOD}, {GOOD}]", "two paths named 'det'"),
+    "invalid spec": (
+        HOOK + 'PathSpec(name="Det", path="bad", sumary="")',
+        "not a valid PathSpec: name: 'Det' is not a lowercase identifier",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_plugin_is_recorded_and_stops_nothing(site, case):
+    source, message = BROKEN[case]
+    site.install("mpa-plugin-bad", "bad", source)
+    site.install_path("mpa-plugin-det", "mpa_plugin_det", "det")
+    found = site.discover()
+    broken = found.pop("mpa-plugin-bad")
+    assert message in broken["error"]
+    assert "\n" not in broken["error"]
+    assert broken["paths"] == []
+    assert (broken["distribution"], broken["version"]) == ("mpa-plugin-bad", "1.2.0")
+    assert set(found) == {*FIRST_PARTY, "mpa-plugin-det"}
+    assert [plugin["error"] for plugin in found.values()] == [None] * 4
+
+
+def test_an_entry_point_must_be_a_module(site):
+    site.install("mpa-plugin-bad", "bad", "plugin = 1", entry="bad = bad:plugin")
+    assert "must be a module" in site.discover()["bad"]["error"]
+
+
+def test_a_missing_module_is_recorded(site):
+    site.install("mpa-plugin-bad", "bad", "", entry="bad = gone_since")
+    assert "No module named 'gone_since'" in site.discover()["bad"]["error"]
+
+
+def test_strict_makes_a_broken_plugin_fatal(site):
+    site.install("mpa-plugin-bad", "bad", "import no_such_module_xyz")
+    code = "from mpa_core.plugins.registry import registry; registry()"
+    done = site.run(code, check=False, MPA_STRICT_PLUGINS="1")
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("mpa_core.errors.PluginError: plugin 'mpa-plugin-bad'")
+    assert "no_such_module_xyz" in last
+    # The cause is chained, for who has to repair it.
+    assert "ModuleNotFoundError" in done.stderr
+    site.run(code, MPA_STRICT_PLUGINS="0")
+
+
+def test_the_filter_loads_only_what_is_named(site):
+    site.install_path("Mpa.Plugin-Det", "mpa_plugin_det", "det")
+    site.install("mpa-plugin-bad", "bad", "raise RuntimeError")
+    assert set(site.discover(MPA_PLUGINS="cls, mse")) == {"cls", "mse"}
+    # A distribution may be named, too, as installers spell it.
+    assert set(site.discover(MPA_PLUGINS="mpa-plugin-det")) == {"Mpa.Plugin-Det"}
+    assert set(site.discover(MPA_PLUGINS="mpa-core")) == FIRST_PARTY
+    assert site.discover(MPA_PLUGINS="") == {}
+
+
+def test_the_filter_refuses_a_name_that_is_not_installed(site):
+    code = "from mpa_core.plugins.registry import registry; registry()"
+    done = site.run(code, check=False, MPA_PLUGINS="cls,mce")
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(
+        "mpa_core.errors.PluginError: MPA_PLUGINS names 'mce', which is not installed; installed: "
+    )
+    assert last.endswith("; did you mean 'mse'?")
+
+
+def test_one_name_claimed_by_two_distributions(site):
+    site.install_path("mpa-plugin-det", "det_one", "det")
+    site.install_path("other-det", "det_two", "det")
+    code = """
+        from mpa_core.errors import PathNotFoundError
+        from mpa_core.plugins.registry import registry
+        found = registry()
+        print("det" in found.conflicts(), "cls" in found.conflicts())
+        print(found.get("mpa-plugin-det:det").spec.path, found.get("Other_Det:det").spec.path)
+        try:
+            found.get("det")
+        except PathNotFoundError as error:
+            print(error)
+    """
+    assert site.run(code).stdout.splitlines() == [
+        "True False",
+        "det_one.path:P det_two.path:P",
+        "task path 'det' is claimed by mpa-plugin-det 1.2.0 and other-det 1.2.0; "
+        "ask for 'mpa-plugin-det:det' or 'other-det:det', or uninstall all but one",
+    ]
+
+
+def test_a_plugin_that_imports_torch_is_noticed(site):
+    site.install("mpa-plugin-heavy", "heavy", "import torch\n" + HOOK + "[]")
+    found = site.discover()
+    assert {name for name, plugin in found.items() if plugin["imports_torch"]} == {
+        "mpa-plugin-heavy"
+    }
+
+
+def test_refresh_finds_what_was_installed_meanwhile(site):
+    site.install_path("mpa-plugin-late", "late", "late")
+    info = site.folder / "mpa_plugin_late-1.2.0.dist-info"
+    hidden = info.rename(site.folder / "hidden")
+    code = f"""
+        from pathlib import Path
+        from mpa_core.plugins.registry import registry
+        before = registry()
+        Path({str(hidden)!r}).rename({str(info)!r})
+        assert registry() is before
+        print([
+            "late" in [path.name for path in found.paths()]
+            for found in (before, registry(), registry(refresh=True))
+        ])
+    """
+    assert site.run(code).stdout.strip() == "[False, False, True]"
