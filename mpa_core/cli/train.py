@@ -1,0 +1,115 @@
+"""``mpa train``: train a base codec, and export what a run has learned."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def register(
+    subparsers: argparse._SubParsersAction[argparse.ArgumentParser],
+    common: argparse.ArgumentParser,
+) -> None:
+    """Add ``mpa train`` to the command line."""
+    group = subparsers.add_parser("train", help="train a base codec; export a run")
+    commands = group.add_subparsers(metavar="COMMAND", required=True)
+
+    base = commands.add_parser(
+        "base", parents=[common], help="stage 1a on a folder of photos; resumable"
+    )
+    start = base.add_mutually_exclusive_group()
+    start.add_argument("--config", type=Path, metavar="FILE", help="YAML settings")
+    start.add_argument("--preset", metavar="NAME", help="architecture, with default settings")
+    base.add_argument("--data", type=Path, required=True, metavar="DIR", help="training photos")
+    base.add_argument("--val", type=Path, metavar="DIR", help="photos to validate on")
+    base.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
+    base.add_argument("--resume", action="store_true", help="go on from its last checkpoint")
+    base.add_argument("--hours", type=float, help="budget in hours of training, all resumptions")
+    base.add_argument("--steps", type=int, help="budget in steps")
+    base.add_argument("--threads", type=int, help="threads of one operation")
+    base.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="another value for one setting, such as optim.lr=3e-4; may be repeated",
+    )
+    base.set_defaults(run=run_base)
+
+    export = commands.add_parser(
+        "export", parents=[common], help="write a run's averaged weights as a base folder"
+    )
+    export.add_argument("source", type=Path, metavar="RUN_DIR", help="folder of the run")
+    export.add_argument("out", type=Path, metavar="OUT", help="base folder to write")
+    export.add_argument("--name", help="what the base is called by (default: OUT's own name)")
+    export.add_argument("--dtype", choices=("float32", "float16"), default="float32")
+    export.add_argument("--force", action="store_true", help="replace a base that is in OUT")
+    export.set_defaults(run=run_export)
+
+
+def run_base(args: argparse.Namespace) -> int:
+    """Train, or go on training. Ends with a checkpoint at the budget's end or on a signal."""
+    from mpa_core.cli.common import UsageError
+    from mpa_core.cli.output import emit
+    from mpa_core.training.config import load_config
+    from mpa_core.training.runs import BaseRun, stored_config, train_base
+
+    base: dict[str, Any]
+    if args.resume:
+        base = stored_config(args.out)
+    elif args.preset or args.config:
+        base = {}
+    else:
+        raise UsageError("mpa train base: give --config FILE or --preset NAME, or --resume")
+    overrides = list(args.overrides)
+    if args.preset:
+        overrides.insert(0, f"model={args.preset}")
+    if args.hours is not None or args.steps is not None:
+        # One of these is the whole budget: what was there before does not end the run as well.
+        base.pop("budget", None)
+        overrides += [
+            "budget.epochs=null",
+            f"budget.hours={'null' if args.hours is None else args.hours}",
+            f"budget.steps={'null' if args.steps is None else args.steps}",
+        ]
+    if args.threads is not None:
+        overrides.append(f"run.threads={args.threads}")
+    config = load_config(args.config, overrides, base=base)
+    outcome = train_base(BaseRun(args.out, args.data, args.val), config, resume=args.resume)
+    ended = {"budget": "its budget is spent", "signal": "stopped by a signal"}[outcome.reason]
+    emit(
+        args,
+        {
+            "run": str(args.out),
+            "step": outcome.step,
+            "hours": round(outcome.elapsed / 3600, 4),
+            "ended": outcome.reason,
+            "checkpoint": str(outcome.checkpoint),
+        },
+        f"{args.out}: {outcome.step} steps in {outcome.elapsed / 3600:.2f} hours; {ended}; "
+        f"the state is in {outcome.checkpoint}",
+    )
+    return 0
+
+
+def run_export(args: argparse.Namespace) -> int:
+    """Write the averaged weights of the newest checkpoint as a base folder."""
+    from mpa_core.cli.output import emit
+    from mpa_core.errors import OutputError
+    from mpa_core.hub.meta import BASE_CONFIG
+    from mpa_core.training.runs import export_run
+
+    if (args.out / BASE_CONFIG).exists() and not args.force:
+        raise OutputError(
+            f"{args.out} already holds a base and was left as it is; "
+            "choose another folder, or replace it with --force"
+        )
+    fingerprint = export_run(args.source, args.out, name=args.name, dtype=args.dtype)
+    emit(
+        args,
+        {"base": str(args.out), "fingerprint": fingerprint, "dtype": args.dtype},
+        f"{args.out}: base {fingerprint[:16]} as {args.dtype}",
+    )
+    return 0

@@ -1,0 +1,311 @@
+"""Settings of a stage-1 training run: pydantic models, YAML on disk, overridable key by key.
+
+The defaults are the constants of SPEC section 3 (stage 1a); whatever departs from them to buy
+quality per hour on small machines is an option here and off by default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+from typing_extensions import Self
+
+from mpa_core.config import BaseConfig, StrictModel
+from mpa_core.errors import ConfigError, MissingDependencyError, OutputError
+
+RATE_LAMBDAS = (18.0, 9.32, 4.83, 2.5, 1.3, 0.67, 0.35, 0.18)
+"""lambda_r(q) of SPEC section 3, for q = 1..8: what one bit per pixel costs in units of d."""
+
+DISTORTION_SCALE = 100.0
+"""d = MSE on the 0-255 scale over this."""
+
+PERCEPTUAL_WEIGHT = 4.26
+"""lambda_perc * lambda_G: what one unit of LPIPS costs in units of d."""
+
+RATIO_WEIGHT = 10.0
+"""lambda_ratio: weight of the mask ratio loss (4)."""
+
+EPOCHS = 400.0
+"""Passes over the photos in stage 1a."""
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+PositiveInt = Annotated[int, Field(gt=0)]
+
+
+class DataSettings(StrictModel):
+    """What a batch is made of."""
+
+    crop: PositiveInt = 256
+    """Side of the square crops in pixels; a multiple of the model's hyper stride."""
+    batch: PositiveInt = 8
+    flip: bool = True
+    """Mirror half of the crops left to right."""
+    transpose: bool = False
+    """Draw each crop's orientation from all eight (flips and quarter turns) instead."""
+    cache_mib: Annotated[int, Field(ge=0)] = 4096
+    """Photos are decoded once and kept as uint8 while they fit in this much memory."""
+
+
+class InitSettings(StrictModel):
+    """Where training starts."""
+
+    y_gain: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
+    """Gains of ``y`` at the lowest and the highest quality, geometric in between. At the optimum
+    the quantisation step goes with the square root of lambda_r: a factor of 10 over the table."""
+    z_gain: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
+    """The same for ``z``."""
+
+
+class LossSettings(StrictModel):
+    """Equation (7) without its adversarial term."""
+
+    rate_lambdas: tuple[PositiveFloat, ...] = RATE_LAMBDAS
+    """lambda_r per quality level; between levels it is interpolated geometrically."""
+    distortion_scale: PositiveFloat = DISTORTION_SCALE
+    ratio_weight: NonNegative = RATIO_WEIGHT
+    perceptual: str | None = "lpips"
+    """Name of a distance in :mod:`mpa_core.training.perceptual`; null leaves the term out."""
+    perceptual_weight: NonNegative = PERCEPTUAL_WEIGHT
+    perceptual_from: Fraction = 0.0
+    """Fraction of the budget after which the perceptual term comes in."""
+    perceptual_images: PositiveInt | None = None
+    """The term is computed on this many images of a batch; null means all of them."""
+    perceptual_shift: Annotated[int, Field(ge=0)] = 15
+    """Largest shift, in pixels, of each side of the resized copy the term is computed on."""
+    loss_scale: Literal["paper", "sqrt_rate", "rate"] = "paper"
+    """Divide each image's loss by 1, sqrt(lambda_r(q)) or lambda_r(q), relative to the table's
+    geometric mean: without it the low qualities' loss is ten times that of the high ones."""
+    quality_sampling: Literal["per_step", "per_image"] = "per_step"
+    quality_values: Literal["integer", "real"] = "integer"
+    """Train on the levels alone, or on any real quality between the first and the last."""
+
+
+class OptimSettings(StrictModel):
+    """Adam for the codec, a second Adam for the quantiles of the entropy bottleneck."""
+
+    lr: PositiveFloat = 1e-4
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    eps: PositiveFloat = 1e-8
+    clip: PositiveFloat | None = 1.0
+    """Largest norm of the whole gradient; null never clips."""
+    aux_lr: PositiveFloat = 1e-3
+    lr_factors: dict[str, PositiveFloat] = Field(default_factory=dict)
+    """Shell pattern of parameter names -> factor on the learning rate; the first match counts."""
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999
+    """Decay per step of the averaged weights, which are what is exported; 0 turns it off."""
+
+
+class ScheduleSettings(StrictModel):
+    """The learning rate's factor as a function of the fraction of the budget that is spent.
+
+    The fraction is the larger of step / steps and elapsed / hours, so one schedule serves a run
+    counted in steps and one counted in hours.
+    """
+
+    kind: Literal["milestones", "cosine", "trapezoid"] = "milestones"
+    """``milestones``: times ``gamma`` at each; ``cosine``: from 1 to ``floor``;
+    ``trapezoid``: 1 until ``decay_from``, then in a straight line to ``floor``."""
+    warmup: Fraction = 0.0
+    """Fraction of the budget in which the rate rises from 0 in a straight line."""
+    milestones: tuple[Fraction, ...] = (0.75,)
+    """SPEC: at epoch 300 of 400."""
+    gamma: PositiveFloat = 0.1
+    decay_from: Fraction = 0.7
+    floor: Fraction = 0.01
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.warmup >= 1.0:
+            raise ValueError("a warm-up over the whole budget leaves nothing to train")
+        if self.kind == "trapezoid" and not self.warmup <= self.decay_from < 1.0:
+            raise ValueError("decay_from lies between warmup and 1")
+        return self
+
+
+class BudgetSettings(StrictModel):
+    """When a run ends: at the first of these that is given; 400 epochs if none is."""
+
+    epochs: PositiveFloat | None = None
+    """Passes over the photos."""
+    steps: PositiveInt | None = None
+    hours: PositiveFloat | None = None
+    """Wall-clock hours of training, summed over all resumptions."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and all(value is None for value in data.values()):
+            return {"epochs": EPOCHS}
+        return data
+
+
+class RunSettings(StrictModel):
+    """How a run is carried out; nothing here changes what is learned."""
+
+    threads: PositiveInt | None = None
+    """Threads of one operation; null leaves torch's default."""
+    device: str = "cpu"
+    log_every: PositiveInt = 20
+    """Steps between two lines of ``metrics.jsonl``."""
+    report_seconds: PositiveFloat = 30.0
+    """Seconds between two printed lines where there is no terminal."""
+    checkpoint_minutes: PositiveFloat = 5.0
+    validate_minutes: PositiveFloat = 15.0
+    validate_images: PositiveInt = 3
+    validate_side: PositiveInt = 512
+    """Validation photos are cut down (their centre) to at most this many pixels a side."""
+    validate_samples: bool = False
+    """Write the reconstructions of the first validation photo at each validation."""
+    max_bad_steps: PositiveInt = 20
+    """This many steps in a row without a finite loss and gradient end the run."""
+
+
+class TrainConfig(StrictModel):
+    """Everything that fixes a stage-1 run, apart from the photos."""
+
+    model: BaseConfig
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    init: InitSettings = InitSettings()
+    data: DataSettings = DataSettings()
+    loss: LossSettings = LossSettings()
+    optim: OptimSettings = OptimSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    budget: BudgetSettings = BudgetSettings()
+    run: RunSettings = RunSettings()
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _preset(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        from mpa_core.presets import PRESETS
+
+        if value not in PRESETS:
+            raise ValueError(f"no preset is called {value!r}; there are {', '.join(PRESETS)}")
+        return PRESETS[value]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        stride = self.model.hyper_stride
+        if self.data.crop % stride:
+            wanted = max(1, round(self.data.crop / stride)) * stride
+            raise ValueError(f"crop {self.data.crop} is not a multiple of {stride}; take {wanted}")
+        if len(self.loss.rate_lambdas) != self.model.quality_levels:
+            raise ValueError(
+                f"{len(self.loss.rate_lambdas)} rate_lambdas for "
+                f"{self.model.quality_levels} quality levels"
+            )
+        return self
+
+
+RESUMABLE = ("loss", "schedule", "budget", "run", "optim.lr", "optim.aux_lr", "optim.clip")
+"""Keys (with all below them) that may differ when a run is resumed. The others would make the
+stored state meaningless or the order of the photos another one."""
+
+
+def changed_keys(old: TrainConfig, new: TrainConfig) -> list[str]:
+    """Dotted keys whose values differ between two configurations."""
+    before, after = _flatten(old.model_dump(mode="json")), _flatten(new.model_dump(mode="json"))
+    keys = sorted(before.keys() | after.keys())
+    return [key for key in keys if before.get(key) != after.get(key)]
+
+
+def is_resumable(key: str) -> bool:
+    """Whether ``key`` (dotted) may be another one when a run is resumed."""
+    return any(key == name or key.startswith(name + ".") for name in RESUMABLE)
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def load_config(
+    path: Path | None,
+    overrides: Sequence[str] = (),
+    *,
+    base: Mapping[str, Any] | None = None,
+) -> TrainConfig:
+    """A configuration from a YAML file, ``base`` values under it and ``key=value`` ones over it.
+
+    Keys are dotted (``optim.lr=3e-4``); values are YAML. Raises :class:`ConfigError` on anything
+    that is not known, not readable or not valid.
+    """
+    tree: dict[str, Any] = dict(base or {})
+    if path is not None:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: cannot be read as a YAML file: {error}") from error
+        tree = _merge(tree, _parse_yaml(text, str(path)))
+    for item in overrides:
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set {item}: expected key=value, for example optim.lr=3e-4")
+        # YAML 1.1 reads "3e-4" (no dot) as text; pydantic turns such text into the number.
+        nested: Any = _parse_value(value, item)
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        tree = _merge(tree, nested)
+    return TrainConfig.parse(tree, source=str(path) if path is not None else "training settings")
+
+
+def save_config(config: TrainConfig, path: Path) -> None:
+    """Write ``config`` as YAML, every key spelt out."""
+    yaml = _yaml()
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error}") from error
+
+
+def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(low)
+    for key, value in high.items():
+        old = merged.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            value = _merge(old, value)
+        merged[key] = value
+    return merged
+
+
+def _parse_yaml(text: str, source: str) -> dict[str, Any]:
+    tree = _safe_load(text, source)
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{source}: expected a mapping of settings, found {type(tree).__name__}")
+    return tree
+
+
+def _parse_value(text: str, item: str) -> Any:
+    return _safe_load(text, f"--set {item}")
+
+
+def _safe_load(text: str, source: str) -> Any:
+    yaml = _yaml()
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        detail = " ".join(str(error).split())
+        raise ConfigError(f"{source}: not valid YAML: {detail}") from error
+
+
+def _yaml() -> Any:
+    try:
+        import yaml  # type: ignore[import-untyped]  # PyYAML ships no annotations
+    except ImportError as error:
+        raise MissingDependencyError(
+            "training settings are YAML and PyYAML is not installed; "
+            "run: pip install mpa-core[train]"
+        ) from error
+    return yaml

@@ -1,0 +1,295 @@
+"""The loop every stage runs in: budget, checkpoints, signals, metrics, bad steps.
+
+It knows nothing about codecs: a *stage* gives it steps, state and validation.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import signal
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from mpa_core.errors import OutputError, TrainingError
+from mpa_core.training.checkpoint import clear_staging, save_state
+from mpa_core.training.config import RunSettings
+from mpa_core.training.losses import psnr_from_mse
+from mpa_core.training.progress import Progress
+from mpa_core.training.schedule import budget_fraction
+
+logger = logging.getLogger(__name__)
+
+METRICS_FILE = "metrics.jsonl"
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What one step gives the loop. Tensors stay where they are until a line is written."""
+
+    finite: bool
+    """False: the loss or the gradient was not finite and nothing was changed."""
+    quality: Tensor
+    """[B]."""
+    per_image: Mapping[str, Tensor]
+    """[B] each: ``bpp``, ``mse`` (0-255 scale)."""
+    scalars: Mapping[str, Tensor]
+    lr: float
+
+
+class Stage(Protocol):
+    """What can be trained by :class:`TrainingLoop`."""
+
+    def train_step(self, step: int, fraction: float) -> StepRecord:
+        """Do step ``step`` (from 0); ``fraction`` of the budget is spent."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The complete state."""
+
+    def meta(self) -> Mapping[str, Any]:
+        """The state's JSON-able part."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    step: int
+    """Steps done."""
+    elapsed: float
+    """Seconds trained, resumptions included."""
+    reason: Literal["budget", "signal"]
+    checkpoint: Path
+
+
+class TrainingLoop:
+    """Runs a stage until its budget is spent or a signal comes; then writes a checkpoint.
+
+    Args:
+        stage: what is trained.
+        folder: the run's folder, which exists.
+        settings: intervals and limits.
+        steps, hours: the budget; at least one is given, the first one reached ends the run.
+        meta: what every checkpoint and the first line of the metrics record about the run.
+        validate: called now and then with the step, returns what to log.
+        start: (step, seconds) that are already done.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        folder: Path,
+        settings: RunSettings,
+        *,
+        steps: int | None,
+        hours: float | None,
+        meta: Mapping[str, Any],
+        validate: Callable[[int], list[dict[str, float]]] | None = None,
+        start: tuple[int, float] = (0, 0.0),
+        progress: Progress | None = None,
+    ) -> None:
+        self.stage = stage
+        self.folder = folder
+        self.settings = settings
+        self.steps = steps
+        self.hours = hours
+        self.meta = dict(meta)
+        self.validate = validate
+        self.step, self._before = start
+        self.progress = progress or Progress(settings.report_seconds)
+        self.bad_steps = 0
+        self._bad_run = 0
+        self._stop: str | None = None
+        self._window = _Window()
+        self._started = time.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds trained so far, resumptions included."""
+        return self._before + time.monotonic() - self._started
+
+    @property
+    def fraction(self) -> float:
+        """Fraction of the budget that is spent."""
+        return budget_fraction(self.step, self.elapsed, self.steps, self.hours)
+
+    def run(self) -> Outcome:
+        """Train to the end of the budget.
+
+        Raises :class:`TrainingError` when ``max_bad_steps`` steps in a row were not finite (the
+        last good checkpoint stays), :class:`OutputError` when the folder cannot be written.
+        """
+        clear_staging(self.folder / CHECKPOINTS)
+        self._started = time.monotonic()
+        last_checkpoint = last_validation = self._started
+        self._write({"event": "start", "step": self.step, "elapsed": self.elapsed, **self.meta})
+        # A checkpoint before any step: the settings are on record, and the folder is writable.
+        checkpoint = self.checkpoint()
+        with _signals(self._request_stop), self.progress:
+            while self._stop is None and self.fraction < 1.0:
+                self._one_step()
+                now = time.monotonic()
+                if self.validate and now - last_validation > 60 * self.settings.validate_minutes:
+                    self._validate()
+                    last_validation = time.monotonic()
+                if now - last_checkpoint > 60 * self.settings.checkpoint_minutes:
+                    checkpoint = self.checkpoint()
+                    last_checkpoint = time.monotonic()
+            self._flush()
+            checkpoint = self.checkpoint()
+            if self._stop is None:
+                self._validate()
+        reason: Literal["budget", "signal"] = "budget" if self._stop is None else "signal"
+        end = {"event": "end", "step": self.step, "elapsed": self.elapsed, "reason": reason}
+        self._write({**end, "bad_steps": self.bad_steps})
+        return Outcome(self.step, self.elapsed, reason, checkpoint)
+
+    def checkpoint(self) -> Path:
+        """Write the state as it is now."""
+        meta = {
+            **self.meta,
+            "elapsed": self.elapsed,
+            "bad_steps": self.bad_steps,
+            "stage": dict(self.stage.meta()),
+        }
+        return save_state(self.folder / CHECKPOINTS, self.step, self.stage.tensors(), meta)
+
+    def _one_step(self) -> None:
+        began = time.perf_counter()
+        record = self.stage.train_step(self.step, self.fraction)
+        self.step += 1
+        if record.finite:
+            self._bad_run = 0
+            self._window.add(record, time.perf_counter() - began)
+        else:
+            self.bad_steps += 1
+            self._bad_run += 1
+            logger.warning("step %d: loss or gradient is not finite; skipped", self.step - 1)
+            if self._bad_run >= self.settings.max_bad_steps:
+                self._write({"event": "abort", "step": self.step, "elapsed": self.elapsed})
+                raise TrainingError(
+                    f"{self._bad_run} steps in a row had no finite loss and gradient, up to step "
+                    f"{self.step}; resume from the last checkpoint with a lower rate, for example "
+                    "--resume --set optim.lr=5e-5"
+                )
+        if self.step % self.settings.log_every == 0:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write the mean of the steps since the last line."""
+        if not self._window.count:
+            return
+        line = {
+            "step": self.step,
+            "elapsed": round(self.elapsed, 2),
+            **self._window.summary(),
+            "bad_steps": self.bad_steps,
+        }
+        self._window = _Window()
+        self._write(line)
+        self.progress.update(self.fraction, line)
+
+    def _validate(self) -> None:
+        if self.validate is None:
+            return
+        levels = self.validate(self.step)
+        line = {"event": "validation", "step": self.step, "elapsed": round(self.elapsed, 2)}
+        self._write({**line, "levels": levels})
+        self.progress.validation(self.step, levels)
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        path = self.folder / METRICS_FILE
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {path}: {error.strerror or error}; check the folder, its "
+                "permissions and the space left"
+            ) from error
+
+    def _request_stop(self, name: str) -> None:
+        self._stop = name
+        logger.warning("%s: ending after this step, with a checkpoint", name)
+
+
+class _Window:
+    """Sums over the steps between two lines of metrics."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.seconds = 0.0
+        self.lr = 0.0
+        self._quality: list[Tensor] = []
+        self._scalars: dict[str, list[Tensor]] = defaultdict(list)
+        self._per_image: dict[str, list[Tensor]] = defaultdict(list)
+
+    def add(self, record: StepRecord, seconds: float) -> None:
+        self.count += 1
+        self.seconds += seconds
+        self.lr = record.lr
+        self._quality.append(record.quality)
+        for name, value in record.scalars.items():
+            self._scalars[name].append(value)
+        for name, value in record.per_image.items():
+            self._per_image[name].append(value)
+
+    def summary(self) -> dict[str, Any]:
+        """Means, and bpp and PSNR for each quality level seen (rounded to the nearest)."""
+        values = {name: float(torch.stack(v).mean()) for name, v in self._scalars.items()}
+        images = {name: torch.cat(v).cpu() for name, v in self._per_image.items()}
+        level = torch.cat(self._quality).cpu().round()
+        buckets = {
+            str(int(q)): {
+                "bpp": round(float(images["bpp"][level == q].mean()), 5),
+                "psnr": round(psnr_from_mse(float(images["mse"][level == q].mean())), 3),
+                "images": int((level == q).sum()),
+            }
+            for q in level.unique()
+        }
+        return {
+            **{name: _rounded(value) for name, value in values.items()},
+            "bpp": _rounded(float(images["bpp"].mean())),
+            "psnr": _rounded(psnr_from_mse(float(images["mse"].mean()))),
+            "lr": self.lr,
+            "step_seconds": round(self.seconds / self.count, 4),
+            "levels": buckets,
+        }
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}") if math.isfinite(value) else value
+
+
+@contextmanager
+def _signals(request: Callable[[str], None]) -> Iterator[None]:
+    """Turn the first SIGTERM or SIGINT into ``request(name)``; a second one acts as usual."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    previous: dict[int, Any] = {}
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        for each, old in previous.items():
+            signal.signal(each, old)
+        request(signal.Signals(number).name)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        previous[number] = signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for each, old in previous.items():
+            signal.signal(each, old)

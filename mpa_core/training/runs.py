@@ -1,0 +1,226 @@
+"""A training run as a folder: starting it, resuming it, exporting what it learned."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mpa_core.codec import MPACodec
+from mpa_core.errors import CheckpointError, OutputError, TrainingError
+from mpa_core.model import MPAModel
+from mpa_core.training.checkpoint import SavedState, has_checkpoint, load_latest
+from mpa_core.training.config import TrainConfig, changed_keys, is_resumable, save_config
+from mpa_core.training.data import BatchSource, PhotoFolder
+from mpa_core.training.loop import CHECKPOINTS, Outcome, TrainingLoop
+from mpa_core.training.stage1 import QUANTILES, Stage1
+from mpa_core.training.validation import load_validation_photos, validate
+
+if TYPE_CHECKING:
+    from mpa_core.hub.meta import StorageType
+    from mpa_core.training.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+STAGE = "stage1a"
+SETTLE_STEPS = 500
+SETTLE_LR = 1e-2
+
+
+@dataclass(frozen=True)
+class BaseRun:
+    """Where a stage-1 run reads and writes."""
+
+    folder: Path
+    data: Path
+    val: Path | None = None
+
+
+def stored_config(folder: Path) -> dict[str, Any]:
+    """The settings of the run in ``folder``, as its newest checkpoint records them."""
+    config = load_latest(folder / CHECKPOINTS).meta["config"]
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{folder}: its newest checkpoint records no settings")
+    return config
+
+
+def train_base(
+    run: BaseRun, config: TrainConfig, *, resume: bool = False, progress: Progress | None = None
+) -> Outcome:
+    """Train a base codec, from nothing or from the newest checkpoint in ``run.folder``.
+
+    Sets torch's thread count and its flush-denormal mode for the process.
+
+    Raises:
+        TrainingError: the folder holds a run and ``resume`` is not set; or it is set and the
+            settings that fix the state or the order of the photos are others; or the budget is
+            already spent; or no photo can be used; or the training diverged.
+        CheckpointError: nothing to resume from.
+        MissingDependencyError: the perceptual distance is not on this machine.
+        OutputError: the folder cannot be written.
+    """
+    if config.run.threads is not None:
+        torch.set_num_threads(config.run.threads)
+    torch.set_flush_denormal(True)
+    state = _open(run.folder, config, resume=resume)
+    photos = PhotoFolder(run.data, min_side=config.data.crop, cache_mib=config.data.cache_mib)
+    held_out = None
+    if run.val is not None:
+        settings = config.run
+        held_out = load_validation_photos(run.val, settings.validate_images, settings.validate_side)
+    source = BatchSource(
+        photos,
+        config.data,
+        config.loss,
+        levels=config.model.quality_levels,
+        seed=config.seed,
+    )
+    try:
+        stage = Stage1(config, source)
+        start = _restore(stage, state) if state is not None else (0, 0.0)
+        meta = _describe(config, photos)
+        if state is not None and state.meta.get("photos") != meta["photos"]:
+            logger.warning(
+                "the photos are not those this run began with (%s, now %s); going on with these",
+                state.meta.get("photos"), meta["photos"],
+            )  # fmt: skip
+        steps = _steps(config, source)
+        loop = TrainingLoop(
+            stage,
+            run.folder,
+            config.run,
+            steps=steps,
+            hours=config.budget.hours,
+            meta=meta,
+            validate=_validator(stage, held_out, run.folder) if held_out else None,
+            start=start,
+            progress=progress,
+        )
+        if loop.fraction >= 1.0:
+            raise TrainingError(
+                f"{run.folder}: its budget is already spent ({start[0]} steps, "
+                f"{start[1] / 3600:.2f} hours); give a larger one, for example --resume --hours "
+                f"{start[1] / 1800:.1f}"
+            )
+        save_config(config, run.folder / "config.yaml")
+        return loop.run()
+    finally:
+        source.close()
+
+
+def averaged_model(folder: Path) -> MPAModel:
+    """The averaged weights of the newest checkpoint in ``folder``, with CDF tables, in eval mode.
+
+    Raises :class:`CheckpointError` if there is none or it does not fit its own settings.
+    """
+    state = load_latest(folder / CHECKPOINTS)
+    config = TrainConfig.parse(state.meta["config"], source=str(state.folder))
+    with torch.random.fork_rng(devices=[]):
+        model = MPAModel(config.model)
+    live = model.state_dict()
+    for prefix in ("model.", "average."):
+        for name, value in state.tensors.items():
+            if not name.startswith(prefix):
+                continue
+            target = live.get(name[len(prefix) :])
+            if target is None or target.shape != value.shape:
+                raise CheckpointError(f"{state.folder}: {name} does not fit its own settings")
+            target.copy_(value)
+    settle_quantiles(model)
+    model.update()
+    return model.eval()
+
+
+def settle_quantiles(model: MPAModel, steps: int = SETTLE_STEPS) -> None:
+    """Move the entropy bottleneck's quantiles to where its averaged density has them.
+
+    They were trained along with other weights than the averaged ones; no data is needed.
+    """
+    quantiles = [p for name, p in model.named_parameters() if name.endswith(QUANTILES)]
+    optimizer = torch.optim.Adam(quantiles, lr=SETTLE_LR)
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = SETTLE_LR * (1.0 - step / steps)
+        optimizer.zero_grad(set_to_none=True)
+        model.aux_loss().backward()
+        optimizer.step()
+    model.zero_grad(set_to_none=True)
+
+
+def export_run(
+    folder: Path, out: Path, *, name: str | None = None, dtype: StorageType = "float32"
+) -> str:
+    """Write the run's averaged weights as a base folder and return its fingerprint.
+
+    ``name`` is what the base is called by; the folder's own name if None. Raises
+    :class:`CheckpointError` or :class:`OutputError`.
+    """
+    codec = MPACodec(averaged_model(folder), name=name or out.name)
+    codec.save_pretrained(out, dtype=dtype)
+    # Rounding to float16 makes another base: what counts is the one in the folder.
+    return MPACodec.from_pretrained(out).fingerprint
+
+
+def _open(folder: Path, config: TrainConfig, *, resume: bool) -> SavedState | None:
+    checkpoints = folder / CHECKPOINTS
+    if not resume:
+        if has_checkpoint(checkpoints):
+            raise TrainingError(
+                f"{folder}: a run is already in it; go on with --resume, or give another folder"
+            )
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"cannot make the folder {folder}: {error.strerror or error}; choose another"
+            ) from error
+        return None
+    state = load_latest(checkpoints)
+    stored = TrainConfig.parse(state.meta["config"], source=str(state.folder))
+    fixed = [key for key in changed_keys(stored, config) if not is_resumable(key)]
+    if fixed:
+        raise TrainingError(
+            f"{folder}: cannot resume with other settings for {', '.join(fixed)}; leave them out "
+            "(the run's own are used), or start a new run in another folder"
+        )
+    return state
+
+
+def _restore(stage: Stage1, state: SavedState) -> tuple[int, float]:
+    stage.load(state.tensors, state.meta["stage"])
+    return int(state.meta["step"]), float(state.meta["elapsed"])
+
+
+def _steps(config: TrainConfig, source: BatchSource) -> int | None:
+    """The budget in steps, the smaller of ``steps`` and ``epochs``; None if neither is given."""
+    budget = config.budget
+    found = [budget.steps] if budget.steps is not None else []
+    if budget.epochs is not None:
+        found.append(max(1, round(budget.epochs * source.steps_per_epoch)))
+    return min(found) if found else None
+
+
+def _validator(stage: Stage1, photos: list[Any], folder: Path) -> Any:
+    def run(step: int) -> list[dict[str, float]]:
+        samples = folder / "samples" / f"step-{step:08d}"
+        wanted = samples if stage.config.run.validate_samples else None
+        return validate(stage.averaged_model(), photos, samples=wanted)
+
+    return run
+
+
+def _describe(config: TrainConfig, photos: PhotoFolder) -> Mapping[str, Any]:
+    digest = hashlib.sha256(repr(photos.shapes).encode()).hexdigest()
+    return {
+        "kind": STAGE,
+        "config": config.model_dump(mode="json"),
+        "photos": f"{len(photos)} photos, {digest[:12]}",
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
