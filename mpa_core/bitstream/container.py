@@ -1,0 +1,404 @@
+"""The ``.mpa`` file, version 1: build, parse, verify. Pure Python, nothing else is imported.
+
+``docs/spec/bitstream.md`` specifies the same file byte by byte. Every length that a file declares
+is checked against the bytes that are there before anything is sliced.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mpa_core.errors import BitstreamError, QualityError
+
+MAGIC = b"\x89MPA"
+"""Not ASCII and not UTF-8 in its first byte: a transfer as text damages it visibly."""
+VERSION = 1
+PROFILES = {0: "float"}
+"""Entropy profiles this version reads and writes, by the number in the file."""
+STREAM_COUNT = 2
+"""Streams of a version-1 file: y, then z."""
+KNOWN_CHUNKS = frozenset({b"ICCP", b"EXIF"})
+QUALITY_SCALE = 4096
+MIN_QUALITY, MAX_QUALITY = 1, 8
+MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3
+"""Most pixels :func:`unpack` accepts unless told otherwise; Pillow's own default limit."""
+
+Buffer = bytes | bytearray | memoryview
+
+_FIXED = struct.Struct("<4sBB8sHIIIIBB")
+_STREAM = struct.Struct("<I")
+_CHUNK = struct.Struct("<4sI")
+_CRC = struct.Struct("<I")
+_U32_MAX = 2**32 - 1
+_SMALLEST = _FIXED.size + STREAM_COUNT * _STREAM.size + _CRC.size
+
+_UPGRADE = "upgrade with `pip install -U mpa-core`"
+_COPY_AGAIN = "the file is damaged: copy or encode it again"
+
+
+@dataclass(frozen=True)
+class Container:
+    """What an ``.mpa`` file says; :func:`pack` and :func:`unpack` convert to and from its bytes.
+
+    Attributes:
+        fingerprint: first 8 bytes of the base codec's SHA-256 fingerprint.
+        profile: entropy profile, a key of :data:`PROFILES`.
+        quality: 1 to 8, an exact multiple of 1/4096 (see :func:`quantize_quality`).
+        width, height: the true size of the picture in pixels, without padding; at least 1.
+        streams: the range-coded bytes of ``y`` and of ``z``.
+        symbols_crc: CRC-32 of the decoded symbols, the z symbols first.
+        chunks: metadata by four-letter name; ``b"ICCP"`` an ICC profile, ``b"EXIF"`` EXIF data.
+    """
+
+    fingerprint: bytes
+    profile: int
+    quality: float
+    width: int
+    height: int
+    streams: tuple[bytes, ...]
+    symbols_crc: int
+    chunks: Mapping[bytes, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Header:
+    """The header of an ``.mpa`` file: all but the payload. See :class:`Container` for the names."""
+
+    version: int
+    profile: int
+    fingerprint: bytes
+    quality: float
+    width: int
+    height: int
+    symbols_crc: int
+    payload_crc: int
+    stream_lengths: tuple[int, ...]
+    chunk_lengths: Mapping[bytes, int]
+    """In file order."""
+    size: int
+    """Bytes of the header itself."""
+
+    @property
+    def file_size(self) -> int:
+        """Bytes of the whole file."""
+        return self.size + sum(self.chunk_lengths.values()) + sum(self.stream_lengths)
+
+
+def quantize_quality(q: float) -> float:
+    """The quality nearest to ``q`` that a file can hold: a multiple of 1/4096.
+
+    Raises:
+        QualityError: ``q`` is not a number from 1 to 8.
+    """
+    if not (math.isfinite(q) and MIN_QUALITY <= q <= MAX_QUALITY):
+        raise QualityError(
+            f"quality {q:g} is outside {MIN_QUALITY} to {MAX_QUALITY}; "
+            f"{MIN_QUALITY} gives the smallest file, {MAX_QUALITY} the best picture"
+        )
+    return round(q * QUALITY_SCALE) / QUALITY_SCALE
+
+
+def pack(container: Container) -> bytes:
+    """The bytes of the ``.mpa`` file. The same container always gives the same bytes.
+
+    Raises:
+        BitstreamError: a field that the format cannot hold.
+    """
+    _check_fields(container)
+    chunks = sorted(container.chunks.items())
+    payload = b"".join([*(data for _, data in chunks), *container.streams])
+    header = b"".join(
+        [
+            _FIXED.pack(
+                MAGIC,
+                VERSION,
+                container.profile,
+                container.fingerprint,
+                int(container.quality * QUALITY_SCALE),
+                container.width,
+                container.height,
+                container.symbols_crc,
+                zlib.crc32(payload),
+                len(chunks),
+                len(container.streams),
+            ),
+            *(_CHUNK.pack(name, len(data)) for name, data in chunks),
+            *(_STREAM.pack(len(data)) for data in container.streams),
+        ]
+    )
+    return header + _CRC.pack(zlib.crc32(header)) + payload
+
+
+def unpack(data: Buffer, *, max_pixels: int | None = MAX_PIXELS) -> Container:
+    """Parse and verify a whole ``.mpa`` file.
+
+    Args:
+        data: all bytes of the file.
+        max_pixels: most pixels (width x height) to accept; None for no limit.
+
+    Raises:
+        BitstreamError: ``data`` is not a well-formed file of a known version, is damaged, or its
+            picture is larger than ``max_pixels``. Whether the symbols are right is for the entropy
+            decoder to check, against ``symbols_crc``.
+    """
+    data = _as_bytes(data)
+    header = peek_header(data)
+    pixels = header.width * header.height
+    if max_pixels is not None and pixels > max_pixels:
+        raise BitstreamError(
+            f"the picture is {header.width}x{header.height} = {pixels} pixels, the limit is "
+            f"{max_pixels}; if you trust the file, raise the limit with max_pixels="
+        )
+    if len(data) < header.file_size:
+        raise BitstreamError(
+            f"truncated: found {len(data)} bytes, the header promises {header.file_size}; "
+            "copy or download the file again"
+        )
+    if len(data) > header.file_size:
+        raise BitstreamError(
+            f"found {len(data) - header.file_size} bytes after the last stream, expected none: the "
+            f"header promises {header.file_size} bytes in all; {_COPY_AGAIN}"
+        )
+    found = zlib.crc32(memoryview(data)[header.size :])
+    if found != header.payload_crc:
+        raise BitstreamError(
+            f"payload CRC-32 is {found:08x}, expected {header.payload_crc:08x}; {_COPY_AGAIN}"
+        )
+    parts = []
+    start = header.size
+    for length in (*header.chunk_lengths.values(), *header.stream_lengths):
+        parts.append(data[start : start + length])
+        start += length
+    count = len(header.chunk_lengths)
+    return Container(
+        fingerprint=header.fingerprint,
+        profile=header.profile,
+        quality=header.quality,
+        width=header.width,
+        height=header.height,
+        streams=tuple(parts[count:]),
+        symbols_crc=header.symbols_crc,
+        chunks=dict(zip(header.chunk_lengths, parts, strict=False)),
+    )
+
+
+def peek_header(data: Buffer) -> Header:
+    """Parse and verify the header alone; ``data`` is the file or any beginning that holds it.
+
+    Raises:
+        BitstreamError: as :func:`unpack`, for everything that the header shows.
+    """
+    data = _as_bytes(data)
+    _check_magic(data[:512])
+    if len(data) > len(MAGIC) and data[len(MAGIC)] != VERSION:
+        # Before anything else: another version may lay out everything that follows differently.
+        found = data[len(MAGIC)]
+        advice = (
+            f"written by a newer version: {_UPGRADE}" if found > VERSION else "the file is damaged"
+        )
+        raise BitstreamError(f"container version {found}, expected {VERSION}; {advice}")
+    if len(data) < _SMALLEST:
+        raise _truncated_header(len(data), _SMALLEST)
+    (
+        *_,
+        profile,
+        fingerprint,
+        quality,
+        width,
+        height,
+        symbols_crc,
+        payload_crc,
+        chunk_count,
+        stream_count,
+    ) = _FIXED.unpack_from(data)
+    streams_at = _FIXED.size + chunk_count * _CHUNK.size
+    crc_at = streams_at + stream_count * _STREAM.size
+    size = crc_at + _CRC.size
+    if len(data) < size:
+        raise _truncated_header(len(data), size)
+    (expected,) = _CRC.unpack_from(data, crc_at)
+    found = zlib.crc32(memoryview(data)[:crc_at])
+    if found != expected:
+        raise BitstreamError(
+            f"header CRC-32 is {found:08x}, expected {expected:08x}; {_COPY_AGAIN}"
+        )
+
+    # The header is what its writer wrote; what follows guards against other and hostile writers.
+    _check_profile(profile)
+    if not MIN_QUALITY * QUALITY_SCALE <= quality <= MAX_QUALITY * QUALITY_SCALE:
+        raise BitstreamError(
+            f"quality {quality / QUALITY_SCALE:g}, expected {MIN_QUALITY} to {MAX_QUALITY}; "
+            "a conforming encoder never writes this"
+        )
+    _check_size(width, height)
+    _check_stream_count(stream_count)
+    chunk_lengths: dict[bytes, int] = {}
+    for i in range(chunk_count):
+        name, length = _CHUNK.unpack_from(data, _FIXED.size + i * _CHUNK.size)
+        _check_chunk_name(name)
+        if name in chunk_lengths:
+            raise BitstreamError(f"chunk {name.decode()} appears twice, expected once at most")
+        chunk_lengths[name] = length
+    lengths = struct.unpack_from(f"<{stream_count}I", data, streams_at)
+    return Header(
+        version=VERSION,
+        profile=profile,
+        fingerprint=fingerprint,
+        quality=quality / QUALITY_SCALE,
+        width=width,
+        height=height,
+        symbols_crc=symbols_crc,
+        payload_crc=payload_crc,
+        stream_lengths=lengths,
+        chunk_lengths=chunk_lengths,
+        size=size,
+    )
+
+
+def _as_bytes(data: Buffer) -> bytes:
+    if not isinstance(data, Buffer):
+        raise BitstreamError(
+            f"expected the bytes of an .mpa file, got {type(data).__name__}; "
+            "read the file in binary mode, open(path, 'rb')"
+        )
+    return bytes(data)
+
+
+def _truncated_header(found: int, expected: int) -> BitstreamError:
+    return BitstreamError(
+        f"truncated: found {found} bytes, the header alone needs {expected}; "
+        "copy or download the file again"
+    )
+
+
+# ---------------------------------------------------------------------- field checks
+
+
+def _check_fields(container: Container) -> None:
+    if len(container.fingerprint) != 8:
+        raise BitstreamError(
+            f"fingerprint prefix of {len(container.fingerprint)} bytes, expected 8; "
+            "take the first 8 bytes of the SHA-256"
+        )
+    _check_profile(container.profile)
+    try:
+        exact = quantize_quality(container.quality) == container.quality
+    except QualityError as error:
+        raise BitstreamError(str(error)) from error
+    if not exact:
+        raise BitstreamError(
+            f"quality {container.quality!r} is not a multiple of 1/{QUALITY_SCALE}; "
+            "encode with quantize_quality(quality), or the decoder would use another one"
+        )
+    _check_size(container.width, container.height)
+    if not 0 <= container.symbols_crc <= _U32_MAX:
+        raise BitstreamError(f"symbols_crc {container.symbols_crc} is not an unsigned 32-bit CRC")
+    _check_stream_count(len(container.streams))
+    if len(container.chunks) > 255:
+        raise BitstreamError(f"{len(container.chunks)} chunks, a file holds 255 at most")
+    for name, data in container.chunks.items():
+        _check_chunk_name(name)
+        _check_length(f"chunk {name.decode()}", data)
+    for i, data in enumerate(container.streams):
+        _check_length(f"stream {i}", data)
+
+
+def _check_profile(profile: int) -> None:
+    if profile not in PROFILES:
+        known = ", ".join(f"{number} ({name})" for number, name in PROFILES.items())
+        raise BitstreamError(
+            f"entropy profile {profile}, this version knows {known}; "
+            f"written by a newer version: {_UPGRADE}"
+        )
+
+
+def _check_size(width: int, height: int) -> None:
+    if not (1 <= width <= _U32_MAX and 1 <= height <= _U32_MAX):
+        raise BitstreamError(
+            f"the picture is {width}x{height} pixels, expected 1 to {_U32_MAX} each way; "
+            "a conforming encoder never writes this"
+        )
+
+
+def _check_stream_count(count: int) -> None:
+    if count != STREAM_COUNT:
+        raise BitstreamError(
+            f"{count} streams, expected {STREAM_COUNT} (y and z); "
+            "a conforming encoder never writes this"
+        )
+
+
+def _check_chunk_name(name: bytes) -> None:
+    if len(name) != 4 or not (name.isascii() and name.isalpha()):
+        raise BitstreamError(f"chunk name {name!r}, expected four ASCII letters")
+    # As in PNG, the case of the first letter tells whether a reader may ignore the chunk.
+    if name not in KNOWN_CHUNKS and name[:1].isupper():
+        raise BitstreamError(
+            f"chunk {name.decode()} is critical and this version does not know it; "
+            f"written by a newer version: {_UPGRADE}"
+        )
+
+
+def _check_length(what: str, data: bytes) -> None:
+    if len(data) > _U32_MAX:
+        raise BitstreamError(f"{what} has {len(data)} bytes, a file holds {_U32_MAX} at most")
+
+
+# ---------------------------------------------------------------------- what else it may be
+
+_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"\x89PNG\r\n\x1a\n", "a PNG picture"),
+    (0, b"\xff\xd8\xff", "a JPEG picture"),
+    (8, b"WEBP", "a WebP picture"),
+    (0, b"GIF8", "a GIF picture"),
+    (0, b"BM", "a BMP picture"),
+    (0, b"II*\x00", "a TIFF picture"),
+    (0, b"MM\x00*", "a TIFF picture"),
+    (4, b"ftypavif", "an AVIF picture"),
+    (4, b"ftyp", "a HEIF picture or a video"),
+    (0, b"\xff\x0a", "a JPEG XL picture"),
+    (4, b"JXL \r\n\x87\n", "a JPEG XL picture"),
+    (0, b"PK\x03\x04", "a ZIP archive"),
+    (0, b"\x1f\x8b", "a gzip archive"),
+    (0, b"%PDF", "a PDF document"),
+    (0, b"version https://git-lfs", "a Git LFS pointer; fetch the file itself with `git lfs pull`"),
+)
+_PICTURE = "a picture is compressed with `mpa encode`"
+
+
+def _check_magic(head: bytes) -> None:
+    if not head:
+        raise BitstreamError("the file is empty, expected an .mpa file; copy or encode it again")
+    if MAGIC.startswith(head) or head.startswith(MAGIC):
+        return
+    raise BitstreamError(f"not an .mpa file: {_looks_like(head)}")
+
+
+def _looks_like(head: bytes) -> str:
+    for offset, signature, name in _SIGNATURES:
+        if head[offset : offset + len(signature)] == signature:
+            return f"it looks like {name}" + (f"; {_PICTURE}" if name.endswith("picture") else "")
+    if b"MPA" in head[1:6]:
+        return (
+            f"it starts with {head[:6].hex(' ')}, expected {MAGIC.hex(' ')}; it is an .mpa file "
+            "damaged by a transfer as text: copy it again in binary mode"
+        )
+    if _is_text(head):
+        return "it looks like text; an .mpa file is made by `mpa encode`"
+    return (
+        f"it starts with {head[:4].hex(' ')}, expected {MAGIC.hex(' ')}; "
+        "an .mpa file is made by `mpa encode`"
+    )
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        # The head may end inside a character: up to 3 bytes of UTF-8 are missing then.
+        text = head[: max(1, len(head) - 3)].decode()
+    except UnicodeDecodeError:
+        return False
+    return all(character.isprintable() or character in "\r\n\t\ufeff" for character in text)
