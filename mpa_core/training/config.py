@@ -302,7 +302,7 @@ def _safe_load(text: str, source: str) -> Any:
 
 def _yaml() -> Any:
     try:
-        import yaml  # type: ignore[import-untyped]  # PyYAML ships no annotations
+        import yaml
     except ImportError as error:
         raise MissingDependencyError(
             "training settings are YAML and PyYAML is not installed; "
