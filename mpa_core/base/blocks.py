@@ -20,8 +20,9 @@ from torchvision.ops import stochastic_depth
 from mpa_core.base.attention import NeighborhoodAttention
 from mpa_core.base.gains import Quality
 
-RESIDUAL_SCALE = 1.0
-"""Initial value of the residual scales gamma."""
+RESIDUAL_SCALE = 0.2
+"""Initial value of the residual scales gamma: blocks start near the identity, so that the linear
+part of the autoencoder is learned first."""
 
 
 class BlockRouter(Protocol):
