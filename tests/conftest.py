@@ -14,8 +14,9 @@ SAMPLE = ROOT / "mpa_core" / "assets" / "chelsea.png"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # The workers of pytest-xdist share the cores among them; a lone process has them all.
-    torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else os.cpu_count() or 1)
+    # The workers of pytest-xdist share the cores among them.
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

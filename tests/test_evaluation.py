@@ -15,7 +15,7 @@ from mpa_core.evaluation.metrics import bits_per_pixel, ms_ssim, psnr
 
 @pytest.fixture(scope="module")
 def photo(sample: Image.Image) -> Image.Image:
-    return sample.crop((100, 40, 340, 220))
+    return sample.crop((100, 40, 300, 220))
 
 
 def test_psnr_of_a_known_error():
@@ -41,14 +41,15 @@ def test_ms_ssim_needs_five_scales(photo: Image.Image):
 
 
 def test_pictures_of_different_size(photo: Image.Image):
-    with pytest.raises(ImageError, match="240x180 and 10x10"):
+    with pytest.raises(ImageError, match="200x180 and 10x10"):
         psnr(photo, photo.crop((0, 0, 10, 10)))
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "WEBP"])
 def test_nearest_in_size_is_the_nearest(photo: Image.Image, file_format: str):
+    photo = photo.crop((0, 0, 64, 48))
     sizes = np.array([len(encode(photo, file_format, q).data) for q in range(1, 101)])
-    for target in (0, 2500, 7000, 10**9):
+    for target in (0, 900, 2000, 10**9):
         found = nearest_in_size(photo, file_format, target)
         assert len(found.data) == sizes[found.setting - 1]
         assert abs(len(found.data) - target) == np.abs(sizes - target).min()

@@ -35,12 +35,16 @@ class ClassicFile(NamedTuple):
         return decoded
 
 
+def pixels_only(image: Image.Image) -> Image.Image:
+    """Return ``image`` as 8-bit RGB without EXIF and ICC profile, so that only pixels are coded."""
+    rgb = image.convert("RGB")
+    return Image.frombytes("RGB", rgb.size, rgb.tobytes())
+
+
 def encode(image: Image.Image, file_format: ClassicFormat, setting: int) -> ClassicFile:
     """Write ``image`` without metadata; ``setting`` from 1 (smallest file) to 100."""
-    plain = image.convert("RGB")
-    plain.info.clear()  # Pillow would write an ICC profile found there
     buffer = io.BytesIO()
-    plain.save(buffer, file_format, quality=setting, **_OPTIONS[file_format])
+    pixels_only(image).save(buffer, file_format, quality=setting, **_OPTIONS[file_format])
     return ClassicFile(file_format, setting, buffer.getvalue())
 
 

@@ -1,0 +1,144 @@
+"""The demonstration and the benchmark scripts, on a small random base."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mpa_core import MPACodec, demo
+from mpa_core.evaluation.classic import pixels_only
+from mpa_plugins.cls.path import ClsPath
+
+WIDTH, HEIGHT = 190, 170
+
+
+@pytest.fixture(scope="module")
+def photo(sample: Image.Image) -> Image.Image:
+    return pixels_only(sample.crop((120, 50, 120 + WIDTH, 50 + HEIGHT)))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base") / "tiny"
+    MPACodec.from_preset("mpa-tiny").save_pretrained(folder)
+    return folder
+
+
+def test_demo_writes_what_it_reports(
+    sample: Image.Image,
+    photo: Image.Image,
+    base: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    photo.save(tmp_path / "photo.png", exif=sample.getexif())  # metadata is no part of the figures
+    out = tmp_path / "new" / "out"
+    code = demo.main(
+        [str(tmp_path / "photo.png"), f"--base={base}", "--quality", "1", "4.5", f"--out={out}"]
+    )
+    printed = capsys.readouterr()
+    assert (code, printed.err) == (0, "")
+    files = {p.name for p in out.iterdir()}
+    assert files == {demo.COMPARISON} | {
+        name
+        for q in ("1", "4.5")
+        for name in (f"mpa-{q}.mpa", f"near-mpa-{q}.jpg", f"near-mpa-{q}.webp")
+    }
+    rows = {
+        name: line.split() for line in printed.out.splitlines() for name in files if name in line
+    }
+    codec = MPACodec.from_pretrained(base)
+    for name in files - {demo.COMPARISON}:
+        size = (out / name).stat().st_size
+        assert str(size) in rows[name]
+        assert f"{8 * size / (WIDTH * HEIGHT):.3f}" in rows[name]
+    assert codec.encode(photo, quality=1) == (out / "mpa-1.mpa").read_bytes()
+    with Image.open(out / demo.COMPARISON) as sheet:
+        assert sheet.width > 4 * WIDTH
+        assert sheet.height > 2 * HEIGHT
+        # The first cell holds the original, pixel for pixel.
+        top = demo._MARGIN + 2 * demo._LINE
+        cell = sheet.crop((demo._MARGIN, top, demo._MARGIN + WIDTH, top + HEIGHT))
+        assert cell.tobytes() == photo.tobytes()
+
+
+def test_one_row_per_path(photo: Image.Image, base: Path):
+    codec = MPACodec.from_pretrained(base)
+    codec.attach_path(ClsPath(codec.model.config.decoder_path_stages))
+    main, side, jpeg, webp = demo.compare(codec, photo, 3.0)
+    assert (main.label, side.label) == ("mpa 3, main path", "mpa 3, cls path")
+    assert main.data == side.data
+    assert main.image.tobytes() != side.image.tobytes()
+    assert jpeg.data[:2] == b"\xff\xd8"
+    assert webp.data[:4] == b"RIFF"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing.png"], "nothing.png"),
+        (["--base", "no-such-base"], "no-such-base"),
+        (["--quality", "9"], "quality is 9"),
+        (["--out", "taken/demo"], "taken"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: list[str],
+    message: str,
+    base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.chdir(tmp_path)
+    Path("taken").write_text("a file", encoding="utf-8")
+    assert demo.main([f"--base={base}", "--quality=1", *arguments]) == 1
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.count("\n") == 1
+
+
+def test_rate_distortion_script(root: Path, photo: Image.Image, base: Path, tmp_path: Path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    photo.save(photos / "a.png")
+    photo.rotate(180).save(photos / "b.png")
+    script = runpy.run_path(str(root / "examples" / "benchmarks" / "rd_photos.py"))
+    report = tmp_path / "rd.json"
+    arguments = [str(photos), "--base", str(base), "--quality", "2", "--json", str(report)]
+    assert script["main"](arguments) == 0
+    found = json.loads(report.read_text(encoding="utf-8"))
+    assert set(found["curves"]) == {"mpa-tiny-random-0", "JPEG", "WEBP"}
+    (point,) = found["curves"]["mpa-tiny-random-0"]
+    by_photo = point["photos"]
+    assert set(by_photo) == {"a.png", "b.png"}
+    assert point["bpp"] == pytest.approx((by_photo["a.png"]["bpp"] + by_photo["b.png"]["bpp"]) / 2)
+    codec = MPACodec.from_pretrained(base)
+    assert by_photo["a.png"]["bpp"] == 8 * len(codec.encode(photo, quality=2)) / (WIDTH * HEIGHT)
+    # One point is no curve; WebP needs fewer bits than JPEG on photos.
+    rates = found["bd_rate_against_jpeg_percent"]
+    assert rates["psnr"]["mpa-tiny-random-0"] is None
+    assert -60 < rates["psnr"]["WEBP"] < 0
+
+
+def test_bd_rate_of_a_known_shift(root: Path):
+    bd_rate = runpy.run_path(str(root / "examples" / "benchmarks" / "rd_photos.py"))["bd_rate"]
+    anchor = [{"bpp": 0.1 * 2**i, "psnr": 28.0 + 3 * i} for i in range(6)]
+    half = [{"bpp": p["bpp"] / 2, "psnr": p["psnr"]} for p in anchor]
+    assert bd_rate(anchor, half, "psnr") == pytest.approx(-50)
+    far = [{"bpp": p["bpp"], "psnr": p["psnr"] + 100} for p in anchor]
+    assert bd_rate(anchor, far, "psnr") is None
+
+
+def test_speed_script(root: Path, base: Path, tmp_path: Path):
+    script = runpy.run_path(str(root / "examples" / "benchmarks" / "codec_speed.py"))
+    report = tmp_path / "speed.json"
+    assert script["main"]([str(base), "--repeats", "1", "--json", str(report)]) == 0
+    (row,) = json.loads(report.read_text(encoding="utf-8"))
+    assert row["floor_seconds"] == pytest.approx(882_000 * 768 * 512 / (row["sgemm_gflops"] * 1e9))
+    total = row["encode_seconds"] + row["decode_seconds"]
+    assert row["over_floor"] == pytest.approx(total / row["floor_seconds"])
