@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Self
 
 from mpa_core import hub
 from mpa_core.bitstream.container import Container, pack, quantize_quality, unpack
+from mpa_core.config import PathStage
 from mpa_core.errors import (
     BaseMismatchError,
     BitstreamError,
@@ -25,6 +25,7 @@ from mpa_core.images import ImageLike, to_pil, to_rgb_tensor
 from mpa_core.mix import Mix
 from mpa_core.model import MPAModel
 from mpa_core.paths.path import TaskPath
+from mpa_core.plugins.hookspecs import RESERVED_NAMES
 from mpa_core.plugins.registry import registry
 from mpa_core.presets import preset
 
@@ -123,8 +124,9 @@ class MPACodec:
             CheckpointError, PluginError: weights or code that do not load.
         """
         folder = Path(source).expanduser()
-        if not folder.is_dir():
-            folder = self._bundled_path(str(source))
+        # A folder in the way that holds no path must not hide a registered name.
+        if not (folder / hub.PATH_CONFIG).is_file() and not isinstance(source, Path):
+            folder = self._bundled_path(source)
         loaded = hub.load_path(folder)
         loaded.require_base(self.name, self.fingerprint)
         found = registry().load_class(f"{loaded.meta.plugin.distribution}:{loaded.meta.path_type}")
@@ -149,20 +151,23 @@ class MPACodec:
                 stages than this base has.
         """
         local = name or path.name
-        if not local.isidentifier() or local in ("main", "regions"):
+        reserved = local in RESERVED_NAMES or hasattr(self.model.paths, local)
+        if not local.isidentifier() or (reserved and local not in self.model.paths):
             raise ConfigError(
-                f"{local!r} cannot name a path: use an identifier other than main and regions"
+                f"{local!r} cannot name a path: use an identifier such as 'det' "
+                f"(taken by the SDK: {', '.join(sorted(RESERVED_NAMES))})"
             )
         if local in self.model.paths:
             raise ConfigError(
                 f"a path {local!r} is loaded already; unload_path({local!r}) first, "
                 "or load this one under another name"
             )
-        expected = TaskPath(self.model.config.decoder_path_stages).stages
-        if sorted(path.stages) != sorted(expected):
+        found, offered = path.layout, self.model.config.decoder_path_stages
+        if found != offered:
             raise ConfigError(
-                f"path {local!r} attaches to stages {sorted(path.stages)}, this base offers "
-                f"{sorted(expected)}; build it from config.decoder_path_stages"
+                f"path {local!r} was built for stages {_readable(found)}, this base offers "
+                f"{_readable(offered)} (stage: width x depth); build it from "
+                "model.config.decoder_path_stages"
             )
         self.model.paths[local] = path.eval().to(self._device)
         return local
@@ -326,6 +331,10 @@ class MPACodec:
     def _padded(self, height: int, width: int) -> tuple[int, int]:
         stride = self.model.config.hyper_stride
         return -(-height // stride) * stride, -(-width // stride) * stride
+
+
+def _readable(stages: tuple[PathStage, ...]) -> str:
+    return ", ".join(f"{stage}: {dim} x {depth}" for stage, dim, depth in stages)
 
 
 def _known_base(prefix: bytes) -> str:

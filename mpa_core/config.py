@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from mpa_core.errors import ConfigError
 
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT: Literal[1] = 1
 """Version of the checkpoint layout (``docs/spec/checkpoint.md``)."""
 
 Positive = Annotated[int, Field(gt=0)]
@@ -140,14 +140,12 @@ class BaseConfig(StrictModel):
 
     @property
     def decoder_path_stages(self) -> tuple[PathStage, ...]:
-        """Stages of ``g_s`` a task path attaches to: all but the coarsest, where there are blocks."""
+        """Stages of ``g_s`` a task path attaches to: likewise."""
         return _path_stages(self.g_s, range(1, len(self.g_s)))
 
 
 def _path_stages(stages: tuple[StageConfig, ...], indices: range) -> tuple[PathStage, ...]:
-    return tuple(
-        PathStage(i, stages[i].width, stages[i].depth) for i in indices if stages[i].depth
-    )
+    return tuple(PathStage(i, stages[i].width, stages[i].depth) for i in indices if stages[i].depth)
 
 
 class PathConfig(StrictModel):

@@ -7,8 +7,8 @@ A module in CompressAI's conventions (``forward``, ``compress``, ``decompress``,
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mpa_core.base.blocks import StageRouter
 from mpa_core.base.codec import BaseCodec
-from mpa_core.base.entropy import check_streams
+from mpa_core.base.entropy import Symbols, check_streams
 from mpa_core.base.gains import Quality
 from mpa_core.config import BaseConfig, PathConfig
 from mpa_core.errors import DesyncError, ImageError, PathNotFoundError
@@ -35,7 +35,7 @@ def encoder_main_share(quality: Tensor, levels: int) -> Tensor:
     return (5**position - 1) / 4
 
 
-def symbols_crc(symbols: Iterable[np.ndarray]) -> int:
+def crc_of_symbols(symbols: Iterable[Symbols]) -> int:
     """CRC-32 of int32 symbols as little-endian bytes: ``z`` first, then ``y`` in coding order."""
     crc = 0
     for array in symbols:
@@ -130,7 +130,9 @@ class MPAModel(nn.Module):
         return {
             "strings": [y_streams, z_streams],
             "shape": (z.shape[-2], z.shape[-1]),
-            "symbols_crc": [symbols_crc(pair) for pair in zip(z_symbols, y_symbols, strict=True)],
+            "symbols_crc": [
+                crc_of_symbols(pair) for pair in zip(z_symbols, y_symbols, strict=True)
+            ],
         }
 
     @torch.no_grad()
@@ -172,7 +174,7 @@ class MPAModel(nn.Module):
         *,
         symbols_crc: Sequence[int] | None = None,
     ) -> tuple[Quality, Tensor]:
-        """The bitstream's part of decoding: ``y_hat`` ``[B, M, H/16, W/16]``, the same for every path."""
+        """The bitstream's part of decoding, the same for all paths: ``y_hat`` ``[B, M, h, w]``."""
         y_streams, z_streams = strings
         check_streams(y_streams, len(z_streams), "y")
         entropy = self.base.entropy
@@ -182,8 +184,10 @@ class MPAModel(nn.Module):
         params = self.base.hyper_synthesise(z_hat, q)
         y_hat, y_symbols = entropy.decode_y(y_streams, params)
         if symbols_crc is not None:
-            for pair, expected in zip(zip(z_symbols, y_symbols, strict=True), symbols_crc, strict=True):
-                found = _crc(pair)
+            for pair, expected in zip(
+                zip(z_symbols, y_symbols, strict=True), symbols_crc, strict=True
+            ):
+                found = crc_of_symbols(pair)
                 if found != expected:
                     raise DesyncError(
                         f"the decoded symbols have CRC {found:08x}, the encoder wrote "
@@ -229,12 +233,8 @@ class MPAModel(nn.Module):
                 f"no path {missing[0]!r} is loaded (loaded: {loaded}); "
                 f"call load_path({missing[0]!r}) first"
             )
-        paths: Mapping[str, TaskPath] = {
-            name: self.paths[name] for name in mix.path_names  # type: ignore[misc]
-        }
-        return Aggregator(
-            paths, mix, image_size=image_size, padded_size=padded, batch=batch
-        )
+        paths = {name: cast(TaskPath, self.paths[name]) for name in mix.path_names}
+        return Aggregator(paths, mix, image_size=image_size, padded_size=padded, batch=batch)
 
     def _check_input(self, x: Tensor) -> None:
         stride = self.config.hyper_stride
@@ -242,11 +242,10 @@ class MPAModel(nn.Module):
             raise ImageError(f"found a tensor of shape {tuple(x.shape)}, expected [B, 3, H, W]")
         height, width = x.shape[-2:]
         if height % stride or width % stride or not height or not width:
-            fixed = f"{max(-(-width // stride), 1) * stride}x{max(-(-height // stride), 1) * stride}"
+            fixed = (
+                f"{max(-(-width // stride), 1) * stride}x{max(-(-height // stride), 1) * stride}"
+            )
             raise ImageError(
                 f"found {width}x{height} pixels (width x height), expected multiples of {stride}; "
                 f"pad to {fixed}, or use MPACodec, which pads and crops"
             )
-
-
-_crc = symbols_crc

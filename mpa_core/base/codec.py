@@ -44,7 +44,7 @@ class BaseCodec(nn.Module):
             config.g_s, config, out_channels=3, outer_kernel=5, rates=decoder[len(depths[2]) :]
         )
         # Start from mid-gray: without it the first hundred steps only learn the mean of pictures.
-        nn.init.constant_(self.g_s.stages[-1].conv.bias, 0.5)
+        nn.init.constant_(self.get_parameter(f"g_s.stages.{len(config.g_s) - 1}.conv.bias"), 0.5)
         self.y_gains = Gains(latent, config.quality_levels)
         self.z_gains = Gains(hyper, config.quality_levels)
         self.entropy = EntropyModel(config.slices, hyper)

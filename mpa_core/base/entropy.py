@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from compressai.entropy_models import EntropyBottleneck, GaussianConditional
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,6 +32,9 @@ from mpa_core.errors import BitstreamError, CheckpointError
 SCALE_MIN, SCALE_MAX, SCALE_LEVELS = 0.11, 256.0, 64
 CDF_BUFFERS = ("_quantized_cdf", "_offset", "_cdf_length")
 """Integer tables of the range coder; they travel in the checkpoint."""
+
+Symbols = NDArray[np.int32]
+"""Rounded values as the range coder takes them, one dimension."""
 
 Visitor = Callable[[Step, Tensor, Tensor], Tensor]
 """(step, means, scales), each ``[P, B, C, h, w]``, to decoded values of the same shape."""
@@ -216,7 +220,7 @@ class EntropyModel(nn.Module):
 
     # ------------------------------------------------------------------ symbols
 
-    def encode_z(self, z: Tensor) -> tuple[Tensor, list[bytes], list[np.ndarray]]:
+    def encode_z(self, z: Tensor) -> tuple[Tensor, list[bytes], list[Symbols]]:
         """``z_hat``, one stream per picture, and the symbols of each (int32, (C, h, w) order)."""
         symbols = (z - self._medians()).round()
         z_table = self.tables[0]
@@ -230,7 +234,7 @@ class EntropyModel(nn.Module):
 
     def decode_z(
         self, streams: Sequence[bytes], shape: tuple[int, int], like: Tensor
-    ) -> tuple[Tensor, list[np.ndarray]]:
+    ) -> tuple[Tensor, list[Symbols]]:
         """``z_hat`` ``[B, C, h, w]`` and the symbols of each picture."""
         indexes = self._z_indexes(shape)
         z_table = self.tables[0]
@@ -238,14 +242,14 @@ class EntropyModel(nn.Module):
         symbols = torch.from_numpy(np.stack(arrays)).to(like)
         return symbols.reshape(len(streams), -1, *shape) + self._medians(), arrays
 
-    def _z_indexes(self, shape: Sequence[int]) -> np.ndarray:
+    def _z_indexes(self, shape: Sequence[int]) -> Symbols:
         return np.repeat(np.arange(self.z_prior.channels, dtype=np.int32), shape[0] * shape[1])
 
-    def encode_y(self, y: Tensor, params: Tensor) -> tuple[Tensor, list[bytes], list[np.ndarray]]:
+    def encode_y(self, y: Tensor, params: Tensor) -> tuple[Tensor, list[bytes], list[Symbols]]:
         """``y_hat``, one stream per picture, and the symbols of each (int32, coding order)."""
         y_table = self.tables[1]
         encoders = [RangeEncoder() for _ in range(len(y))]
-        written: list[list[np.ndarray]] = [[] for _ in encoders]
+        written: list[list[Symbols]] = [[] for _ in encoders]
 
         def visit(step: Step, means: Tensor, scales: Tensor) -> Tensor:
             residual = (split_phases(self._slice(y, step.slice), step.phases) - means).round()
@@ -259,14 +263,14 @@ class EntropyModel(nn.Module):
         y_hat = self.walk(params, visit)
         return y_hat, [e.finish() for e in encoders], [np.concatenate(w) for w in written]
 
-    def decode_y(self, streams: Sequence[bytes], params: Tensor) -> tuple[Tensor, list[np.ndarray]]:
+    def decode_y(self, streams: Sequence[bytes], params: Tensor) -> tuple[Tensor, list[Symbols]]:
         """``y_hat`` ``[B, M, H, W]`` and the symbols of each picture."""
         y_table = self.tables[1]
         count = sum(self.slices) * params.shape[-2] * params.shape[-1]
         decoders = [RangeDecoder(data, count) for data in streams]
-        read: list[list[np.ndarray]] = [[] for _ in decoders]
+        read: list[list[Symbols]] = [[] for _ in decoders]
 
-        def visit(step: Step, means: Tensor, scales: Tensor) -> Tensor:
+        def visit(_: Step, means: Tensor, scales: Tensor) -> Tensor:
             indexes = self._scale_indexes(scales)
             residual = torch.empty_like(means)
             for i, decoder in enumerate(decoders):
@@ -332,11 +336,11 @@ class EntropyModel(nn.Module):
                 stored = state_dict.get(f"{prefix}{prior_name}.{name}")
                 if stored is not None:
                     prior.register_buffer(name, torch.empty_like(stored, dtype=torch.int32))
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)  # type: ignore[arg-type]
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
-def _int32(tensor: Tensor) -> np.ndarray:
-    array: np.ndarray = tensor.detach().to("cpu", torch.int32).contiguous().numpy().reshape(-1)
+def _int32(tensor: Tensor) -> Symbols:
+    array: Symbols = tensor.detach().to("cpu", torch.int32).contiguous().numpy().reshape(-1)
     return array
 
 

@@ -26,7 +26,7 @@ class Quality:
         device: where the tables live.
 
     Raises:
-        QualityError: a quality outside ``1 … levels``, or a tensor of another length than the batch.
+        QualityError: a quality outside ``1 … levels``, or not one per picture.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Quality:
             self._fraction = fraction.to(device=device, dtype=torch.float32)[:, None]
 
     def pick(self, table: Tensor) -> Tensor:
-        """Row of ``table`` (``[L, C]``) for each picture: ``[B, C]``, or ``[1, C]`` if all share one."""
+        """Row of ``table`` ``[L, C]`` for each picture: ``[B, C]``; ``[1, C]`` if all share one."""
         magnitude = table.abs()
         low = self._low @ magnitude
         if self._high is None or self._fraction is None:

@@ -66,6 +66,7 @@ class TaskPath(nn.Module):
             config = self.Config.parse(config.model_dump(), source=f"path {self.name}")
         self.config = config
         self.levels = levels
+        self.layout = tuple(PathStage(*stage) for stage in stages)
         self.stages = nn.ModuleDict(
             {
                 str(stage): PathStageModule(
