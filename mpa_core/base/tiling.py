@@ -15,7 +15,7 @@ from functools import lru_cache
 
 @dataclass(frozen=True)
 class TileRun:
-    """``count`` tiles at equal distances whose queries see the same pattern of their block."""
+    """``count`` adjacent tiles whose queries see the same pattern of their blocks."""
 
     query_start: int
     """Position of the first query of the first tile."""
@@ -23,62 +23,67 @@ class TileRun:
     """Position of the first key of the first tile's block."""
     count: int
     tile: int
-    """Queries per tile, and the distance from one tile to the next."""
+    """Queries per tile; both tiles and blocks follow one another at this distance."""
     block: int
     """Keys per block."""
-    skip: int
-    """Leading queries of the run that belong to the run before it (only ever of a last tile)."""
     relative: tuple[tuple[int, ...], ...]
-    """``[tile][block]``: key - query + window - 1, in 0 .. 2 * window - 2; -1 where out of sight."""
+    """``[tile][block]``: key - query + window - 1, in 0 … 2 * window - 2; -1 where out of sight."""
 
     @property
     def query_stop(self) -> int:
         """Position behind the run's last query."""
         return self.query_start + self.count * self.tile
 
+    @property
+    def key_stop(self) -> int:
+        """Position behind the last key of the run's last block."""
+        return self.key_start + (self.count - 1) * self.tile + self.block
+
+    def part(self, first: int, stop: int) -> TileRun:
+        """The tiles ``first`` … ``stop - 1`` of the run."""
+        shift = first * self.tile
+        start, key_start = self.query_start + shift, self.key_start + shift
+        return TileRun(start, key_start, stop - first, self.tile, self.block, self.relative)
+
 
 @lru_cache(maxsize=1024)
 def plan_axis(length: int, window: int, tile: int) -> tuple[TileRun, ...]:
-    """Runs of tiles that cover an axis of ``length`` >= ``window`` positions, in order.
+    """Runs of tiles that cover an axis of ``length`` >= ``window`` positions once, in order.
 
-    ``tile`` is an upper limit: the axis is cut into the fewest tiles of it, and these are evened
-    out. Where the length is no multiple, the last tile overlaps the one before (``skip``).
+    ``tile`` is an upper limit: the axis is cut into the fewest tiles of it, these are evened out,
+    and the last one is smaller where the length is no multiple.
     """
-    count = -(-length // tile)
-    tile = -(-length // count)
-    block = min(length, tile + window - 1)
+    tile = -(-length // -(-length // tile))
     runs: list[TileRun] = []
-    covered = 0
-    for index in range(count):
-        start = min(index * tile, length - tile)
+    for start in range(0, length, tile):
+        size = min(tile, length - start)
+        block = min(length, size + window - 1)
         key_start = min(max(start - window // 2, 0), length - block)
-        relative = _relative(start, key_start, length, window, tile, block)
+        relative = _relative(range(start, start + size), key_start, length, window, block)
         last = runs[-1] if runs else None
         if (
             last is not None
             and last.relative == relative
-            and start == last.query_stop
             and key_start == last.key_start + last.count * tile
         ):
             runs[-1] = TileRun(
-                last.query_start, last.key_start, last.count + 1, tile, block, last.skip, relative
+                last.query_start, last.key_start, last.count + 1, tile, block, relative
             )
         else:
-            runs.append(TileRun(start, key_start, 1, tile, block, covered - start, relative))
-        covered = start + tile
+            runs.append(TileRun(start, key_start, 1, size, block, relative))
     return tuple(runs)
 
 
 def _relative(
-    start: int, key_start: int, length: int, window: int, tile: int, block: int
+    queries: range, key_start: int, length: int, window: int, block: int
 ) -> tuple[tuple[int, ...], ...]:
-    rows = []
-    for query in range(start, start + tile):
+    table = []
+    for query in queries:
         first = min(max(query - window // 2, 0), length - window)
-        rows.append(
+        table.append(
             tuple(
                 key - query + window - 1 if first <= key < first + window else -1
                 for key in range(key_start, key_start + block)
             )
         )
-    return tuple(rows)
+    return tuple(table)

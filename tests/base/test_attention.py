@@ -12,37 +12,28 @@ from mpa_core.errors import ConfigError
 
 
 def plain(module: NeighborhoodAttention, tokens: Tensor) -> Tensor:
-    """SPEC section 1 word by word: for each query the gather of its own window."""
+    """SPEC section 1 word by word: each query with a gathered window of its own."""
     height, width = tokens.shape[1:3]
     window, heads = module.window, module.heads
     tokens = F.pad(tokens, (0, 0, 0, max(window - width, 0), 0, max(window - height, 0)))
     batch, rows, columns, dim = tokens.shape
-    head_width = dim // heads
     query, key, value = (
-        module.qkv(tokens).view(batch, rows, columns, 3, heads, head_width).unbind(3)
+        module.qkv(tokens).view(batch, rows, columns, 3, heads, dim // heads).unbind(3)
     )
 
-    def start(position: int, length: int) -> int:
-        return min(max(position - window // 2, 0), length - window)
+    def seen(length: int) -> tuple[Tensor, Tensor]:
+        """[length, window]: positions of the keys, and their places in the bias table."""
+        position = torch.arange(length)[:, None]
+        keys = (position - window // 2).clamp(0, length - window) + torch.arange(window)
+        return keys, keys - position + window - 1
 
-    out = torch.empty_like(query)
-    offsets = torch.arange(window)
-    result = []
-    for i in range(rows):
-        line = []
-        for j in range(columns):
-            top, left = start(i, rows), start(j, columns)
-            sight = (slice(None), slice(top, top + window), slice(left, left + window))
-            near = key[sight].reshape(batch, window * window, heads, head_width)
-            bias = module.rpb[
-                :, (top + offsets - i + window - 1)[:, None], left + offsets - j + window - 1
-            ]
-            scores = torch.einsum("bhd,bnhd->bhn", query[:, i, j] * head_width**-0.5, near)
-            weights = (scores + bias.reshape(heads, -1)).softmax(-1)
-            line.append(torch.einsum("bhn,bnhd->bhd", weights, value[sight].reshape(near.shape)))
-        result.append(torch.stack(line, 1))
-    out = torch.stack(result, 1).reshape(batch, rows, columns, dim)
-    return module.proj(out[:, :height, :width])
+    (down, down_bias), (along, along_bias) = seen(rows), seen(columns)
+    sight = (slice(None), down[:, None, :, None], along[None, :, None, :])
+    bias = module.rpb[:, down_bias[:, None, :, None], along_bias[None, :, None, :]]
+    scores = torch.einsum("bijhd,bijvuhd->bhijvu", query, key[sight]) * (dim // heads) ** -0.5
+    weights = (scores + bias).flatten(4).softmax(-1).view_as(scores)
+    out = torch.einsum("bhijvu,bijvuhd->bijhd", weights, value[sight])
+    return module.proj(out.reshape(batch, rows, columns, dim)[:, :height, :width])
 
 
 def build(dim: int, heads: int, window: int, seed: int = 0) -> NeighborhoodAttention:
