@@ -69,7 +69,7 @@ def wrong_imports(part: str, source: str) -> list[str]:
             wrong.append(name)
             continue
         other = part_of(name)
-        sideways = part == "base" and other in ("paths", "bitstream")
+        sideways = part == "base" and other == "paths"
         if other is not None and (FLOOR[other] > FLOOR[part] or sideways):
             wrong.append(name)
     return wrong
