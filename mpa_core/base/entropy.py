@@ -8,7 +8,7 @@ a step into decoded values, each in its own way.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -138,6 +138,9 @@ class EntropyModel(nn.Module):
             )
             for i, c in enumerate(self.slices)
         )
+        for net, channels in zip(self.parameter_nets, self.slices, strict=True):
+            # Scales start at 1: at the lower bound a value of 3 costs 30 bits and has no gradient.
+            nn.init.ones_(cast(nn.Conv2d, cast(ParameterNet, net)[-1]).bias[:channels])  # type: ignore[index]
         self._tables: tuple[CdfTables, CdfTables] | None = None
 
     # ------------------------------------------------------------------ the one walk

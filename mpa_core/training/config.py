@@ -54,6 +54,9 @@ class DataSettings(StrictModel):
 class InitSettings(StrictModel):
     """Where training starts."""
 
+    transform: Literal["random", "klt"] = "random"
+    """``klt``: the linear part of ``g_a`` and ``g_s`` starts as a Karhunen-Loeve transform of the
+    photos (:mod:`mpa_core.training.klt`)."""
     y_gain: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
     """Gains of ``y`` at the lowest and the highest quality, geometric in between. At the optimum
     the quantisation step goes with the square root of lambda_r: a factor of 10 over the table."""
@@ -203,9 +206,9 @@ class TrainConfig(StrictModel):
         return self
 
 
-RESUMABLE = ("loss", "schedule", "budget", "run", "optim.lr", "optim.aux_lr", "optim.clip")
-"""Keys (with all below them) that may differ when a run is resumed. The others would make the
-stored state meaningless or the order of the photos another one."""
+FIXED = ("model", "init", "seed", "data")
+"""Keys (with all below them) that must stay when a run is resumed: others would make the stored
+state meaningless, or the order of the photos another one."""
 
 
 def changed_keys(old: TrainConfig, new: TrainConfig) -> list[str]:
@@ -217,7 +220,7 @@ def changed_keys(old: TrainConfig, new: TrainConfig) -> list[str]:
 
 def is_resumable(key: str) -> bool:
     """Whether ``key`` (dotted) may be another one when a run is resumed."""
-    return any(key == name or key.startswith(name + ".") for name in RESUMABLE)
+    return key.partition(".")[0] not in FIXED
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mpa_core.errors import CheckpointError
 from mpa_core.model import MPAModel
+from mpa_core.training import klt
 from mpa_core.training.config import OptimSettings, TrainConfig
 from mpa_core.training.data import BatchSource
 from mpa_core.training.ema import ParameterAverage
@@ -23,6 +24,9 @@ from mpa_core.training.schedule import lr_factor
 
 QUANTILES = "quantiles"
 """CompressAI's name for the parameters that the second optimiser trains."""
+
+KLT_BATCHES = 64
+"""The start is fitted to the first this many batches."""
 
 _NOISE = 3  # stream of the seed; the others are in data.py
 
@@ -40,6 +44,9 @@ class Stage1:
         self.device = torch.device(config.run.device)
         torch.manual_seed(config.seed)
         self.model = MPAModel(config.model).to(self.device).train()
+        if config.init.transform == "klt":
+            crops = torch.cat([source.batch(step).images for step in range(KLT_BATCHES)])
+            klt.initialise(self.model, crops.to(self.device))
         self.model.base.y_gains.spread(*config.init.y_gain)
         self.model.base.z_gains.spread(*config.init.z_gain)
         name = config.loss.perceptual
