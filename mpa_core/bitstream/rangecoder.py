@@ -10,7 +10,6 @@ gets there. Streams are byte for byte those of compressai, see ``docs/spec/bitst
 from __future__ import annotations
 
 import math
-import zlib
 from typing import Any
 
 import numpy as np
@@ -40,11 +39,6 @@ _ESCAPE_WORDS = 17
 
 Int32Array = NDArray[np.int32]
 _Native = tuple[list[int], list[list[int]], list[int], list[int]]
-
-
-def symbols_crc32(symbols: ArrayLike, crc: int = 0) -> int:
-    """CRC-32 of integer symbols as little-endian int32; pass the last value as ``crc`` to go on."""
-    return zlib.crc32(np.ascontiguousarray(symbols, dtype="<i4").tobytes(), crc)
 
 
 class CdfTables:
