@@ -19,6 +19,7 @@ from mpa_core.config import PathConfig
 from mpa_core.errors import BaseMismatchError, CheckpointError, ConfigError, OutputError
 from mpa_core.fingerprint import fingerprint
 from mpa_core.hub import locate, write
+from mpa_core.hub.meta import satisfies
 from mpa_core.model import MPAModel
 from mpa_core.paths.path import TaskPath
 from mpa_core.presets import PRESETS
@@ -450,6 +451,26 @@ def test_path_of_another_class_is_refused(saved_path):
 
     with pytest.raises(CheckpointError, match=r"missing .* and unexpected"):
         hub.load_path(saved_path).build(Deeper)
+
+
+def test_path_of_another_plugin_version_is_refused(tmp_path, path):
+    def save_for(distribution, version):
+        plugin = hub.PluginRef(distribution=distribution, version=version)
+        hub.save_path(tmp_path / "p", path, base_name="b", base_fingerprint="0" * 64, plugin=plugin)
+        return hub.load_path(tmp_path / "p")
+
+    loaded = save_for("torch", ">=1000")
+    with pytest.raises(CheckpointError, match=r'needs torch >=1000.*pip install "torch>=1000"'):
+        loaded.build(WidePath)
+    for distribution, version in (("torch", ">=1"), ("torch", ""), ("not-installed", ">=2")):
+        assert save_for(distribution, version).build(WidePath).name == "wide"
+
+
+def test_a_prerelease_counts_as_its_release():
+    assert satisfies("0.2.0.dev0", ">=0.2")
+    assert satisfies("0.2.0rc1+local", ">=0.1,<1")
+    assert not satisfies("0.2.0.dev0", ">=0.3")
+    assert not satisfies("0.2.0", "<0.2")
 
 
 def test_path_on_another_base(saved_path):

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from mpa_core.hub.locate import bundled_bases, resolve
 from mpa_core.hub.meta import (
+    BASE_CONFIG,
+    PATH_CONFIG,
     BaseMeta,
     BaseRef,
     PathMeta,
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from mpa_core.hub.tensors import load_into
 
 __all__ = [
+    "BASE_CONFIG",
+    "PATH_CONFIG",
     "BaseMeta",
     "BaseRef",
     "LoadedBase",

@@ -36,6 +36,12 @@ def sdk_version() -> str:
     return str(__version__)
 
 
+def satisfies(version: str, requires: str | SpecifierSet) -> bool:
+    """Whether ``version`` is in the range; a pre-release counts as the release it leads to."""
+    specifier = SpecifierSet(requires) if isinstance(requires, str) else requires
+    return specifier.contains(Version(version).base_version)
+
+
 class _Versioned(StrictModel):
     format: Literal[1] = CHECKPOINT_FORMAT
     requires: str = REQUIRES
@@ -191,7 +197,7 @@ def _check_version(data: dict[str, Any], source: Path) -> None:
     unknown = sorted(str(key) for key in data if key not in known)
     extra = f" and has the unknown keys {', '.join(unknown)}" if unknown else ""
     upgrade = f'pip install --upgrade "{DISTRIBUTION}{requires}"'
-    if not specifier.contains(Version(version), prereleases=True):
+    if not satisfies(version, specifier):
         raise CheckpointError(
             f"{source} requires mpa-core {requires}{extra}, this is {version}; run: {upgrade}"
         )

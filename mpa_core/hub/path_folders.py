@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as distribution_version
 from pathlib import Path
 
 import torch
@@ -18,10 +21,10 @@ from mpa_core.hub.meta import (
     PATH_WEIGHTS,
     PathMeta,
     PluginRef,
-    StageEntry,
     StorageType,
     canonical_json,
     read_path_meta,
+    satisfies,
 )
 from mpa_core.hub.write import write_folder
 from mpa_core.paths.path import TaskPath
@@ -57,10 +60,18 @@ class LoadedPath:
             path_class: The class registered as ``meta.path_type``.
 
         Raises:
-            CheckpointError: The class takes another config, or builds other tensors than stored.
+            CheckpointError: The installed plugin is not of the versions asked for, its class takes
+                another config, or it builds other tensors than stored.
         """
-        source = str(self.folder / PATH_WEIGHTS)
         plugin = self.meta.plugin
+        with suppress(PackageNotFoundError):  # a class defined in a script has no distribution
+            installed = distribution_version(plugin.distribution)
+            if not satisfies(installed, plugin.version):
+                raise CheckpointError(
+                    f"{self.folder / PATH_CONFIG} needs {plugin.distribution} {plugin.version}, "
+                    f'installed is {installed}; run: pip install "{plugin.distribution}'
+                    f'{plugin.version}"'
+                )
         try:
             config = path_class.Config.parse(
                 self.meta.config, source=f"{self.folder / PATH_CONFIG}, config"
@@ -72,7 +83,7 @@ class LoadedPath:
                 f"{error}; the path was written for {plugin.distribution}{plugin.version}: "
                 "install that version"
             ) from error
-        tensor_io.load_into(path, self.tensors, source)
+        tensor_io.load_into(path, self.tensors, str(self.folder / PATH_WEIGHTS))
         return path.eval()
 
 
@@ -116,7 +127,7 @@ def save_path(
             "plugin": plugin if plugin is not None else PluginRef(),
             "base": base,
             "config": path.config.model_dump(mode="json"),
-            "stages": _stages(path),
+            "stages": [stage._asdict() for stage in path.layout],
             "levels": path.levels,
             "fingerprint": print_,
             "dtype": dtype,
@@ -163,14 +174,3 @@ def load_path(folder: str | Path) -> LoadedPath:
             "restore both from their source"
         )
     return LoadedPath(meta, tensors, folder)
-
-
-def _stages(path: TaskPath) -> tuple[StageEntry, ...]:
-    entries = []
-    for key in path.stages:
-        parts = path.stage(int(key))
-        assert parts is not None
-        # Every predictor normalises the tokens it is built for.
-        dim = parts.predictor.norm.normalized_shape[0]
-        entries.append(StageEntry(stage=int(key), dim=dim, depth=len(parts.mlps)))
-    return tuple(entries)
