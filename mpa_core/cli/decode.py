@@ -55,7 +55,8 @@ def register(
         action="append",
         default=[],
         metavar="PATH",
-        help="a path's folder to load first; paths that are installed load by themselves",
+        help="a path's folder, or distribution:name, to load first; may be repeated. Installed "
+        "paths with weights for the base load by themselves",
     )
     parser.add_argument(
         "--suffix",
@@ -79,13 +80,12 @@ def run(args: argparse.Namespace) -> int:
     for job in jobs:
         output_format(_suffix_of(job, suffix))
     masks = {name: load_image(file) for name, file in regions.items()}
-    if args.mix is not None:
-        mix = Mix.parse(args.mix, regions=masks)
-    elif args.path in (None, MAIN):
-        mix = Mix(regions=masks)
-    else:
-        mix = Mix(regions=masks, **{args.path: 1.0})
-    codecs = _Codecs(args.base, args.load, mix)
+    # A path asked for as distribution:name is loaded under its name.
+    asked = MAIN if args.path is None else args.path
+    path = asked.rpartition(":")[2]
+    load = args.load if path == asked else [*args.load, asked]
+    mix = Mix.parse(f"{path}=1" if args.mix is None else args.mix, regions=masks)
+    codecs = _Codecs(args.base, load, mix)
 
     def work(job: Job) -> dict[str, Any]:
         data = read_input(job.source)
@@ -93,7 +93,13 @@ def run(args: argparse.Namespace) -> int:
         image = codec.decode(data, mix)
         picture = encode_image(image, _suffix_of(job, suffix))
         write_output(job.target, picture, force=args.force)
-        return {"width": image.width, "height": image.height, "base": codec.name, "mix": str(mix)}
+        return {
+            "width": image.width,
+            "height": image.height,
+            "base": codec.name,
+            "mix": {MAIN: mix.main, **mix.shares},
+            "regions": list(mix.regions),
+        }
 
     return run_jobs(args, jobs, work)
 
@@ -101,8 +107,8 @@ def run(args: argparse.Namespace) -> int:
 class _Codecs:
     """The codec for a file: the one asked for, or the bundled one that made it. Each loads once."""
 
-    def __init__(self, base: str | None, folders: list[str], mix: Mix) -> None:
-        self._folders = folders
+    def __init__(self, base: str | None, load: list[str], mix: Mix) -> None:
+        self._load_first = load
         self._mix = mix
         self._loaded: dict[str, MPACodec] = {}
         self._base = base
@@ -117,8 +123,8 @@ class _Codecs:
         from mpa_core.codec import MPACodec
 
         codec = MPACodec.from_pretrained(base)
-        for folder in self._folders:
-            codec.load_path(folder)
+        for source in self._load_first:
+            codec.load_path(source)
         for name in self._mix.path_names:
             if name not in codec.paths:
                 codec.load_path(name)

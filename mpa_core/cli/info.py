@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _describe(data: bytes, bases: dict[str, str]) -> dict[str, Any]:
-    from mpa_core.bitstream.container import unpack
+    from mpa_core.bitstream.container import PROFILES, unpack
 
     container = unpack(data)
     prefix = container.fingerprint.hex()
@@ -61,7 +61,7 @@ def _describe(data: bytes, bases: dict[str, str]) -> dict[str, Any]:
         "bpp": round(8 * len(data) / (container.width * container.height), 5),
         "base": bases.get(prefix),
         "fingerprint": prefix,
-        "profile": container.profile,
+        "profile": PROFILES[container.profile],
         "streams": dict(zip(("y", "z"), streams, strict=True)),
         "chunks": chunks,
         "overhead": len(data) - sum(streams) - sum(chunks.values()),

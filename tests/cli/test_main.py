@@ -1,0 +1,268 @@
+"""The frame around the commands: start-up time, exit codes, output, and the smaller commands."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mpa_core
+from mpa_core import MPACodec
+from mpa_core.bitstream.container import unpack
+from mpa_core.cli import output
+from mpa_core.cli.main import GROUPS, build_parser
+from mpa_core.errors import ImageError
+
+COMMAND = [sys.executable, "-m", "mpa_core.cli"]
+HEAVY = ("torch", "numpy", "PIL", "pydantic", "pluggy", "compressai", "rich")
+
+
+def python(code: str, *args: object, **env: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, args)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **env},
+    )
+
+
+# ---------------------------------------------------------------------- start-up
+
+
+def test_help_is_fast():
+    """In processor time: the wall clock would measure what else the machine is doing."""
+    spent = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+        assert done.returncode == 0
+    assert min(spent) < 0.5
+    for name in ("encode", "decode", "info", "paths", "plugins", "train", "import-official", "env"):
+        assert f"\n    {name}" in done.stdout
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys\n"
+        "from mpa_core.cli.main import build_parser\n"
+        "build_parser().format_help()\n"
+        f"print([name for name in {HEAVY} if name in sys.modules])\n"
+    )
+    assert python(code).stdout == "[]\n"
+
+
+def test_info_needs_no_torch(encoded):
+    code = (
+        "import sys\n"
+        "sys.modules.update(torch=None, numpy=None, PIL=None)\n"
+        "from mpa_core.cli.main import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    done = python(code, "info", encoded)
+    assert done.returncode == 0, done.stderr
+    assert "quality" in done.stdout
+
+
+def test_every_leaf_command_runs_something_and_takes_a_format():
+    def leaves(parser: argparse.ArgumentParser):
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for child in action.choices.values():
+                    yield from leaves(child)
+                return
+        yield parser
+
+    found = list(leaves(build_parser()))
+    assert len(found) > len(GROUPS)
+    for leaf in found:
+        assert callable(leaf.get_default("run")), leaf.prog
+        assert "--format" in leaf.format_help(), leaf.prog
+        assert leaf.format_help().isascii()
+
+
+def test_version(mpa):
+    done = mpa("--version")
+    assert (done.code, done.out) == (0, f"mpa {mpa_core.__version__}\n")
+
+
+# ---------------------------------------------------------------------- exit codes
+
+
+def test_unexpected_errors_are_one_line_with_a_hint(mpa, picture, tmp_path, monkeypatch):
+    """No input is known to reach a bug, so one is made: a method that is gone."""
+    monkeypatch.delattr(MPACodec, "from_pretrained")
+    words = ("encode", picture, "-o", tmp_path / "a.mpa", "--format", "json")
+    done = mpa(*words)
+    assert done.code == 1
+    assert len(done.errors) == 1
+    assert "unexpected AttributeError" in done.err
+    assert "MPA_DEBUG=1" in done.err
+    assert done.data["error"]["type"] == "AttributeError"
+    monkeypatch.setenv("MPA_DEBUG", "1")
+    done = mpa(*words)
+    assert done.code == 1
+    assert "Traceback" in done.err
+    assert "encode.py" in done.err
+
+
+def test_ctrl_c_is_exit_130_and_leaves_nothing_behind(base, picture, tmp_path):
+    """Interrupted while it waits for its input, with everything loaded."""
+    out = tmp_path / "a.mpa"
+    process = subprocess.Popen(
+        [*COMMAND, "encode", "-", "-o", str(out), "--base", str(base)],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    # More than a pipe holds: writing returns only once the process is reading.
+    process.stdin.write(picture.read_bytes()[:64])
+    process.stdin.write(bytes(1 << 20))
+    process.stdin.flush()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == b"mpa: interrupted\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_closed_pipe_is_quiet(encoded):
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [*COMMAND, "info", str(encoded)], stdout=write, stderr=subprocess.PIPE, text=True
+    )
+    os.close(write)
+    assert done.returncode == 1
+    assert done.stderr == ""
+
+
+def test_file_names_of_any_bytes(encoded, tmp_path):
+    odd = os.fsencode(tmp_path) + b"/\xff\xc3\xbc.mpa"
+    Path(os.fsdecode(odd)).write_bytes(encoded.read_bytes())
+    for form in ("text", "json"):
+        done = subprocess.run(
+            [*map(os.fsencode, COMMAND), b"info", odd, b"--format", form.encode()],
+            capture_output=True,
+            env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        )
+        assert done.returncode == 0, done.stderr
+        assert b"quality" in done.stdout
+
+
+# ---------------------------------------------------------------------- output
+
+
+def test_table_and_facts():
+    rows = [{"name": "a", "n": 1, "x": None}, {"name": "long", "n": 123, "x": 0.25}]
+    assert output.table(rows).splitlines() == [
+        "name    n     x",
+        "a       1     -",
+        "long  123  0.25",
+    ]
+    assert output.table([]) == ""
+    assert output.facts({"a": True, "bc": {"d": [1, 2], "e": {}}}).splitlines() == [
+        "a   yes",
+        "bc",
+        "  d  1, 2",
+        "  e  -",
+    ]
+
+
+def test_errors_are_one_line():
+    described = output.describe_error(ImageError("two\nlines"), about="a.png")
+    assert described == {"type": "ImageError", "message": "a.png: two lines"}
+    named = output.describe_error(ImageError("a.png is bad"), about="a.png")
+    assert named["message"] == "a.png is bad"
+
+
+# ---------------------------------------------------------------------- info, env, import-official
+
+
+def test_info_says_what_is_in_the_file(mpa, encoded):
+    data = encoded.read_bytes()
+    container = unpack(data)
+    done = mpa("info", encoded, "--format", "json")
+    (entry,) = done.data["files"]
+    assert (entry["width"], entry["height"], entry["quality"]) == (80, 48, 3.0)
+    assert entry["fingerprint"] == container.fingerprint.hex()
+    assert entry["streams"] == {"y": len(container.streams[0]), "z": len(container.streams[1])}
+    assert entry["bytes"] == len(data)
+    assert entry["chunks"] == {name.decode(): len(c) for name, c in container.chunks.items()}
+    parts = [*entry["streams"].values(), *entry["chunks"].values(), entry["overhead"]]
+    assert sum(parts) == len(data)
+    assert 0 < entry["overhead"] < 100
+    assert entry["profile"] == "float"
+    text = mpa("info", encoded).out
+    for key in ("80", "48", container.fingerprint.hex(), str(len(container.streams[0]))):
+        assert key in text
+
+
+def test_info_on_several_files(mpa, encoded, tmp_path):
+    (tmp_path / "bad.mpa").write_bytes(b"bad")
+    done = mpa("info", tmp_path / "bad.mpa", encoded, "--format", "json")
+    assert done.code == 1
+    assert done.data["failed"] == 1
+    assert "error" in done.data["files"][0]
+    assert done.data["files"][1]["width"] == 80
+    assert len(done.errors) == 2
+
+
+def test_env(mpa):
+    import torch
+
+    data = mpa("env", "--format", "json").data
+    assert data["mpa-core"] == mpa_core.__version__
+    assert data["torch"]["version"] == torch.__version__
+    assert data["torch"]["threads"] == torch.get_num_threads()
+    assert set(data["plugins"]) >= {"cls", "mse", "seg"}
+    assert data["packages"]["pillow"]
+    text = mpa("env").out
+    assert torch.__version__ in text
+    assert "cpu_capability" in text
+
+
+def test_env_works_without_torch_and_with_broken_plugins():
+    code = (
+        "import sys\n"
+        "sys.modules.update(torch=None)\n"
+        "from mpa_core.cli.main import main\n"
+        "sys.exit(main(['env', '--format', 'json']))\n"
+    )
+    done = python(code, MPA_PLUGINS="nothing-like-this")
+    assert done.returncode == 0, done.stderr
+    data = json.loads(done.stdout)
+    assert "ModuleNotFoundError" in data["torch"]["error"]
+    assert "nothing-like-this" in data["plugins"]["error"]
+    assert data["variables"]["MPA_PLUGINS"] == "nothing-like-this"
+
+
+def test_import_official_reports_what_it_wrote(mpa, tmp_path):
+    golden = Path(__file__).resolve().parents[2].parent / "shared" / "golden" / "official_mpa"
+    source = golden / "official_state_dict.safetensors"
+    if not source.is_file():
+        pytest.skip("the authors' checkpoint layout is not part of the repository")
+    done = mpa("import-official", source, tmp_path / "out", "--format", "json")
+    assert done.code == 0, done.err
+    assert set(done.data["paths"]) == {"mse", "cls", "seg"}
+    assert (tmp_path / "out" / "base" / "config.json").is_file()
+    again = mpa("import-official", source, tmp_path / "out")
+    assert again.code == 1
+    assert len(again.errors) == 1
+    assert "--force" in again.err
+    assert mpa("import-official", source, tmp_path / "out", "--force").code == 0
+
+
+def test_import_official_of_something_else(mpa, picture, tmp_path):
+    done = mpa("import-official", picture, tmp_path / "out")
+    assert done.code == 1
+    assert len(done.errors) == 1
+    assert not (tmp_path / "out").exists()
