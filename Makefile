@@ -7,7 +7,7 @@
 
 VENV ?= .venv
 BIN := $(VENV)/bin
-CANDIDATES := $(PYTHON) python3 python3.12 python3.11 python3.10
+CANDIDATES := $(or $(PYTHON),python3 python3.12 python3.11 python3.10)
 SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))
 JOBS ?= auto
 ARGS ?=
@@ -26,7 +26,7 @@ $(BIN)/python:
 			exec "$$python" -m venv $(VENV); \
 		fi; \
 	done; \
-	echo "No Python 3.10, 3.11 or 3.12 found. Install one, or say where: make PYTHON=/path/to/python" >&2; \
+	echo "No Python 3.10, 3.11 or 3.12 among: $(CANDIDATES). Install one, or say where: make PYTHON=/path/to/python" >&2; \
 	exit 1
 
 # One stamp per extra, renewed when the requirements change.
