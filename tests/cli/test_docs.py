@@ -1,4 +1,4 @@
-"""Every command line in the documentation is one the parser takes, and every option is described."""
+"""Every documented command line is one the parser takes, and every option is described."""
 
 from __future__ import annotations
 
