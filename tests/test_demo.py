@@ -108,6 +108,7 @@ def test_rate_distortion_script(root: Path, photo: Image.Image, base: Path, tmp_
     photo.save(photos / "a.png")
     photo.rotate(180).save(photos / "b.png")
     script = runpy.run_path(str(root / "examples" / "benchmarks" / "rd_photos.py"))
+    script["SETTINGS"].update(JPEG=(5, 20, 50, 80), WEBP=(5, 30, 60, 80))
     report = tmp_path / "rd.json"
     arguments = [str(photos), "--base", str(base), "--quality", "2", "--json", str(report)]
     assert script["main"](arguments) == 0
