@@ -287,16 +287,15 @@ def test_a_count_that_no_encoder_writes_is_refused():
 
 
 FUZZ = """
-import sys
 import numpy as np
 import rans_reference
 from mpa_core.bitstream.rangecoder import CdfTables, RangeDecoder, RangeEncoder
 from mpa_core.errors import BitstreamError
 from test_rangecoder import ROWS, TABLES
 
-rng = np.random.default_rng(int(sys.argv[1]))
+rng = np.random.default_rng(0)
 outcomes = dict.fromkeys(("decoded", "refused", "agree"), 0)
-for trial in range(120):
+for trial in range(200):
     words = int(rng.integers(2, 400))
     data = rng.integers(0, 256, 4 * words, dtype=np.uint8)
     kind = trial % 4
@@ -333,11 +332,10 @@ print(outcomes)
 """
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_hostile_data_never_crashes(seed: int, request: pytest.FixtureRequest):
+def test_hostile_data_never_crashes(request: pytest.FixtureRequest):
     # In a process of its own, with glibc's heap checks on, where a crash shows as an exit status.
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FUZZ, str(seed)],
+        [sys.executable, "-W", "ignore", "-c", FUZZ],
         cwd=request.path.parent,
         env={"PYTHONPATH": ":".join([str(request.path.parent), *sys.path]), "MALLOC_CHECK_": "3"},
         capture_output=True,
@@ -346,7 +344,7 @@ def test_hostile_data_never_crashes(seed: int, request: pytest.FixtureRequest):
     )
     assert done.returncode == 0, done.stderr
     outcomes = eval(done.stdout)
-    assert outcomes["refused"] + outcomes["decoded"] == 120
+    assert outcomes["refused"] + outcomes["decoded"] == 200
     assert outcomes["agree"] > 20
 
 
