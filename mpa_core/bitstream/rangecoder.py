@@ -211,6 +211,8 @@ class RangeDecoder:
       15 W words after them.
     * In the zeros, a count reads at most 8 nibbles from the state before the first refill, whose
       lowest nibble, 0, ends it: at most 9 + 120 nibbles, with the symbol 532 bits, 17 words.
+      Of those 8 at most 7 are left for the value, so that it stays below 2^28: it lies outside its
+      row, and the escape is seen as one. (A longer value wraps and may look like any symbol.)
     * Other symbols cost what their probability says. That sum is known after the fact
       (:meth:`CdfTables.cost`) and compared, every block, with what the stream holds; so before
       each block they have read at most W words past the end, and a block adds half a word each.
