@@ -212,7 +212,7 @@ class MPACodec:
     def encode(
         self,
         image: ImageLike,
-        quality: float = 4.0,
+        quality: float = 4.5,
         *,
         icc_profile: bytes | None = None,
         exif: bytes | None = None,

@@ -241,7 +241,11 @@ class EntropyModel(nn.Module):
         """``z_hat`` ``[B, C, h, w]`` and the symbols of each picture."""
         indexes = self._z_indexes(shape)
         z_table = self.tables[0]
-        arrays = [RangeDecoder(data, indexes.size).decode(indexes, z_table) for data in streams]
+        arrays = []
+        for data in streams:
+            decoder = RangeDecoder(data, indexes.size)
+            arrays.append(decoder.decode(indexes, z_table))
+            decoder.finish()
         symbols = torch.from_numpy(np.stack(arrays)).to(like)
         return symbols.reshape(len(streams), -1, *shape) + self._medians(), arrays
 
@@ -284,6 +288,8 @@ class EntropyModel(nn.Module):
             return residual + means
 
         y_hat = self.walk(params, visit)
+        for decoder in decoders:
+            decoder.finish()
         return y_hat, [np.concatenate(r) for r in read]
 
     def _scale_indexes(self, scales: Tensor) -> Tensor:
