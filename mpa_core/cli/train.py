@@ -24,7 +24,14 @@ def register(
     base.add_argument("--data", type=Path, required=True, metavar="DIR", help="training photos")
     base.add_argument("--val", type=Path, metavar="DIR", help="photos to validate on")
     base.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
-    base.add_argument("--resume", action="store_true", help="go on from its last checkpoint")
+    begin = base.add_mutually_exclusive_group()
+    begin.add_argument("--resume", action="store_true", help="go on from its last checkpoint")
+    begin.add_argument(
+        "--from",
+        dest="start_from",
+        metavar="BASE",
+        help="begin a new run with the weights of a base (id or folder) or of another run",
+    )
     base.add_argument("--hours", type=float, help="budget in hours of training, all resumptions")
     base.add_argument("--steps", type=int, help="budget in steps")
     base.add_argument("--threads", type=int, help="threads of one operation")
@@ -54,15 +61,17 @@ def run_base(args: argparse.Namespace) -> int:
     from mpa_core.cli.common import UsageError
     from mpa_core.cli.output import emit
     from mpa_core.training.config import load_config
-    from mpa_core.training.runs import BaseRun, stored_config, train_base
+    from mpa_core.training.runs import BaseRun, pretrained, stored_config, train_base
 
     base: dict[str, Any]
     if args.resume:
         base = stored_config(args.out)
     elif args.preset or args.config:
         base = {}
+    elif args.start_from:
+        base = {"model": pretrained(args.start_from).config.model_dump(mode="json")}
     else:
-        raise UsageError("mpa train base: give --config FILE or --preset NAME, or --resume")
+        raise UsageError("mpa train base: give --config, --preset, --from or --resume")
     overrides = list(args.overrides)
     if args.preset:
         overrides.insert(0, f"model={args.preset}")
@@ -77,7 +86,8 @@ def run_base(args: argparse.Namespace) -> int:
     if args.threads is not None:
         overrides.append(f"run.threads={args.threads}")
     config = load_config(args.config, overrides, base=base)
-    outcome = train_base(BaseRun(args.out, args.data, args.val), config, resume=args.resume)
+    run = BaseRun(args.out, args.data, args.val, args.start_from)
+    outcome = train_base(run, config, resume=args.resume)
     ended = {"budget": "its budget is spent", "signal": "stopped by a signal"}[outcome.reason]
     emit(
         args,

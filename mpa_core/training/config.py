@@ -15,6 +15,7 @@ from typing_extensions import Self
 
 from mpa_core.config import BaseConfig, StrictModel
 from mpa_core.errors import ConfigError, MissingDependencyError, OutputError
+from mpa_core.presets import preset
 
 RATE_LAMBDAS = (18.0, 9.32, 4.83, 2.5, 1.3, 0.67, 0.35, 0.18)
 """lambda_r(q) of SPEC section 3, for q = 1..8: what one bit per pixel costs in units of d."""
@@ -184,13 +185,7 @@ class TrainConfig(StrictModel):
     @field_validator("model", mode="before")
     @classmethod
     def _preset(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        from mpa_core.presets import PRESETS
-
-        if value not in PRESETS:
-            raise ValueError(f"no preset is called {value!r}; there are {', '.join(PRESETS)}")
-        return PRESETS[value]
+        return preset(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -259,6 +254,8 @@ def load_config(
         nested: Any = _parse_value(value, item)
         for part in reversed(key.split(".")):
             nested = {part: nested}
+        if key.startswith("model.") and isinstance(tree.get("model"), str):
+            tree["model"] = preset(tree["model"]).model_dump()
         tree = _merge(tree, nested)
     return TrainConfig.parse(tree, source=str(path) if path is not None else "training settings")
 

@@ -53,6 +53,7 @@ def initialise(model: MPAModel, photos: Tensor) -> None:
         _fill(down.conv, basis * scale_out[:, None], 1 / scale_in, len(down.blocks))
         _fill(up.conv, basis / scale_out[:, None], scale_in, len(up.blocks))
         # Means are taken out on the way down, and put back on the way up.
+        assert down.conv.bias is not None and up.conv.bias is not None
         down.conv.bias[:kept] = (-(basis * scale_out[:, None]) @ mean).float() * _halved(down)
         per_channel = mean.reshape(-1, 4).mean(1) * scale_in
         up.conv.bias.zero_()

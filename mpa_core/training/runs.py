@@ -14,12 +14,13 @@ import torch
 
 from mpa_core.codec import MPACodec
 from mpa_core.errors import CheckpointError, OutputError, TrainingError
+from mpa_core.hub import load_base
 from mpa_core.model import MPAModel
 from mpa_core.training.checkpoint import SavedState, has_checkpoint, load_latest
 from mpa_core.training.config import TrainConfig, changed_keys, is_resumable, save_config
 from mpa_core.training.data import BatchSource, PhotoFolder
 from mpa_core.training.loop import CHECKPOINTS, Outcome, TrainingLoop
-from mpa_core.training.stage1 import QUANTILES, Stage1
+from mpa_core.training.stage1 import Stage1
 from mpa_core.training.validation import load_validation_photos, validate
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 STAGE = "stage1a"
-SETTLE_STEPS = 500
-SETTLE_LR = 1e-2
+QUANTILE_LIMIT = 1024.0
+BISECTIONS = 40
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class BaseRun:
     folder: Path
     data: Path
     val: Path | None = None
+    start_from: str | None = None
+    """A base (folder or bundled id) or another run's folder whose weights a new run begins with."""
 
 
 def stored_config(folder: Path) -> dict[str, Any]:
@@ -58,7 +61,8 @@ def train_base(
     Sets torch's thread count and its flush-denormal mode for the process.
 
     Raises:
-        TrainingError: the folder holds a run and ``resume`` is not set; or it is set and the
+        TrainingError: the folder holds a run and ``resume`` is not set; or ``start_from`` has
+            another architecture; or ``resume`` is set and the
             settings that fix the state or the order of the photos are others; or the budget is
             already spent; or no photo can be used; or the training diverged.
         CheckpointError: nothing to resume from.
@@ -83,7 +87,11 @@ def train_base(
     )
     try:
         stage = Stage1(config, source)
-        start = _restore(stage, state) if state is not None else (0, 0.0)
+        start = (0, 0.0)
+        if state is not None:
+            start = _restore(stage, state)
+        elif run.start_from is not None:
+            _start_from(stage, run.start_from)
         meta = _describe(config, photos)
         if state is not None and state.meta.get("photos") != meta["photos"]:
             logger.warning(
@@ -119,6 +127,24 @@ def averaged_model(folder: Path) -> MPAModel:
 
     Raises :class:`CheckpointError` if there is none or it does not fit its own settings.
     """
+    model = _averaged(folder)
+    settle_quantiles(model)
+    model.update()
+    return model.eval()
+
+
+def pretrained(source: str) -> MPAModel:
+    """The model of a base (folder or bundled id), or the averaged one of a run's folder.
+
+    Raises :class:`CheckpointError` if ``source`` is neither.
+    """
+    folder = Path(source).expanduser()
+    if has_checkpoint(folder / CHECKPOINTS):
+        return _averaged(folder)
+    return load_base(source).model
+
+
+def _averaged(folder: Path) -> MPAModel:
     state = load_latest(folder / CHECKPOINTS)
     config = TrainConfig.parse(state.meta["config"], source=str(state.folder))
     with torch.random.fork_rng(devices=[]):
@@ -132,25 +158,25 @@ def averaged_model(folder: Path) -> MPAModel:
             if target is None or target.shape != value.shape:
                 raise CheckpointError(f"{state.folder}: {name} does not fit its own settings")
             target.copy_(value)
-    settle_quantiles(model)
-    model.update()
-    return model.eval()
+    return model
 
 
-def settle_quantiles(model: MPAModel, steps: int = SETTLE_STEPS) -> None:
-    """Move the entropy bottleneck's quantiles to where its averaged density has them.
+@torch.no_grad()
+def settle_quantiles(model: MPAModel) -> None:
+    """Put the entropy bottleneck's quantiles exactly where its density has them, by bisection.
 
-    They were trained along with other weights than the averaged ones; no data is needed.
+    They were trained along with other weights than the averaged ones, and only ever approach
+    their place. Symbols further than ``QUANTILE_LIMIT`` from zero take the range coder's escape.
     """
-    quantiles = [p for name, p in model.named_parameters() if name.endswith(QUANTILES)]
-    optimizer = torch.optim.Adam(quantiles, lr=SETTLE_LR)
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = SETTLE_LR * (1.0 - step / steps)
-        optimizer.zero_grad(set_to_none=True)
-        model.aux_loss().backward()
-        optimizer.step()
-    model.zero_grad(set_to_none=True)
+    prior = model.base.entropy.z_prior
+    low = torch.full_like(prior.quantiles, -QUANTILE_LIMIT)
+    high = torch.full_like(prior.quantiles, QUANTILE_LIMIT)
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        below = prior._logits_cumulative(middle, stop_gradient=True) < prior.target
+        low = torch.where(below, middle, low)
+        high = torch.where(below, high, middle)
+    prior.quantiles.copy_((low + high) / 2)
 
 
 def export_run(
@@ -190,6 +216,16 @@ def _open(folder: Path, config: TrainConfig, *, resume: bool) -> SavedState | No
             "(the run's own are used), or start a new run in another folder"
         )
     return state
+
+
+def _start_from(stage: Stage1, source: str) -> None:
+    model = pretrained(source)
+    if model.config != stage.config.model:
+        raise TrainingError(
+            f"{source}: a base of another architecture than the settings' model; leave the model "
+            "out of them to take the base's own"
+        )
+    stage.start_from(model)
 
 
 def _restore(stage: Stage1, state: SavedState) -> tuple[int, float]:

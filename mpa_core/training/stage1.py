@@ -111,6 +111,14 @@ class Stage1:
             lr=config.optim.lr * factor,
         )
 
+    @torch.no_grad()
+    def start_from(self, model: MPAModel) -> None:
+        """Take the parameters of ``model``, of the same architecture, as those to begin with."""
+        own = dict(self.model.named_parameters())
+        for name, value in model.named_parameters():
+            own[name].copy_(value)
+        self.average.load(self.main, updates=0)
+
     def averaged_model(self) -> MPAModel:
         """A copy of the model with the averaged weights, in eval mode, without gradients."""
         model = copy.deepcopy(self.model).eval().requires_grad_(False)

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mpa_core.errors import TrainingError
+from mpa_core.training.config import DataSettings, LossSettings
+from mpa_core.training.data import BatchSource, PhotoFolder
+
+REAL = LossSettings(quality_sampling="per_image", quality_values="real")
+
+
+def source(photos, data=None, loss=REAL, seed=7):
+    data = data or DataSettings(crop=16, batch=4)
+    return BatchSource(photos, data, loss, levels=8, seed=seed)
+
+
+def numbered(count, side=16):
+    """Photos of one colour each: the value is the number."""
+    return [np.full((side, side, 3), index, np.uint8) for index in range(count)]
+
+
+def test_a_batch_depends_on_seed_and_step_alone(photo_folder):
+    photos = PhotoFolder(photo_folder, min_side=16, cache_mib=64)
+    ahead, direct, other = source(photos), source(photos), source(photos, seed=8)
+    batches = [ahead.batch(step) for step in range(4)]
+    again = direct.batch(3)
+    assert torch.equal(batches[3].images, again.images)
+    assert torch.equal(batches[3].quality, again.quality)
+    assert not torch.equal(other.batch(3).images, again.images)
+    assert not torch.equal(batches[2].images, again.images)
+
+
+def test_every_photo_once_an_epoch_in_another_order():
+    photos = numbered(10)
+    values = []
+    for step in range(5):  # two epochs of ten in fives of four
+        images = source(photos, DataSettings(crop=16, batch=4)).batch(step).images
+        values += (images[:, 0, 0, 0] * 255).round().int().tolist()
+    assert sorted(values[:10]) == sorted(values[10:]) == list(range(10))
+    assert values[:10] != values[10:]
+
+
+def test_batches_are_crops_in_channels_last(photo_folder):
+    photos = PhotoFolder(photo_folder, min_side=64, cache_mib=64)
+    images = source(photos, DataSettings(crop=64, batch=3)).batch(0).images
+    assert images.shape == (3, 3, 64, 64) and images.dtype == torch.float32
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert images.min() >= 0 and images.max() <= 1
+    whole = [torch.from_numpy(photos[i]).permute(2, 0, 1) / 255 for i in range(len(photos))]
+    for crop in images:
+        flipped = (crop, crop.flip(-1))
+        assert any(
+            torch.equal(photo[:, top : top + 64, left : left + 64], version)
+            for photo in whole
+            for top in range(80 - 64 + 1)
+            for left in range(96 - 64 + 1)
+            for version in flipped
+        )
+
+
+def test_transposes_show_all_eight_orientations():
+    corners = np.zeros((16, 16, 3), np.uint8)
+    corners[0, 0], corners[0, -1], corners[-1, 0] = 50, 100, 150
+    seen = set()
+    batches = source([corners], DataSettings(crop=16, batch=64, transpose=True))
+    for image in batches.batch(0).images:
+        seen.add(tuple((image[0, [0, 0, -1], [0, -1, 0]] * 255).round().int().tolist()))
+    assert len(seen) == 8
+    plain = source([corners], DataSettings(crop=16, batch=64, flip=False)).batch(0).images
+    assert torch.equal(plain, plain[:1].expand_as(plain))
+
+
+def test_qualities():
+    photos = numbered(1)
+    data = DataSettings(crop=16, batch=4)
+    per_step = source(photos, data, LossSettings())
+    levels = Counter()
+    for step in range(200):
+        quality = per_step.quality(step)
+        assert len(set(quality.tolist())) == 1
+        levels[float(quality[0])] += 1
+    assert sorted(levels) == [float(level) for level in range(1, 9)]
+    assert min(levels.values()) > 8
+    real = torch.cat([source(photos, data).quality(step) for step in range(50)])
+    assert 1 <= real.min() < 1.5 and 7.5 < real.max() <= 8
+    assert len(real.unique()) == 200
+
+
+def test_uncached_photos_give_the_same_batches(photo_folder):
+    cached = PhotoFolder(photo_folder, min_side=16, cache_mib=64)
+    on_disk = PhotoFolder(photo_folder, min_side=16, cache_mib=0)
+    assert cached.cached and not on_disk.cached
+    ahead = source(on_disk)
+    try:
+        for step in (0, 1, 2, 5):
+            assert torch.equal(ahead.batch(step).images, source(cached).batch(step).images)
+    finally:
+        ahead.close()
+
+
+def test_broken_and_small_photos_are_counted(tmp_path, sample, caplog):
+    sample.crop((0, 0, 80, 80)).save(tmp_path / "good.png")
+    sample.crop((0, 0, 80, 20)).save(tmp_path / "flat.png")
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 not a photo")
+    (tmp_path / "notes.txt").write_text("not a photo either")
+    photos = PhotoFolder(tmp_path, min_side=64, cache_mib=64)
+    assert (len(photos), len(photos.broken), len(photos.small)) == (1, 1, 1)
+    assert "broken.jpg" in caplog.text
+    assert "1 photos left out as unreadable, 1 as smaller than 64" in caplog.text
+
+
+def test_folders_without_photos(tmp_path):
+    with pytest.raises(TrainingError, match="no photos"):
+        PhotoFolder(tmp_path, min_side=64, cache_mib=64)
+    with pytest.raises(TrainingError, match="not a folder"):
+        PhotoFolder(tmp_path / "missing", min_side=64, cache_mib=64)
+    Image.new("RGB", (32, 32)).save(tmp_path / "small.png")
+    with pytest.raises(TrainingError, match="1 have a side below 64"):
+        PhotoFolder(tmp_path, min_side=64, cache_mib=64)
