@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import product
 from typing import Any, NamedTuple
@@ -25,10 +25,12 @@ from torch.nn import functional as F
 from mpa_core.base.tiling import TileRun, plan_axis
 from mpa_core.errors import ConfigError
 
-_TILE = {3: 6, 5: 6, 7: 6}
-_SDPA_TILE = 8
-_CHUNK = 1 << 17
-"""Scores held at a time and thread: with their gradients they stay in a core's cache."""
+_TILE = {3: 4, 5: 4, 7: 6}
+"""Queries per side of a tile, by window, as measured: small tiles waste fewer products on keys out
+of sight, large ones have fewer keys to gather. Counts of keys are multiples of 16 or nearly so."""
+_LARGE_TILE = 8
+_CHUNK = 1 << 19
+"""Scores held at a time and thread: few enough for the cache, enough to pay for the calls."""
 _SUM_RANGE = (2.0**-40, 2.0**60)
 """Sums of unshifted exponentials inside this range lose nothing; outside, the row maximum is
 subtracted first."""
@@ -73,14 +75,26 @@ class NeighborhoodAttention(nn.Module):
         below, right = max(self.window - height, 0), max(self.window - width, 0)
         if below or right:
             tokens = F.pad(tokens, (0, 0, 0, right, 0, below))
-        attended = neighborhood_attention(self.qkv(tokens), self.rpb)
+        attended = neighborhood_attention(_project(self.qkv, tokens), self.rpb)
         if below or right:
             attended = attended[:, :height, :width]
-        out: Tensor = self.proj(attended)
-        return out
+        return _project(self.proj, attended)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, heads={self.heads}, window={self.window}"
+
+
+def _project(layer: nn.Linear, tokens: Tensor) -> Tensor:
+    """``layer(tokens)``; on the CPU as a 1 x 1 convolution, whose kernels there are the faster."""
+    if tokens.device.type != "cpu" or tokens.dtype != torch.float32:
+        out: Tensor = layer(tokens)
+        return out
+    batch, height, width, dim = tokens.shape
+    columns = tokens.reshape(batch * height, width, 1, dim).permute(0, 3, 1, 2)
+    weight = layer.weight[:, :, None, None]
+    return (
+        F.conv2d(columns, weight, layer.bias).permute(0, 2, 3, 1).reshape(batch, height, width, -1)
+    )
 
 
 def neighborhood_attention(qkv: Tensor, rpb: Tensor) -> Tensor:
@@ -99,9 +113,9 @@ def _tiled_sdpa(qkv: Tensor, rpb: Tensor) -> Tensor:
     query, key, value = qkv.unflatten(3, (3, heads, -1)).permute(3, 0, 4, 1, 2, 5)
     table = _bias_table(rpb).to(qkv.dtype)
     strips = []
-    for rows in plan_axis(height, window, _SDPA_TILE):
+    for rows in plan_axis(height, window, _LARGE_TILE):
         strip = []
-        for columns in plan_axis(width, window, _SDPA_TILE):
+        for columns in plan_axis(width, window, _LARGE_TILE):
             index = _bias_index(rows.relative, columns.relative, window, qkv.device)
             bias = table.index_select(1, index).view(1, heads, rows.tile * columns.tile, -1)
             out = F.scaled_dot_product_attention(
@@ -225,6 +239,10 @@ def _gradients(
     return result, grad_table[:, :-1].reshape(rpb.shape)
 
 
+_Key = tuple[tuple[int, ...], int, int, int, int, int]
+_View = tuple[tuple[int, ...], tuple[int, ...], int]
+
+
 @dataclass(frozen=True)
 class _Chunk:
     """Tiles of one class, taken together: some heads of some images, and rows of tiles."""
@@ -233,6 +251,8 @@ class _Chunk:
     batch: slice
     rows: TileRun
     columns: TileRun
+    known: dict[_Key, _View] = field(default_factory=dict)
+    """Arguments of the views taken so far, by the strides of the map and the place in it."""
 
     def queries(self, maps: Tensor) -> Tensor:
         """[heads, B, H, W, d] -> view [heads, B, row tiles, column tiles, tile, tile, d]."""
@@ -258,23 +278,29 @@ class _Chunk:
                 target.add_(blocks[..., top : top + high, left : left + wide, :])
 
     def _view(self, maps: Tensor, top: int, left: int, height: int, width: int) -> Tensor:
-        # One call instead of slice, unfold and permute: there are many chunks of little work.
-        head, image, down, along, last = maps.stride()
-        rows, columns = self.rows, self.columns
-        first = self.heads.start * head + self.batch.start * image + top * down + left * along
-        return maps.as_strided(
-            (
-                self.heads.stop - self.heads.start,
-                self.batch.stop - self.batch.start,
-                rows.count,
-                columns.count,
-                height,
-                width,
-                maps.shape[4],
-            ),
-            (head, image, rows.tile * down, columns.tile * along, down, along, last),
-            maps.storage_offset() + first,
-        )
+        # One call instead of slice, unfold and permute, and its arguments kept: there are many
+        # chunks of little work.
+        strides = maps.stride()
+        key = (strides, maps.shape[4], top, left, height, width)
+        known = self.known.get(key)
+        if known is None:
+            head, image, down, along, last = strides
+            rows, columns = self.rows, self.columns
+            known = self.known[key] = (
+                (
+                    self.heads.stop - self.heads.start,
+                    self.batch.stop - self.batch.start,
+                    rows.count,
+                    columns.count,
+                    height,
+                    width,
+                    maps.shape[4],
+                ),
+                (head, image, rows.tile * down, columns.tile * along, down, along, last),
+                self.heads.start * head + self.batch.start * image + top * down + left * along,
+            )
+        size, stride, offset = known
+        return maps.as_strided(size, stride, maps.storage_offset() + offset)
 
 
 class _Kind(NamedTuple):
@@ -320,8 +346,8 @@ def _plan(
 
 def _tile(length: int, window: int) -> int:
     """Queries per tile along an axis; all of them where a block would hold nearly all keys."""
-    tile = _TILE.get(window, 8)
-    return length if length <= tile + window - 1 else tile
+    tile = _TILE.get(window, _LARGE_TILE)
+    return length if length <= max(tile + window - 1, _LARGE_TILE) else tile
 
 
 def _steps(length: int, step: int) -> list[slice]:

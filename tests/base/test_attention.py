@@ -7,7 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mpa_core.base.attention import NeighborhoodAttention
+from mpa_core.base.attention import (
+    NeighborhoodAttention,
+    _tiled_sdpa,
+    neighborhood_attention,
+)
 from mpa_core.errors import ConfigError
 
 
@@ -43,7 +47,21 @@ def build(dim: int, heads: int, window: int, seed: int = 0) -> NeighborhoodAtten
     return module
 
 
-SIZES = [(1, 1), (1, 9), (2, 3), (4, 30), (7, 7), (8, 8), (9, 17), (16, 16), (17, 18), (24, 32), (25, 23), (33, 19), (20, 64)]  # fmt: skip
+SIZES = [
+    (1, 1),
+    (1, 9),
+    (2, 3),
+    (4, 30),
+    (7, 7),
+    (8, 8),
+    (9, 17),
+    (16, 16),
+    (17, 18),
+    (24, 32),
+    (25, 23),
+    (33, 19),
+    (20, 64),
+]
 
 
 @pytest.mark.parametrize("window", [1, 3, 5, 7])
@@ -80,6 +98,47 @@ def test_gradcheck(size: tuple[int, int], window: int) -> None:
         return out
 
     assert torch.autograd.gradcheck(run, (tokens, *parameters.values()), fast_mode=True)
+
+
+def test_second_derivatives() -> None:
+    module = build(4, 2, 3).double()
+    tokens = torch.randn(1, 4, 5, 4, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradgradcheck(module, (tokens,), fast_mode=True)
+
+
+@pytest.mark.parametrize("factor", [30.0, 300.0])
+def test_large_scores_do_not_overflow(factor: float) -> None:
+    """Scores in the hundreds and thousands: exponentials without the row maximum would fail."""
+    module = build(8, 2, 7).double()
+    tokens = torch.randn(2, 20, 11, 8, dtype=torch.double)
+    tokens[0] *= factor  # and an image of ordinary scores beside it
+    tokens.requires_grad_()
+    inputs = (tokens, *module.parameters())
+    wanted, actual = plain(module, tokens), module(tokens)
+    torch.testing.assert_close(actual, wanted, atol=1e-9, rtol=1e-9)
+    weight = torch.randn_like(wanted)
+    for grad, expected in zip(
+        torch.autograd.grad(actual, inputs, weight),
+        torch.autograd.grad(wanted, inputs, weight),
+        strict=True,
+    ):
+        torch.testing.assert_close(grad, expected, atol=1e-7, rtol=1e-7)
+
+
+def test_dense_path_of_other_devices_agrees() -> None:
+    """What a GPU runs, here on the CPU: the two ways are one mathematics."""
+    torch.manual_seed(0)
+    qkv = torch.randn(2, 27, 19, 48, requires_grad=True)
+    rpb = torch.randn(2, 13, 13, requires_grad=True)
+    weight = torch.randn(2, 27, 19, 16)
+    ours, dense = neighborhood_attention(qkv, rpb), _tiled_sdpa(qkv, rpb)
+    torch.testing.assert_close(ours, dense, atol=1e-5, rtol=0)
+    for grad, expected in zip(
+        torch.autograd.grad(ours, (qkv, rpb), weight),
+        torch.autograd.grad(dense, (qkv, rpb), weight),
+        strict=True,
+    ):
+        torch.testing.assert_close(grad, expected, atol=1e-4, rtol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (21, 34)])
@@ -128,7 +187,8 @@ def test_strided_input_is_accepted() -> None:
 
 
 def test_layout_of_the_parameters() -> None:
-    shapes = {name: tuple(value.shape) for name, value in NeighborhoodAttention(12, 3, 5).named_parameters()}  # fmt: skip
+    named = NeighborhoodAttention(12, 3, 5).named_parameters()
+    shapes = {name: tuple(value.shape) for name, value in named}
     assert shapes == {
         "qkv.weight": (36, 12),
         "qkv.bias": (36,),
