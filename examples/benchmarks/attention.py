@@ -7,7 +7,7 @@ Prints the inference time of one layer with its projections (256 x 384 tokens of
 one thread. "floor" is the layer's arithmetic (projections and the k x k keys that each query
 really sees, 2 operations per multiply-add, three times that with the backward) over the rate of
 ``torch.mm`` on 1024 x 1024 floats, measured in the same process; "ratio" is time over floor, so
-it can be compared between machines. Training is timed in the process's own CPU time, which a busy
+it can be compared between machines. Training is timed in the thread's own CPU time, which a busy
 machine disturbs less; inference on the clock, so it wants two idle cores.
 """
 
@@ -66,7 +66,7 @@ def inference(seconds: float) -> None:
 
 def training(seconds: float) -> None:
     torch.set_num_threads(1)
-    clock = time.process_time  # one thread: other processes' share of the core does not count
+    clock = time.thread_time  # one thread: other processes' share of the core does not count
     batch = 8
     print("forward + backward, 1 thread, batch 8")
     print(f"{'map':>12} {'heads':>5} {'window':>6} {'ms':>8} {'floor ms':>9} {'ratio':>6}")
