@@ -28,6 +28,7 @@ FLOORS = (
         "fingerprint",
         "images",
         "image_metadata",
+        "compressai_parts",
         "py.typed",
         "assets",
     ),

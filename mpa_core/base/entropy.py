@@ -12,7 +12,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -27,6 +26,7 @@ from mpa_core.base.schedule import (
     split_phases,
 )
 from mpa_core.bitstream.rangecoder import CdfTables, RangeDecoder, RangeEncoder
+from mpa_core.compressai_parts import EntropyBottleneck, GaussianConditional
 from mpa_core.errors import BitstreamError, CheckpointError
 
 SCALE_MIN, SCALE_MAX, SCALE_LEVELS = 0.11, 256.0, 64

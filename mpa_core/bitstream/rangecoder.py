@@ -13,9 +13,9 @@ import math
 from typing import Any
 
 import numpy as np
-from compressai.ans import BufferedRansEncoder, RansDecoder
 from numpy.typing import ArrayLike, NDArray
 
+from mpa_core.compressai_parts import BufferedRansEncoder, RansDecoder
 from mpa_core.errors import BitstreamError, CheckpointError, DesyncError
 
 PRECISION = 16

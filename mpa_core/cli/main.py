@@ -11,7 +11,6 @@ import io
 import json
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -46,9 +45,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``mpa`` with ``argv`` (default: the process's arguments) and return the exit code."""
-    if not sys.warnoptions:
-        # Libraries announcing their own changes: nothing a user of this command can act on.
-        warnings.simplefilter("ignore", FutureWarning)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # File names may hold what the terminal's encoding does not.
         sys.stdout.reconfigure(errors="backslashreplace")
