@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mpa_core.base.linear import TokenLinear
 from mpa_core.base.tiling import TileRun, plan_axis
 from mpa_core.errors import ConfigError
 
@@ -64,9 +65,9 @@ class NeighborhoodAttention(nn.Module):
         self.dim = dim
         self.heads = heads
         self.window = window
-        self.qkv = nn.Linear(dim, 3 * dim)
+        self.qkv = TokenLinear(dim, 3 * dim)
         self.rpb = nn.Parameter(torch.empty(heads, 2 * window - 1, 2 * window - 1))
-        self.proj = nn.Linear(dim, dim)
+        self.proj = TokenLinear(dim, dim)
         nn.init.trunc_normal_(self.rpb, std=0.02)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -75,26 +76,14 @@ class NeighborhoodAttention(nn.Module):
         below, right = max(self.window - height, 0), max(self.window - width, 0)
         if below or right:
             tokens = F.pad(tokens, (0, 0, 0, right, 0, below))
-        attended = neighborhood_attention(_project(self.qkv, tokens), self.rpb)
+        attended = neighborhood_attention(self.qkv(tokens), self.rpb)
         if below or right:
             attended = attended[:, :height, :width]
-        return _project(self.proj, attended)
+        out: Tensor = self.proj(attended)
+        return out
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, heads={self.heads}, window={self.window}"
-
-
-def _project(layer: nn.Linear, tokens: Tensor) -> Tensor:
-    """``layer(tokens)``; on the CPU as a 1 x 1 convolution, whose kernels there are the faster."""
-    if tokens.device.type != "cpu" or tokens.dtype != torch.float32:
-        out: Tensor = layer(tokens)
-        return out
-    batch, height, width, dim = tokens.shape
-    columns = tokens.reshape(batch * height, width, 1, dim).permute(0, 3, 1, 2)
-    weight = layer.weight[:, :, None, None]
-    return (
-        F.conv2d(columns, weight, layer.bias).permute(0, 2, 3, 1).reshape(batch, height, width, -1)
-    )
 
 
 def neighborhood_attention(qkv: Tensor, rpb: Tensor) -> Tensor:

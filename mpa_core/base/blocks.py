@@ -19,6 +19,7 @@ from torchvision.ops import stochastic_depth
 
 from mpa_core.base.attention import NeighborhoodAttention
 from mpa_core.base.gains import Quality
+from mpa_core.base.linear import TokenLinear
 
 RESIDUAL_SCALE = 0.2
 """Initial value of the residual scales gamma: blocks start near the identity, so that the linear
@@ -47,8 +48,8 @@ class MLP(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc1 = TokenLinear(dim, hidden)
+        self.fc2 = TokenLinear(hidden, dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
         out: Tensor = self.fc2(F.gelu(self.fc1(tokens)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from mpa_core.base.linear import TokenLinear
+
 
 class SideMLP(nn.Module):
     """LayerNorm -> Linear -> GELU -> Linear, on tokens of shape [..., dim] (SPEC section 2).
@@ -24,9 +26,9 @@ class SideMLP(nn.Module):
         super().__init__()
         hidden = max(1, int(dim * hidden_ratio + 1e-9))
         self.norm = nn.LayerNorm(dim)
-        self.fc1 = nn.Linear(dim, hidden)
+        self.fc1 = TokenLinear(dim, hidden)
         self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc2 = TokenLinear(hidden, dim)
         nn.init.normal_(self.fc1.weight, std=dim**-0.5)
         nn.init.normal_(self.fc2.weight, std=0.01 * hidden**-0.5)
         nn.init.zeros_(self.fc1.bias)

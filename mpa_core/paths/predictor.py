@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mpa_core.base.linear import TokenLinear
+
 
 class Predictor(nn.Module):
     """LayerNorm -> Linear(dim, dim/4) -> GELU, half of the channels replaced by their spatial mean,
@@ -21,8 +23,8 @@ class Predictor(nn.Module):
         super().__init__()
         wide, narrow = max(1, dim // 4), max(1, dim // 16)
         self.norm = nn.LayerNorm(dim)
-        self.fc1 = nn.Linear(dim, wide)
-        self.fc2 = nn.Linear(wide, narrow)
+        self.fc1 = TokenLinear(dim, wide)
+        self.fc2 = TokenLinear(wide, narrow)
         self.fc3 = nn.Linear(narrow, 1, bias=False)
         self.act = nn.GELU()
         self.shift = nn.Parameter(torch.zeros(levels))
