@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mpa_core.base.likelihoods import coded, gaussian
 from mpa_core.base.schedule import (
     SCHEDULE,
     Phase,
@@ -184,7 +185,9 @@ class EntropyModel(nn.Module):
         """``y_hat`` and the likelihoods of ``y``, both ``[B, M, H, W]``.
 
         In training mode the likelihoods are those of ``y`` plus uniform noise, and ``y_hat`` is
-        rounded with a straight-through gradient; otherwise both are those of the coded symbols.
+        rounded with a straight-through gradient. Otherwise both are those of the coded symbols:
+        under the coder's own tables, so that their bits are the file's, or, in a model that has
+        none yet (:meth:`update`), under the Gaussian.
         """
         likelihoods: list[Tensor] = []
         parts: dict[Phase, Tensor] = {}
@@ -192,8 +195,13 @@ class EntropyModel(nn.Module):
         def visit(step: Step, means: Tensor, scales: Tensor) -> Tensor:
             values = split_phases(self._slice(y, step.slice), step.phases)
             residual = round_straight_through(values - means)
-            measured = values - means + torch.rand_like(values) - 0.5 if self.training else residual
-            likelihood = self._gaussian_likelihood(measured, scales)
+            if self.training:
+                noisy = values - means + torch.rand_like(values) - 0.5
+                likelihood = gaussian(noisy, scales, self.y_prior)
+            elif self.has_tables:
+                likelihood = coded(residual, self._scale_indexes(scales), self.y_prior)
+            else:
+                likelihood = gaussian(residual, scales, self.y_prior)
             parts.update(zip(step.phases, likelihood.unbind(0), strict=True))
             if len(parts) == 4:
                 likelihoods.append(join_phases(parts))
@@ -203,20 +211,16 @@ class EntropyModel(nn.Module):
         y_hat = self.walk(params, visit)
         return y_hat, torch.cat(likelihoods, 1)
 
-    def _gaussian_likelihood(self, residual: Tensor, scales: Tensor) -> Tensor:
-        scales = self.y_prior.lower_bound_scale(scales)
-        magnitude = residual.abs()
-        factor = -(0.5**0.5)
-        upper = 0.5 * torch.erfc(factor * (0.5 - magnitude) / scales)
-        lower = 0.5 * torch.erfc(factor * (-0.5 - magnitude) / scales)
-        bounded: Tensor = self.y_prior.likelihood_lower_bound(upper - lower)
-        return bounded
-
     def estimate_z(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """``z_hat`` and the likelihoods of ``z``, both ``[B, C, h, w]``; see :meth:`estimate`."""
-        _, likelihoods = self.z_prior(z, training=self.training)
         medians = self._medians()
-        return round_straight_through(z - medians) + medians, likelihoods
+        symbols = round_straight_through(z - medians)
+        if not self.training and self.has_tables:
+            indexes = torch.arange(z.shape[1], device=z.device)[None, :, None, None]
+            likelihoods = coded(symbols, indexes.expand_as(z), self.z_prior)
+        else:
+            _, likelihoods = self.z_prior(z, training=self.training)
+        return symbols + medians, likelihoods
 
     def _medians(self) -> Tensor:
         return self.z_prior.quantiles[:, 0, 1].detach()[None, :, None, None]
@@ -299,6 +303,11 @@ class EntropyModel(nn.Module):
     # ------------------------------------------------------------------ tables
 
     @property
+    def has_tables(self) -> bool:
+        """Whether :meth:`update` was called, here or before the weights were stored."""
+        return all(p._quantized_cdf.numel() > 0 for p in (self.z_prior, self.y_prior))
+
+    @property
     def tables(self) -> tuple[CdfTables, CdfTables]:
         """CDF tables of ``z`` and of ``y``.
 
@@ -306,7 +315,7 @@ class EntropyModel(nn.Module):
             CheckpointError: the tables were never computed (:meth:`update`).
         """
         if self._tables is None:
-            if not self.z_prior._quantized_cdf.numel() or not self.y_prior._quantized_cdf.numel():
+            if not self.has_tables:
                 raise CheckpointError(
                     "the entropy model has no CDF tables; a trained model needs model.update() "
                     "once before it can code, and save_pretrained stores them"

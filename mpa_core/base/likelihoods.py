@@ -1,0 +1,56 @@
+"""Likelihoods of symbols: as training sees them, and as the range coder charges for them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mpa_core.compressai_parts import EntropyBottleneck, GaussianConditional
+
+PRECISION = 16
+"""Bits of the coder's integer frequencies."""
+ESCAPE_BITS = 4
+"""An escaped value goes in groups of this many raw bits, after a group that counts them."""
+
+
+def gaussian(residual: Tensor, scales: Tensor, prior: GaussianConditional) -> Tensor:
+    """Mass of a zero-mean Gaussian in [residual - 1/2, residual + 1/2]; differentiable.
+
+    Scales and result are bounded from below by the prior's bounds, as in CompressAI.
+    """
+    scales = prior.lower_bound_scale(scales)
+    magnitude = residual.abs()
+    factor = -(0.5**0.5)
+    upper = 0.5 * torch.erfc(factor * (0.5 - magnitude) / scales)
+    lower = 0.5 * torch.erfc(factor * (-0.5 - magnitude) / scales)
+    bounded: Tensor = prior.likelihood_lower_bound(upper - lower)
+    return bounded
+
+
+def coded(
+    symbols: Tensor, indexes: Tensor, prior: GaussianConditional | EntropyBottleneck
+) -> Tensor:
+    """What the range coder charges: ``2**-bits`` of each symbol under the integer tables.
+
+    Args:
+        symbols: rounded values, any shape.
+        indexes: row of ``prior``'s tables for each, int64, same shape.
+        prior: with tables.
+
+    A value outside its row is escaped: the row's last interval, then one group of raw bits with
+    the number of groups, then the groups (docs/spec/bitstream.md).
+    """
+    table = prior._quantized_cdf.long()
+    last = prior._cdf_length.long()[indexes] - 2
+    value = symbols.long() - prior._offset.long()[indexes]
+    escaped = (value < 0) | (value >= last)
+    start = indexes * table.shape[1] + torch.where(escaped, last, value)
+    flat = table.flatten()
+    probability = (flat[start + 1] - flat[start]).to(torch.float32) / 2**PRECISION
+    if bool(escaped.any()):
+        raw = torch.where(value < 0, -2 * value - 1, 2 * (value - last))[escaped]
+        # frexp gives the number of binary digits: exact for what float64 holds.
+        digits = torch.frexp(raw.double()).exponent
+        groups = (digits + ESCAPE_BITS - 1) // ESCAPE_BITS
+        probability[escaped] *= torch.exp2(-ESCAPE_BITS * (1.0 + groups))
+    return probability
