@@ -21,13 +21,18 @@ from mpa_core.errors import BitstreamError, CheckpointError
 SLICES = (3, 7, 10, 12)
 
 
-@pytest.fixture(scope="module")
-def entropy() -> EntropyModel:
+def without_tables() -> EntropyModel:
     torch.manual_seed(0)
     model = EntropyModel(SLICES, 16).eval()
     for net, channels in zip(model.parameter_nets, SLICES, strict=True):
         net[-1].weight.data.mul_(3)  # so that means and scales vary, about scales that fit y
         net[-1].bias.data[:channels] = 3.0
+    return model
+
+
+@pytest.fixture(scope="module")
+def entropy() -> EntropyModel:
+    model = without_tables()
     model.update()
     return model
 
@@ -107,8 +112,7 @@ def test_charge_is_the_coders_even_for_escapes(entropy):
 
 
 def test_without_tables_the_estimate_is_gaussian():
-    torch.manual_seed(0)
-    model = EntropyModel(SLICES, 16).eval()
+    model = without_tables()
     y, params = latents(1)
     with torch.no_grad():
         _, before = model.estimate(y, params)
