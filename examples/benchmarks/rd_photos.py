@@ -3,7 +3,8 @@
 Every figure is of a file written to disk and read back: bits are its size, the picture is what
 decoding it gives. Curves are means over the photos at each setting, BD-rates are against JPEG.
 
-    python examples/benchmarks/rd_photos.py PHOTOS --base mpa-small --json rd.json
+    python examples/benchmarks/rd_photos.py PHOTOS --json docs/results/mpa-small.json \
+        --markdown docs/results.md
 """
 
 from __future__ import annotations
@@ -162,6 +163,44 @@ def table(found: dict[str, list[dict[str, Any]]]) -> Table:
     return shown
 
 
+def markdown(report: dict[str, Any], photos: int) -> str:
+    """The page of a report: how it was made, BD-rates, and a row per setting."""
+    base = report["base"]
+    lines = [
+        "# Results",
+        "",
+        f"`{base['base']}` (fingerprint `{base['fingerprint'][:16]}…`), mix `{report['mix']}`, on "
+        f"{photos} photos that no training saw, each 768x512 or 512x768. Every figure is of a file "
+        "written to disk and read back; JPEG and WebP are Pillow's. Curves are means over the "
+        "photos at each setting. This page is made from raw figures by",
+        "",
+        "```sh",
+        "python examples/benchmarks/rd_photos.py PHOTOS --json docs/results/mpa-small.json \\",
+        "    --markdown docs/results.md",
+        "```",
+        "",
+        "BD-rate: mean difference in bits at equal quality (Akima interpolation).",
+        "",
+        "| BD-rate against JPEG | by PSNR | by MS-SSIM |",
+        "| --- | --- | --- |",
+    ]
+    rates = report["bd_rate_against_jpeg_percent"]
+    for name in rates["psnr"]:
+        cells = ("-" if r is None else f"{r:+.1f} %" for r in (rates[m][name] for m in rates))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "| codec | setting | bpp | PSNR, dB | MS-SSIM |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, curve in report["curves"].items():
+        lines += [
+            f"| {name} | {p['setting']:g} | {p['bpp']:.3f} | {p['psnr']:.2f} | {p['ms_ssim']:.4f} |"
+            for p in curve
+        ]
+    return "\n".join(lines) + "\n"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, write JSON; exit code 1 with one line on stderr on bad input."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -173,6 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, help="only the first N photos, by name")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path, help="write all figures here")
+    parser.add_argument("--markdown", type=Path, help="write a page of the results here")
     options = parser.parse_args(argv)
     photos = sorted(p for p in options.photos.glob("*") if p.suffix.lower() in SUFFIXES)
     photos = photos[: options.limit]
@@ -201,19 +241,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, rate in by_codec.items():
             text = "no overlap" if rate is None else f"{rate:+.1f} %"
             console.print(f"BD-rate ({metric}) of {name} against {ANCHOR}: {text}")
+    report = {
+        "mpa_core": __version__,
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "device": options.device,
+        "base": codec.status(),
+        "mix": options.mix,
+        "bd_rate_against_jpeg_percent": rates,
+        "curves": found,
+    }
     if options.json:
-        report = {
-            "mpa_core": __version__,
-            "torch": torch.__version__,
-            "machine": platform.machine(),
-            "threads": torch.get_num_threads(),
-            "device": options.device,
-            "base": codec.status(),
-            "mix": options.mix,
-            "bd_rate_against_jpeg_percent": rates,
-            "curves": found,
-        }
         options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if options.markdown:
+        options.markdown.write_text(markdown(report, len(photos)), encoding="utf-8")
     return 0
 
 

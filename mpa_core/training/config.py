@@ -58,6 +58,9 @@ class InitSettings(StrictModel):
     transform: Literal["random", "klt"] = "random"
     """``klt``: the linear part of ``g_a`` and ``g_s`` starts as a Karhunen-Loeve transform of the
     photos (:mod:`mpa_core.training.klt`)."""
+    block_rescale: PositiveFloat = 1.0
+    """Factor on how fast the blocks learn, after either start and after ``--from`` as well
+    (:mod:`mpa_core.training.rescale`). The KLT starts blocks near the identity: give it 20."""
     y_gain: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
     """Gains of ``y`` at the lowest and the highest quality, geometric in between. At the optimum
     the quantisation step goes with the square root of lambda_r: a factor of 10 over the table."""

@@ -20,6 +20,7 @@ from mpa_core.training.ema import ParameterAverage
 from mpa_core.training.loop import StepRecord
 from mpa_core.training.losses import RateDistortionLoss
 from mpa_core.training.perceptual import build_distance
+from mpa_core.training.rescale import rescale_blocks
 from mpa_core.training.schedule import lr_factor
 
 QUANTILES = "quantiles"
@@ -49,6 +50,7 @@ class Stage1:
             klt.initialise(self.model, crops.to(self.device))
         self.model.base.y_gains.spread(*config.init.y_gain)
         self.model.base.z_gains.spread(*config.init.z_gain)
+        rescale_blocks(self.model, config.init.block_rescale)
         name = config.loss.perceptual
         distance = build_distance(name) if name is not None else None
         self.loss = RateDistortionLoss(config.loss, distance).to(self.device)
@@ -117,6 +119,7 @@ class Stage1:
         own = dict(self.model.named_parameters())
         for name, value in model.named_parameters():
             own[name].copy_(value)
+        rescale_blocks(self.model, self.config.init.block_rescale)
         self.average.load(self.main, updates=0)
 
     def averaged_model(self) -> MPAModel:
