@@ -122,7 +122,7 @@ def test_region_changes_the_region_only_nearby(codec, sample):
     mask[:40, :40] = True
     plain = codec.decode(data, output="tensor")
     local = codec.decode(data, Mix(regions={"cls": mask}), output="tensor")
-    changed = (plain != local).any(0)
+    changed = ((plain - local).abs() > 1e-3).any(0)
     assert changed[:40, :40].any()
     # Features spread by the receptive field of the decoder's last three stages, no further.
     assert not changed[-64:, -64:].any()
@@ -130,10 +130,10 @@ def test_region_changes_the_region_only_nearby(codec, sample):
 
 def test_whole_region_is_the_whole_share(codec, data, sample):
     everywhere = np.ones((sample.height, sample.width), bool)
-    by_region = codec.decode(data, Mix(regions={"cls": everywhere}), output="array")
-    inside = slice(0, 256), slice(0, 384)  # whole cells; the padding belongs to no region
-    by_share = codec.decode(data, Mix(cls=1.0), output="array")
-    assert np.array_equal(by_region[inside][:128, :128], by_share[inside][:128, :128])
+    by_region = codec.decode(data, Mix(regions={"cls": everywhere}), output="tensor")
+    by_share = codec.decode(data, Mix(cls=1.0), output="tensor")
+    # The padding at the bottom and the right belongs to no region: look well away from it.
+    assert torch.allclose(by_region[:, :128, :128], by_share[:, :128, :128], atol=1e-3)
 
 
 @pytest.mark.parametrize("quality", [0, 0.99, 8.5, 9, float("nan")])

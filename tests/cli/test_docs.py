@@ -21,7 +21,7 @@ def commands() -> list[str]:
         line
         for page in PAGES
         for block in BLOCK.findall(page.read_text("utf-8"))
-        for line in block.splitlines()
+        for line in block.replace("\\\n", " ").splitlines()
     ]
     return [line for line in found if line.startswith("mpa ")]
 

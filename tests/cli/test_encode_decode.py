@@ -44,11 +44,10 @@ def test_there_and_back(mpa, base, picture, tmp_path):
     assert np.array_equal(pixels(out), np.asarray(codec.decode(file.read_bytes())))
 
 
-def test_many_inputs_into_a_new_folder(mpa, base, photos, tmp_path):
-    small = []
-    for photo in photos[:3]:
-        small.append(tmp_path / photo.name)
-        Image.open(photo).convert("RGB").resize((40, 30)).save(small[-1])
+def test_many_inputs_into_a_new_folder(mpa, base, sample, tmp_path):
+    small = [tmp_path / f"{name}.png" for name in "abc"]
+    for turn, file in enumerate(small):
+        sample.rotate(90 * turn).resize((40, 30)).save(file)
     done = mpa("encode", *small, "-o", tmp_path / "new" / "mpa", "--base", base)
     assert done.code == 0
     files = sorted((tmp_path / "new" / "mpa").iterdir())
