@@ -75,7 +75,7 @@ def test_outputs_agree(codec, data, sample):
     assert picture.size == sample.size
     assert np.array_equal(np.asarray(picture), array)
     assert tensor.shape == (3, sample.height, sample.width)
-    assert 0 <= tensor.min() and tensor.max() <= 1
+    assert tensor.min() >= 0 and tensor.max() <= 1
     assert np.abs(tensor.permute(1, 2, 0).numpy() * 255 - array).max() <= 0.5 + 1e-4
 
 
@@ -152,7 +152,7 @@ def test_unknown_path(codec, data):
         codec.decode(data, Mix(det=1.0))
     with pytest.raises(PathNotFoundError, match="det"):
         codec.load_path("det")
-    with pytest.raises(PathNotFoundError, match="none|loaded"):
+    with pytest.raises(PathNotFoundError, match="is loaded"):
         codec.unload_path("det")
 
 
