@@ -18,6 +18,7 @@ from mpa_core.base.blocks import StageRouter
 from mpa_core.base.codec import BaseCodec
 from mpa_core.base.entropy import Symbols, check_streams
 from mpa_core.base.gains import Quality
+from mpa_core.base.threads import one_thread
 from mpa_core.config import BaseConfig, PathConfig
 from mpa_core.errors import DesyncError, ImageError, PathNotFoundError
 from mpa_core.mix import Mix
@@ -125,8 +126,9 @@ class MPAModel(nn.Module):
         z = self.base.hyper_analyse(y, q)
         entropy = self.base.entropy
         z_hat, z_streams, z_symbols = entropy.encode_z(z)
-        params = self.base.hyper_synthesise(z_hat, q)
-        _, y_streams, y_symbols = entropy.encode_y(y, params)
+        with one_thread():
+            params = self.base.hyper_synthesise(z_hat, q)
+            _, y_streams, y_symbols = entropy.encode_y(y, params)
         return {
             "strings": [y_streams, z_streams],
             "shape": (z.shape[-2], z.shape[-1]),
@@ -181,8 +183,9 @@ class MPAModel(nn.Module):
         like = self.base.y_gains.gain
         z_hat, z_symbols = entropy.decode_z(z_streams, shape, like)
         q = self.base.quality(quality, z_hat)
-        params = self.base.hyper_synthesise(z_hat, q)
-        y_hat, y_symbols = entropy.decode_y(y_streams, params)
+        with one_thread():
+            params = self.base.hyper_synthesise(z_hat, q)
+            y_hat, y_symbols = entropy.decode_y(y_streams, params)
         if symbols_crc is not None:
             for pair, expected in zip(
                 zip(z_symbols, y_symbols, strict=True), symbols_crc, strict=True
@@ -192,8 +195,8 @@ class MPAModel(nn.Module):
                     raise DesyncError(
                         f"the decoded symbols have CRC {found:08x}, the encoder wrote "
                         f"{expected:08x}: this machine's arithmetic differs from the encoder's, "
-                        "or the file was forged; decode it where it was encoded, with the same "
-                        "versions and thread count"
+                        "or the file was forged; decode it on the kind of machine that encoded "
+                        "it, with the same version of torch"
                     )
         return q, y_hat
 

@@ -51,6 +51,22 @@ def test_real_bits_are_the_estimated_ones(codec, photos, quality):
         assert abs(real - bits / 8) <= 0.01 * bits / 8 + 64
 
 
+@pytest.mark.parametrize(("encoder", "decoder"), [(1, 2), (2, 1), (4, 1)])
+def test_decodes_on_another_number_of_threads(codec, photos, encoder, decoder):
+    threads = torch.get_num_threads()
+    try:
+        for photo in photos[:4]:
+            with Image.open(photo) as image:
+                picture = image.convert("RGB")
+            torch.set_num_threads(encoder)
+            data = codec.encode(picture, 3)
+            assert torch.get_num_threads() == encoder
+            torch.set_num_threads(decoder)
+            codec.decode(data)  # a DesyncError otherwise
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_quality_is_monotone(codec, sample):
     picture = Image.fromarray(np.asarray(sample))
     sizes, errors = [], []

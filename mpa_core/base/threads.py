@@ -1,0 +1,28 @@
+"""One thread for what encoder and decoder must compute alike."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+_lock = threading.Lock()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run the block with one intra-operation thread, whatever the process is set to.
+
+    Sums are cut into as many parts as there are threads, so float32 results differ in the last bit
+    between thread counts, and one such bit in a scale is enough to lose sync. The setting is the
+    process's: callers in other threads wait for their turn.
+    """
+    with _lock:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
