@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from mpa_core.config import BaseConfig
-from mpa_core.errors import CheckpointError
 from mpa_core.fingerprint import fingerprint
 from mpa_core.hub import tensors as tensor_io
 from mpa_core.hub.cards import base_card
@@ -106,12 +105,7 @@ def load_base(id_or_folder: str | Path) -> LoadedBase:
     source = str(folder / BASE_WEIGHTS)
     tensor_io.load_into(model, loaded, source)
     found = fingerprint(loaded)
-    if found != meta.fingerprint:
-        raise CheckpointError(
-            f"{source} has fingerprint {found[:16]}…, its {BASE_CONFIG} says "
-            f"{meta.fingerprint[:16]}…: one of them is damaged or from another save; "
-            "restore both from their source"
-        )
+    tensor_io.check_fingerprint(found, meta.fingerprint, source, BASE_CONFIG)
     return LoadedBase(
         config=meta.architecture,
         tensors=model.frozen_state(),

@@ -167,10 +167,5 @@ def load_path(folder: str | Path) -> LoadedPath:
     source = folder / PATH_WEIGHTS
     tensors = tensor_io.read_file(source, meta.dtype)
     found = fingerprint(tensors)
-    if found != meta.fingerprint:
-        raise CheckpointError(
-            f"{source} has fingerprint {found[:16]}…, its {PATH_CONFIG} says "
-            f"{meta.fingerprint[:16]}…: one of them is damaged or from another save; "
-            "restore both from their source"
-        )
+    tensor_io.check_fingerprint(found, meta.fingerprint, str(source), PATH_CONFIG)
     return LoadedPath(meta, tensors, folder)

@@ -163,3 +163,13 @@ def _some(names: list[str]) -> str:
     shown = ", ".join(repr(name) for name in names[:_SHOWN])
     rest = len(names) - _SHOWN
     return f"{shown} and {rest} more" if rest > 0 else shown
+
+
+def check_fingerprint(found: str, expected: str, source: str, config_name: str) -> None:
+    """Refuse tensors that are not those their config was written for (:class:`CheckpointError`)."""
+    if found != expected:
+        raise CheckpointError(
+            f"{source} has fingerprint {found[:16]}…, its {config_name} says "
+            f"{expected[:16]}…: one of them is damaged or from another save; "
+            "restore both from their source"
+        )
