@@ -86,9 +86,10 @@ class MPAModel(nn.Module):
             router: in place of ``mix``, a router of the caller's own for ``g_s`` (training).
 
         Returns:
-            ``x_hat`` (not clamped), ``likelihoods`` (``y``, ``z``), ``masks`` (allocation of
-            tokens to paths per decoder stage) and, in training mode, ``ratio_loss`` (equation 4
-            for the encoder's predictors).
+            ``x_hat`` (not clamped), ``y_hat`` (the latents ``g_s`` is given, before the inverse
+            gain), ``likelihoods`` (``y``, ``z``), ``masks`` (allocation of tokens to paths per
+            decoder stage) and, in training mode, ``ratio_loss`` (equation 4 for the encoder's
+            predictors).
 
         Raises:
             ImageError, QualityError, MixError, PathNotFoundError: see the argument concerned.
@@ -105,6 +106,7 @@ class MPAModel(nn.Module):
         decoder = router if router is not None else self._decoder_router(mix, size, size, len(x))
         result: dict[str, Any] = {
             "x_hat": self.base.synthesise(y_hat, q, decoder),
+            "y_hat": y_hat,
             "likelihoods": {"y": y_likelihoods, "z": z_likelihoods},
             "masks": getattr(decoder, "masks", {}),
         }
