@@ -73,6 +73,8 @@ class PhotoFolder:
         self.small: list[Path] = []
         self.shapes: list[tuple[int, ...]] = []
         """[H, W, 3] of each photo."""
+        self.paths: list[Path] = []
+        """File of each photo."""
         self._photos: list[Path | NDArray[np.uint8]] = []
         for path in find_photos(folder):
             try:
@@ -85,6 +87,7 @@ class PhotoFolder:
                 self.small.append(path)
                 continue
             self.shapes.append(pixels.shape)
+            self.paths.append(path)
             if pixels.nbytes <= room:
                 room -= pixels.nbytes
                 self._photos.append(pixels)

@@ -1,0 +1,98 @@
+"""Settings of a stage-2 run: a path trained on a frozen base by a recipe.
+
+The defaults are the constants of SPEC section 3, stage 2; a recipe's own defaults are laid over
+them and the user's values over both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from mpa_core.config import StrictModel
+from mpa_core.training.config import (
+    BudgetSettings,
+    DataSettings,
+    Fraction,
+    LossSettings,
+    NonNegative,
+    OptimSettings,
+    PositiveFloat,
+    PositiveInt,
+    RunSettings,
+    ScheduleSettings,
+)
+
+EPOCHS = 200.0
+"""Passes over the photos in stage 2 of the paper."""
+
+
+class PathDataSettings(DataSettings):
+    """What a batch is made of."""
+
+    crops_per_photo: PositiveInt = 4
+    """Fixed crops of each photo; the latents of each are kept for each quality."""
+
+
+class PathLossSettings(LossSettings):
+    """Equations (8) and (9). The rate is constant here and only logged."""
+
+    task_weight: NonNegative = 1.0
+    distortion_weight: NonNegative = 1.0
+    full_share: Fraction = 0.0
+    """Probability that a picture goes through the side path whole (q_task 8) instead of a q_task
+    drawn uniformly from 1..8. The paper's is 0."""
+
+
+class PathInitSettings(StrictModel):
+    """Where training starts."""
+
+    mlp: Literal["random", "main"] = "random"
+    """``main``: side MLPs begin as the base's own (:mod:`mpa_core.training.path_init`)."""
+
+
+class CacheSettings(StrictModel):
+    """Latents of the training pictures, computed once (:mod:`mpa_core.training.latents`)."""
+
+    dir: str | None = None
+    """Folder, which paths may share; null keeps them in the run's folder."""
+    limit_gib: NonNegative = 4.0
+    """Largest size on disk of this base's latents; 0 keeps none and runs the encoder each step."""
+
+
+class PathBudgetSettings(BudgetSettings):
+    """When a run ends: at the first of these that is given; 200 epochs if none is."""
+
+    epochs: PositiveFloat | None = None
+    """Passes over the samples of the data set."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and all(value is None for value in data.values()):
+            return {"epochs": EPOCHS}
+        return data
+
+
+class PathTrainConfig(StrictModel):
+    """Everything that fixes a stage-2 run, apart from the photos and the base's weights."""
+
+    name: str
+    """Registered name of the path, ``"cls"`` or ``"distribution:cls"``."""
+    base: str
+    """Bundled id or folder of the base."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    path: dict[str, Any] = Field(default_factory=dict)
+    """Fields of the path class's ``Config``, such as ``hidden_ratio``."""
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    """Fields of the recipe's ``Settings``."""
+    init: PathInitSettings = PathInitSettings()
+    data: PathDataSettings = PathDataSettings()
+    loss: PathLossSettings = PathLossSettings()
+    optim: OptimSettings = OptimSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    budget: PathBudgetSettings = PathBudgetSettings()
+    cache: CacheSettings = CacheSettings()
+    run: RunSettings = RunSettings()
