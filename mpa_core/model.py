@@ -88,8 +88,8 @@ class MPAModel(nn.Module):
         Returns:
             ``x_hat`` (not clamped), ``y_hat`` (the latents ``g_s`` is given, before the inverse
             gain), ``likelihoods`` (``y``, ``z``), ``masks`` (allocation of tokens to paths per
-            decoder stage) and, in training mode, ``ratio_loss`` (equation 4 for the encoder's
-            predictors).
+            decoder stage) and, where the encoder's path is in training mode, ``ratio_loss``
+            (equation 4 for its predictors).
 
         Raises:
             ImageError, QualityError, MixError, PathNotFoundError: see the argument concerned.
@@ -222,7 +222,7 @@ class MPAModel(nn.Module):
 
     def _encoder_router(self, quality: Quality) -> StageRouter:
         share = encoder_main_share(quality.value, self.config.quality_levels)
-        if self.training:
+        if self.encoder_path.training:
             return GumbelAggregator(self.encoder_path, share, quality.value)
         return Aggregator.for_shares(self.encoder_path, share)
 

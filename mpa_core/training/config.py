@@ -103,8 +103,16 @@ class OptimSettings(StrictModel):
     aux_lr: PositiveFloat = 1e-3
     lr_factors: dict[str, PositiveFloat] = Field(default_factory=dict)
     """Shell pattern of parameter names -> factor on the learning rate; the first match counts."""
+    trainable: Annotated[tuple[str, ...], Field(min_length=1)] = ("*",)
+    """Shell patterns of the names of the parameters that train. Parts without any run in eval mode:
+    ``base.g_s.*`` trains the decoder alone and leaves the bitstream as it is."""
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999
     """Decay per step of the averaged weights, which are what is exported; 0 turns it off."""
+
+    @field_validator("trainable", mode="before")
+    @classmethod
+    def _one_pattern(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
 
 class ScheduleSettings(StrictModel):
@@ -204,7 +212,7 @@ class TrainConfig(StrictModel):
         return self
 
 
-FIXED = ("model", "init", "seed", "data")
+FIXED = ("model", "init", "seed", "data", "optim.trainable")
 """Keys (with all below them) that must stay when a run is resumed: others would make the stored
 state meaningless, or the order of the photos another one."""
 
@@ -218,7 +226,7 @@ def changed_keys(old: TrainConfig, new: TrainConfig) -> list[str]:
 
 def is_resumable(key: str) -> bool:
     """Whether ``key`` (dotted) may be another one when a run is resumed."""
-    return key.partition(".")[0] not in FIXED
+    return not any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED)
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -77,6 +77,8 @@ class LossTerms:
     """Scalar; 0 while the term is off."""
     ratio: Tensor
     """Scalar, equation (4)."""
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    """Scalars of other terms in ``total``, for the log."""
 
 
 class RateDistortionLoss(nn.Module):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mpa_core.base.entropy import CDF_BUFFERS
 from mpa_core.codec import MPACodec
 from mpa_core.errors import CheckpointError, OutputError, TrainingError
 from mpa_core.hub import load_base
@@ -19,6 +20,7 @@ from mpa_core.model import MPAModel
 from mpa_core.training.checkpoint import SavedState, has_checkpoint, load_latest
 from mpa_core.training.config import TrainConfig, changed_keys, is_resumable, save_config
 from mpa_core.training.data import BatchSource, PhotoFolder
+from mpa_core.training.freezing import entropy_is_frozen, freeze_all_but
 from mpa_core.training.loop import CHECKPOINTS, Outcome, TrainingLoop
 from mpa_core.training.stage1 import Stage1
 from mpa_core.training.validation import load_validation_photos, validate
@@ -127,9 +129,25 @@ def averaged_model(folder: Path) -> MPAModel:
 
     Raises :class:`CheckpointError` if there is none or it does not fit its own settings.
     """
-    model = _averaged(folder)
-    settle_quantiles(model)
-    model.update()
+    state = load_latest(folder / CHECKPOINTS)
+    config = TrainConfig.parse(state.meta["config"], source=str(state.folder))
+    with torch.random.fork_rng(devices=[]):
+        model = MPAModel(config.model)
+    live = model.state_dict()
+    for prefix in ("model.", "average."):
+        for name, value in state.tensors.items():
+            key = name[len(prefix) :]
+            if not name.startswith(prefix):
+                continue
+            resized = key.endswith(CDF_BUFFERS)
+            if key not in live or (live[key].shape != value.shape and not resized):
+                raise CheckpointError(f"{state.folder}: {name} does not fit its own settings")
+            live[key] = value
+    model.load_state_dict(live)
+    freeze_all_but(model, config.optim.trainable)
+    if not (entropy_is_frozen(model) and model.base.entropy.has_tables):
+        settle_quantiles(model)
+        model.update()
     return model.eval()
 
 
@@ -140,25 +158,8 @@ def pretrained(source: str) -> MPAModel:
     """
     folder = Path(source).expanduser()
     if has_checkpoint(folder / CHECKPOINTS):
-        return _averaged(folder)
+        return averaged_model(folder)
     return load_base(source).model
-
-
-def _averaged(folder: Path) -> MPAModel:
-    state = load_latest(folder / CHECKPOINTS)
-    config = TrainConfig.parse(state.meta["config"], source=str(state.folder))
-    with torch.random.fork_rng(devices=[]):
-        model = MPAModel(config.model)
-    live = model.state_dict()
-    for prefix in ("model.", "average."):
-        for name, value in state.tensors.items():
-            if not name.startswith(prefix):
-                continue
-            target = live.get(name[len(prefix) :])
-            if target is None or target.shape != value.shape:
-                raise CheckpointError(f"{state.folder}: {name} does not fit its own settings")
-            target.copy_(value)
-    return model
 
 
 @torch.no_grad()

@@ -6,19 +6,23 @@ import copy
 import fnmatch
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpa_core.errors import CheckpointError
+from mpa_core.base.entropy import CDF_BUFFERS
+from mpa_core.errors import CheckpointError, ConfigError
 from mpa_core.model import MPAModel
 from mpa_core.training import klt
 from mpa_core.training.config import OptimSettings, TrainConfig
 from mpa_core.training.data import BatchSource
 from mpa_core.training.ema import ParameterAverage
+from mpa_core.training.freezing import blocks_are_frozen, entropy_is_frozen, freeze_all_but
 from mpa_core.training.loop import StepRecord
-from mpa_core.training.losses import RateDistortionLoss
+from mpa_core.training.losses import LossTerms, RateDistortionLoss
 from mpa_core.training.perceptual import build_distance
 from mpa_core.training.rescale import rescale_blocks
 from mpa_core.training.schedule import lr_factor
@@ -29,7 +33,28 @@ QUANTILES = "quantiles"
 KLT_BATCHES = 64
 """The start is fitted to the first this many batches."""
 
+MODEL = "model."
+"""What the names of the model's tensors begin with in the state."""
+
 _NOISE = 3  # stream of the seed; the others are in data.py
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Parameters that are stepped on the gradients of a step's losses."""
+
+    name: str
+    """What their optimiser's tensors begin with in the state."""
+    optimizer: torch.optim.Optimizer
+    parameters: dict[str, nn.Parameter]
+    clip: float | None
+    """Largest norm of their gradient; None never clips."""
+
+    def clip_gradients(self) -> Tensor:
+        """Clip; the norm before it, a scalar."""
+        return nn.utils.clip_grad_norm_(
+            list(self.parameters.values()), self.clip or math.inf, foreach=True
+        )
 
 
 class Stage1:
@@ -44,61 +69,101 @@ class Stage1:
         self.source = source
         self.device = torch.device(config.run.device)
         torch.manual_seed(config.seed)
-        self.model = MPAModel(config.model).to(self.device).train()
+        self.model = MPAModel(config.model).to(self.device)
         if config.init.transform == "klt":
             crops = torch.cat([source.batch(step).images for step in range(KLT_BATCHES)])
             klt.initialise(self.model, crops.to(self.device))
         self.model.base.y_gains.spread(*config.init.y_gain)
         self.model.base.z_gains.spread(*config.init.z_gain)
-        rescale_blocks(self.model, config.init.block_rescale)
+        trainable = freeze_all_but(self.model, config.optim.trainable)
+        self._rescale_blocks()
         name = config.loss.perceptual
         distance = build_distance(name) if name is not None else None
         self.loss = RateDistortionLoss(config.loss, distance).to(self.device)
-        named = dict(self.model.named_parameters())
-        self.main = {n: p for n, p in named.items() if not n.endswith(QUANTILES)}
-        self.quantiles = {n: p for n, p in named.items() if n.endswith(QUANTILES)}
-        self.optimizer = _adam(self.main, config.optim)
-        self.aux_optimizer = torch.optim.Adam(
-            list(self.quantiles.values()), lr=config.optim.aux_lr, foreach=True
-        )
-        for _, optimizer, parameters in self._optimizers():
-            _allocate_state(optimizer, parameters)
-        self.average = ParameterAverage(self.main, config.optim.ema_decay)
+        self.main = {n: p for n, p in trainable.items() if not n.endswith(QUANTILES)}
+        self.quantiles = {n: p for n, p in trainable.items() if n.endswith(QUANTILES)}
+        optim = config.optim
+        self.trained: list[Trained] = []
+        if not self.main:
+            raise ConfigError(
+                f"optim.trainable is {', '.join(optim.trainable)}: nothing but quantiles, which "
+                "have no loss of their own; name a part of the codec, such as 'base.g_s.*'"
+            )
+        self.add_trained(Trained("adam", _adam(self.main, optim), self.main, optim.clip))
+        self.aux_optimizer: torch.optim.Optimizer | None = None
+        if self.quantiles:
+            self.aux_optimizer = torch.optim.Adam(
+                list(self.quantiles.values()), lr=optim.aux_lr, foreach=True
+            )
+            _allocate_state(self.aux_optimizer, self.quantiles)
+        self.average = ParameterAverage(self.main, optim.ema_decay)
 
-    def train_step(self, step: int, fraction: float) -> StepRecord:
-        """Step number ``step`` (from 0) at ``fraction`` of the budget; see :class:`StepRecord`."""
-        config = self.config
-        batch = self.source.batch(step)
-        images = batch.images.to(self.device, non_blocking=True)
-        quality = batch.quality.to(self.device, non_blocking=True)
-        torch.manual_seed(_noise_seed(config.seed, step))
-        factor = lr_factor(config.schedule, fraction)
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.optim.lr * factor * group["factor"]
-        for group in self.aux_optimizer.param_groups:
-            group["lr"] = config.optim.aux_lr
+    # ------------------------------------------------------------------ for stages built on this
 
-        self.optimizer.zero_grad(set_to_none=True)
-        out = self.model(images, quality)
-        terms = self.loss(
+    def add_trained(self, trained: Trained) -> None:
+        """Step these parameters as well, and keep their optimiser's state in checkpoints.
+
+        Every group of the optimiser has a ``peak_lr``, which the schedule is applied to.
+        """
+        _allocate_state(trained.optimizer, trained.parameters)
+        self.trained.append(trained)
+
+    def generator_terms(
+        self, images: Tensor, out: Mapping[str, Any], quality: Tensor, fraction: float
+    ) -> LossTerms:
+        """The codec's loss on ``out = model(images, quality)``; a subclass adds terms to it.
+
+        ``images`` [B, 3, H, W], ``quality`` [B]. Scalars in ``extra`` are logged.
+        """
+        zero = torch.zeros((), device=self.device)
+        return self.loss(
             images,
             out["x_hat"],
             out["likelihoods"],
             quality,
-            out["ratio_loss"],
-            perceptual=fraction >= config.loss.perceptual_from,
+            out.get("ratio_loss", zero),
+            perceptual=fraction >= self.config.loss.perceptual_from,
         )
-        terms.total.backward()
-        norm = nn.utils.clip_grad_norm_(
-            list(self.main.values()), config.optim.clip or math.inf, foreach=True
-        )
-        finite = bool(torch.isfinite(terms.total.detach()) & torch.isfinite(norm))
+
+    def after_backward(
+        self, images: Tensor, out: Mapping[str, Any], quality: Tensor, fraction: float
+    ) -> Mapping[str, Tensor]:
+        """Called when the codec's gradients are there and nothing has been stepped yet.
+
+        A subclass hands further losses to :meth:`backward`; what it returns is logged.
+        """
+        del images, out, quality, fraction
+        return {}
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of ``loss``, a mean over the images, to those of this step."""
+        self._losses.append(loss.detach())
+        loss.backward()
+
+    # ------------------------------------------------------------------ a step
+
+    def train_step(self, step: int, fraction: float) -> StepRecord:
+        """Step number ``step`` (from 0) at ``fraction`` of the budget; see :class:`StepRecord`."""
+        batch = self.source.batch(step)
+        images = batch.images.to(self.device, non_blocking=True)
+        quality = batch.quality.to(self.device, non_blocking=True)
+        torch.manual_seed(_noise_seed(self.config.seed, step))
+        factor = lr_factor(self.config.schedule, fraction)
+        self._losses: list[Tensor] = []
+        for trained in self.trained:
+            trained.optimizer.zero_grad(set_to_none=True)
+            for group in trained.optimizer.param_groups:
+                group["lr"] = group["peak_lr"] * factor
+        out = self.model(images, quality)
+        terms = self.generator_terms(images, out, quality, fraction)
+        self.backward(terms.total)
+        extra = {**terms.extra, **self.after_backward(images, out, quality, fraction)}
+        norms = {trained.name: trained.clip_gradients() for trained in self.trained}
+        finite = bool(torch.isfinite(torch.stack([*self._losses, *norms.values()])).all())
         if finite:
-            self.optimizer.step()
-            self.aux_optimizer.zero_grad(set_to_none=True)
-            aux = self.model.aux_loss()
-            aux.backward()
-            self.aux_optimizer.step()
+            for trained in self.trained:
+                trained.optimizer.step()
+            self._train_quantiles()
             self.average.update()
         return StepRecord(
             finite=finite,
@@ -108,10 +173,32 @@ class Stage1:
                 "loss": terms.total.detach(),
                 "perceptual": terms.perceptual,
                 "ratio": terms.ratio,
-                "grad_norm": norm.detach(),
+                "grad_norm": norms["adam"],
+                **{f"{name}_grad_norm": norm for name, norm in norms.items() if name != "adam"},
+                **extra,
             },
-            lr=config.optim.lr * factor,
+            lr=self.config.optim.lr * factor,
         )
+
+    def _train_quantiles(self) -> None:
+        if self.aux_optimizer is None:
+            return
+        for group in self.aux_optimizer.param_groups:
+            group["lr"] = self.config.optim.aux_lr
+        self.aux_optimizer.zero_grad(set_to_none=True)
+        self.model.aux_loss().backward()
+        self.aux_optimizer.step()
+
+    def _rescale_blocks(self) -> None:
+        factor = self.config.init.block_rescale
+        if factor == 1.0:
+            return
+        if blocks_are_frozen(self.model):
+            raise ConfigError(
+                f"init.block_rescale is {factor:g} and changes blocks that optim.trainable "
+                "freezes; set init.block_rescale=1"
+            )
+        rescale_blocks(self.model, factor)
 
     @torch.no_grad()
     def start_from(self, model: MPAModel) -> None:
@@ -119,7 +206,9 @@ class Stage1:
         own = dict(self.model.named_parameters())
         for name, value in model.named_parameters():
             own[name].copy_(value)
-        rescale_blocks(self.model, self.config.init.block_rescale)
+        if entropy_is_frozen(self.model):  # its tables stay the coder's
+            self.model.base.entropy.load_state_dict(model.base.entropy.state_dict())
+        self._rescale_blocks()
         self.average.load(self.main, updates=0)
 
     def averaged_model(self) -> MPAModel:
@@ -132,7 +221,7 @@ class Stage1:
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that training changes, by name; not copies."""
-        state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        state = {f"{MODEL}{name}": value for name, value in self.model.state_dict().items()}
         state |= {f"average.{name}": value for name, value in self.average.tensors().items()}
         for prefix, optimizer, named in self._optimizers():
             for name, parameter in named.items():
@@ -155,21 +244,23 @@ class Stage1:
                 f"them, first {odd[0]}; resume with the version of mpa-core that wrote it"
             )
         for name, value in live.items():
-            if value.shape != tensors[name].shape:
+            if value.shape != tensors[name].shape and not name.endswith(CDF_BUFFERS):
                 raise CheckpointError(
                     f"the checkpoint does not fit this model: {name} is "
                     f"{list(tensors[name].shape)}, expected {list(value.shape)}"
                 )
-            value.copy_(tensors[name])
+            if not name.startswith(MODEL):
+                value.copy_(tensors[name])
+        self.model.load_state_dict(
+            {name[len(MODEL) :]: tensors[name] for name in live if name.startswith(MODEL)}
+        )
         self.average.updates = int(meta["average_updates"])
 
-    def _optimizers(
-        self,
-    ) -> tuple[tuple[str, torch.optim.Optimizer, dict[str, nn.Parameter]], ...]:
-        return (
-            ("adam", self.optimizer, self.main),
-            ("aux", self.aux_optimizer, self.quantiles),
-        )
+    def _optimizers(self) -> list[tuple[str, torch.optim.Optimizer, dict[str, nn.Parameter]]]:
+        found = [(each.name, each.optimizer, each.parameters) for each in self.trained]
+        if self.aux_optimizer is not None:
+            found.append(("aux", self.aux_optimizer, self.quantiles))
+        return found
 
 
 def lr_factor_of(name: str, factors: Mapping[str, float]) -> float:
@@ -182,7 +273,7 @@ def _adam(named: Mapping[str, nn.Parameter], settings: OptimSettings) -> torch.o
     for name, parameter in named.items():
         groups.setdefault(lr_factor_of(name, settings.lr_factors), []).append(parameter)
     return torch.optim.Adam(
-        [{"params": group, "factor": factor} for factor, group in groups.items()],
+        [{"params": group, "peak_lr": settings.lr * factor} for factor, group in groups.items()],
         lr=settings.lr,
         betas=settings.betas,
         eps=settings.eps,

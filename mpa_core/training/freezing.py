@@ -1,0 +1,62 @@
+"""Which parameters train; everything else is frozen for real.
+
+A part with no trainable parameter runs in eval mode and gets no gradient, so it computes in
+training what it computes in use: no stochastic depth, no Gumbel noise, and, where nothing that
+fixes the bits trains, rounding in place of quantisation noise.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+
+from torch import nn
+
+from mpa_core.errors import ConfigError
+from mpa_core.model import MPAModel
+
+AFTER_DECODING = ("base.g_s.*", "base.y_gains.inverse_gain", "paths.*")
+"""Parameters that the bits of a picture do not depend on."""
+
+
+def freeze_all_but(model: MPAModel, patterns: Sequence[str]) -> dict[str, nn.Parameter]:
+    """Train the parameters that match any of the shell ``patterns``; returns them by name.
+
+    Sets ``requires_grad`` and the mode of every module. Raises :class:`ConfigError` if a pattern
+    matches nothing.
+    """
+    named = dict(model.named_parameters())
+    for pattern in patterns:
+        if not fnmatch.filter(named, pattern):
+            known = ", ".join(sorted({".".join(n.split(".")[:2]) for n in named}))
+            raise ConfigError(
+                f"optim.trainable: no parameter is called {pattern!r}; parameters begin with "
+                f"{known}, so a decoder is 'base.g_s.*'"
+            )
+    for name, parameter in named.items():
+        parameter.requires_grad_(_matches(name, patterns))
+    model.train()
+    for module in model.modules():
+        own = list(module.parameters())
+        if own and not any(parameter.requires_grad for parameter in own):
+            module.eval()
+    trainable = {name: value for name, value in named.items() if value.requires_grad}
+    if any(not _matches(name, AFTER_DECODING) for name in trainable):
+        # The rate's gradient needs the noise, even through an entropy model that is frozen.
+        model.base.entropy.train()
+    return trainable
+
+
+def entropy_is_frozen(model: MPAModel) -> bool:
+    """Whether no parameter of the entropy model trains."""
+    return not any(parameter.requires_grad for parameter in model.base.entropy.parameters())
+
+
+def blocks_are_frozen(model: MPAModel) -> bool:
+    """Whether any parameter that :func:`rescale_blocks` changes does not train."""
+    parts = (model.base.g_a, model.base.g_s, model.encoder_path)
+    return not all(parameter.requires_grad for part in parts for parameter in part.parameters())
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
