@@ -8,7 +8,7 @@ seen, and any number of workers or processes can share the places of a step out 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +118,69 @@ class PhotoFolder:
         return all(isinstance(photo, np.ndarray) for photo in self._photos)
 
 
+class Places:
+    """Which item stands at each place of a run, and at which quality: functions of the seed.
+
+    A run is a sequence of places, ``batch`` to a step; each epoch has every item once, in an order
+    of its own.
+
+    Args:
+        count: items.
+        batch: places in a step.
+        loss: how qualities are drawn.
+        levels: quality levels of the base.
+        seed: fixes everything.
+    """
+
+    def __init__(
+        self, count: int, batch: int, loss: LossSettings, *, levels: int, seed: int
+    ) -> None:
+        self.count = count
+        self.size = batch
+        self.loss = loss
+        self.levels = levels
+        self.seed = seed
+        self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in which every item is seen about once."""
+        return -(-self.count // self.size)
+
+    def of(self, step: int) -> range:
+        """The places of ``step`` (counted from 0)."""
+        return range(step * self.size, (step + 1) * self.size)
+
+    def item(self, place: int) -> int:
+        """Index of the item at ``place``."""
+        epoch, index = divmod(place, self.count)
+        if self._order[0] != epoch:
+            random = np.random.default_rng((self.seed, _ORDER, epoch))
+            self._order = (epoch, random.permutation(self.count))
+        return int(self._order[1][index])
+
+    def draw(self, step: int, draw: Callable[[int], float]) -> Tensor:
+        """Values [B] of ``draw(number)``, one for the step or one per place, as is set."""
+        if self.loss.quality_sampling == "per_step":
+            values = [draw(step)] * self.size
+        else:
+            values = [draw(place) for place in self.of(step)]
+        return torch.tensor(values, dtype=torch.float32)
+
+    def quality(self, step: int) -> Tensor:
+        """The qualities [B] of ``step``."""
+        return self.draw(step, self._quality)
+
+    def level(self, random: np.random.Generator) -> float:
+        """A level between the first and the last, integer or real, as is set."""
+        if self.loss.quality_values == "real":
+            return float(random.uniform(1, self.levels))
+        return float(random.integers(1, self.levels, endpoint=True))
+
+    def _quality(self, number: int) -> float:
+        return self.level(np.random.default_rng((self.seed, _QUALITY, number)))
+
+
 class BatchSource:
     """Batches by step. Where photos must be decoded, the next step's are while one is in use."""
 
@@ -133,9 +196,8 @@ class BatchSource:
         self.photos = photos
         self.data = data
         self.loss = loss
-        self.levels = levels
         self.seed = seed
-        self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
+        self.places = Places(len(photos), data.batch, loss, levels=levels, seed=seed)
         ahead = isinstance(photos, PhotoFolder) and not photos.cached
         self._pool = ThreadPoolExecutor(1, "photos") if ahead else None
         self._next: tuple[int, Future[Batch]] | None = None
@@ -143,7 +205,7 @@ class BatchSource:
     @property
     def steps_per_epoch(self) -> int:
         """Steps in which every photo is seen about once."""
-        return -(-len(self.photos) // self.data.batch)
+        return self.places.steps_per_epoch
 
     def batch(self, step: int) -> Batch:
         """The batch of ``step`` (counted from 0)."""
@@ -161,33 +223,17 @@ class BatchSource:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def quality(self, step: int) -> Tensor:
-        """The qualities [B] of ``step``."""
-        count = self.data.batch
-        if self.loss.quality_sampling == "per_step":
-            values = np.repeat(self._draw_quality(step), count)
-        else:
-            places = range(step * count, (step + 1) * count)
-            values = np.array([self._draw_quality(place) for place in places])
-        return torch.from_numpy(values.astype(np.float32))
-
-    def _draw_quality(self, number: int) -> float:
-        random = np.random.default_rng((self.seed, _QUALITY, number))
-        if self.loss.quality_values == "real":
-            return float(random.uniform(1, self.levels))
-        return float(random.integers(1, self.levels, endpoint=True))
-
     def _build(self, step: int) -> Batch:
         side, count = self.data.crop, self.data.batch
         pixels = np.empty((count, side, side, 3), np.uint8)
-        for row in range(count):
-            pixels[row] = self._crop(step * count + row)
+        for row, place in enumerate(self.places.of(step)):
+            pixels[row] = self._crop(place)
         # A channels-last tensor and an NHWC array are the same bytes.
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(255.0)
-        return Batch(images, self.quality(step))
+        return Batch(images, self.places.quality(step))
 
     def _crop(self, place: int) -> NDArray[np.uint8]:
-        photo = self.photos[self._photo_at(place)]
+        photo = self.photos[self.places.item(place)]
         random = np.random.default_rng((self.seed, _CROP, place))
         side = self.data.crop
         top = int(random.integers(0, photo.shape[0] - side, endpoint=True))
@@ -198,10 +244,3 @@ class BatchSource:
             crop = np.rot90(crop, turn % 4)
             return crop[:, ::-1] if turn >= 4 else crop
         return crop[:, ::-1] if self.data.flip and turn >= 4 else crop
-
-    def _photo_at(self, place: int) -> int:
-        epoch, index = divmod(place, len(self.photos))
-        if self._order[0] != epoch:
-            random = np.random.default_rng((self.seed, _ORDER, epoch))
-            self._order = (epoch, random.permutation(len(self.photos)))
-        return int(self._order[1][index])

@@ -81,12 +81,12 @@ def test_qualities():
     per_step = source(photos, data, LossSettings())
     levels = Counter()
     for step in range(200):
-        quality = per_step.quality(step)
+        quality = per_step.places.quality(step)
         assert len(set(quality.tolist())) == 1
         levels[float(quality[0])] += 1
     assert sorted(levels) == [float(level) for level in range(1, 9)]
     assert min(levels.values()) > 8
-    real = torch.cat([source(photos, data).quality(step) for step in range(50)])
+    real = torch.cat([source(photos, data).places.quality(step) for step in range(50)])
     assert 1 <= real.min() < 1.5 and 7.5 < real.max() <= 8
     assert len(real.unique()) == 200
 
