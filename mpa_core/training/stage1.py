@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import copy
-import fnmatch
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,12 +13,13 @@ from mpa_core.base.entropy import CDF_BUFFERS
 from mpa_core.errors import CheckpointError, ConfigError
 from mpa_core.model import MPAModel
 from mpa_core.training import klt
-from mpa_core.training.config import OptimSettings, TrainConfig
+from mpa_core.training.config import TrainConfig
 from mpa_core.training.data import BatchSource
 from mpa_core.training.ema import ParameterAverage
 from mpa_core.training.freezing import blocks_are_frozen, entropy_is_frozen, freeze_all_but
 from mpa_core.training.loop import StepRecord
 from mpa_core.training.losses import LossTerms, RateDistortionLoss
+from mpa_core.training.optim import Trained, adam, allocate_state, noise_seed
 from mpa_core.training.perceptual import build_distance
 from mpa_core.training.rescale import rescale_blocks
 from mpa_core.training.schedule import lr_factor
@@ -35,26 +32,6 @@ KLT_BATCHES = 64
 
 MODEL = "model."
 """What the names of the model's tensors begin with in the state."""
-
-_NOISE = 3  # stream of the seed; the others are in data.py
-
-
-@dataclass(frozen=True)
-class Trained:
-    """Parameters that are stepped on the gradients of a step's losses."""
-
-    name: str
-    """What their optimiser's tensors begin with in the state."""
-    optimizer: torch.optim.Optimizer
-    parameters: dict[str, nn.Parameter]
-    clip: float | None
-    """Largest norm of their gradient; None never clips."""
-
-    def clip_gradients(self) -> Tensor:
-        """Clip; the norm before it, a scalar."""
-        return nn.utils.clip_grad_norm_(
-            list(self.parameters.values()), self.clip or math.inf, foreach=True
-        )
 
 
 class Stage1:
@@ -89,13 +66,13 @@ class Stage1:
                 f"optim.trainable is {', '.join(optim.trainable)}: nothing but quantiles, which "
                 "have no loss of their own; name a part of the codec, such as 'base.g_s.*'"
             )
-        self.add_trained(Trained("adam", _adam(self.main, optim), self.main, optim.clip))
+        self.add_trained(Trained("adam", adam(self.main, optim), self.main, optim.clip))
         self.aux_optimizer: torch.optim.Optimizer | None = None
         if self.quantiles:
             self.aux_optimizer = torch.optim.Adam(
                 list(self.quantiles.values()), lr=optim.aux_lr, foreach=True
             )
-            _allocate_state(self.aux_optimizer, self.quantiles)
+            allocate_state(self.aux_optimizer, self.quantiles)
         self.average = ParameterAverage(self.main, optim.ema_decay)
 
     # ------------------------------------------------------------------ for stages built on this
@@ -105,7 +82,7 @@ class Stage1:
 
         Every group of the optimiser has a ``peak_lr``, which the schedule is applied to.
         """
-        _allocate_state(trained.optimizer, trained.parameters)
+        allocate_state(trained.optimizer, trained.parameters)
         self.trained.append(trained)
 
     def generator_terms(
@@ -147,7 +124,7 @@ class Stage1:
         batch = self.source.batch(step)
         images = batch.images.to(self.device, non_blocking=True)
         quality = batch.quality.to(self.device, non_blocking=True)
-        torch.manual_seed(_noise_seed(self.config.seed, step))
+        torch.manual_seed(noise_seed(self.config.seed, step))
         factor = lr_factor(self.config.schedule, fraction)
         self._losses: list[Tensor] = []
         for trained in self.trained:
@@ -261,36 +238,3 @@ class Stage1:
         if self.aux_optimizer is not None:
             found.append(("aux", self.aux_optimizer, self.quantiles))
         return found
-
-
-def lr_factor_of(name: str, factors: Mapping[str, float]) -> float:
-    """The factor of the first pattern that ``name`` matches; 1 if it matches none."""
-    return next((f for pattern, f in factors.items() if fnmatch.fnmatchcase(name, pattern)), 1.0)
-
-
-def _adam(named: Mapping[str, nn.Parameter], settings: OptimSettings) -> torch.optim.Adam:
-    groups: dict[float, list[nn.Parameter]] = {}
-    for name, parameter in named.items():
-        groups.setdefault(lr_factor_of(name, settings.lr_factors), []).append(parameter)
-    return torch.optim.Adam(
-        [{"params": group, "peak_lr": settings.lr * factor} for factor, group in groups.items()],
-        lr=settings.lr,
-        betas=settings.betas,
-        eps=settings.eps,
-        fused=True,
-    )
-
-
-def _allocate_state(optimizer: torch.optim.Optimizer, named: Mapping[str, nn.Parameter]) -> None:
-    """Give every parameter the state Adam would give it at its first step, before any step."""
-    for parameter in named.values():
-        optimizer.state[parameter] = {
-            "step": torch.zeros((), dtype=torch.float32),
-            "exp_avg": torch.zeros_like(parameter),
-            "exp_avg_sq": torch.zeros_like(parameter),
-        }
-
-
-def _noise_seed(seed: int, step: int) -> int:
-    state = np.random.SeedSequence((seed, _NOISE, step)).generate_state(1, np.uint64)
-    return int(state[0]) >> 1

@@ -16,9 +16,9 @@ from mpa_core.cli.main import main
 from mpa_core.errors import CheckpointError, TrainingError
 from mpa_core.training.checkpoint import load_latest
 from mpa_core.training.config import TrainConfig
+from mpa_core.training.optim import lr_factor_of
 from mpa_core.training.progress import Progress
 from mpa_core.training.runs import BaseRun, averaged_model, export_run, stored_config, train_base
-from mpa_core.training.stage1 import lr_factor_of
 
 
 class At(Progress):

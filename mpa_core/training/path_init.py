@@ -1,0 +1,95 @@
+"""Side MLPs that begin as the base's own MLPs, as near as their width allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from mpa_core.base.blocks import BlockRouter, NSABlock
+from mpa_core.errors import ConfigError
+from mpa_core.model import MPAModel
+from mpa_core.paths.mlp import SideMLP
+from mpa_core.paths.path import TaskPath
+
+RIDGE = 1e-4
+"""Added to the diagonal of the normal equations, relative to its mean."""
+
+
+class _Recorder:
+    """A router that sends all to the main MLPs and keeps what they were given."""
+
+    def __init__(self) -> None:
+        self.tokens: dict[tuple[int, int], Tensor] = {}
+
+    def __call__(self, stage: int, tokens: Tensor) -> BlockRouter:
+        del tokens  # each block is given its own
+
+        def block_router(tokens: Tensor, block: int, main: Callable[[Tensor], Tensor]) -> Tensor:
+            self.tokens[stage, block] = tokens.flatten(0, -2)
+            return main(tokens)
+
+        return block_router
+
+
+@torch.no_grad()
+def init_from_main(path: TaskPath, model: MPAModel, y_hat: Tensor, quality: Tensor) -> None:
+    """Set each side MLP of ``path`` so that it does what the block's main MLP does.
+
+    Of equal width it is a copy. A narrower one takes the hidden units whose share of the output
+    varies most over the tokens of ``y_hat``, and its second layer is fitted to the main MLP's
+    output by least squares. A wider one is a copy with further units, random as they were, that
+    add nothing at first.
+
+    Args:
+        path: of :class:`SideMLP` parts, built for the model's stages.
+        model: the base, in eval mode.
+        y_hat: latents [B, M, h, w] of a few pictures.
+        quality: [B].
+
+    Raises:
+        ConfigError: the path builds other MLPs.
+    """
+    recorder = _Recorder()
+    model.base.synthesise(y_hat, model.base.quality(quality, y_hat), recorder)
+    for place in path.layout:
+        parts = path.stage(place.stage)
+        assert parts is not None
+        for index, side in enumerate(parts.mlps):
+            if not isinstance(side, SideMLP):
+                raise ConfigError(
+                    f"init.mlp is main, and path {path.name!r} builds {type(side).__name__} and "
+                    "not mpa_core.paths.SideMLP; set init.mlp=random"
+                )
+            stage = model.base.g_s.stages[place.stage]
+            block = cast(NSABlock, cast(nn.ModuleList, stage.blocks)[index])
+            _init_one(side, block, recorder.tokens[place.stage, index])
+
+
+def _init_one(side: SideMLP, block: NSABlock, tokens: Tensor) -> None:
+    main1, main2 = block.mlp.fc1, block.mlp.fc2
+    side.norm.load_state_dict(block.norm2.state_dict())
+    width, main_width = len(side.fc1.weight), len(main1.weight)
+    if width >= main_width:
+        side.fc1.weight[:main_width] = main1.weight
+        side.fc1.bias[:main_width] = main1.bias
+        side.fc2.weight.zero_()
+        side.fc2.weight[:, :main_width] = main2.weight
+        side.fc2.bias.copy_(main2.bias)
+        return
+    hidden = side.act(main1(block.norm2(tokens)))
+    weight = hidden.var(0) * main2.weight.square().sum(0)
+    kept = weight.topk(width).indices.sort().values
+    side.fc1.weight.copy_(main1.weight[kept])
+    side.fc1.bias.copy_(main1.bias[kept])
+    # Least squares with an intercept: centred, then the means give the bias.
+    inputs, wanted = hidden[:, kept].double(), main2(hidden).double()
+    mean_in, mean_out = inputs.mean(0), wanted.mean(0)
+    inputs, wanted = inputs - mean_in, wanted - mean_out
+    gram = inputs.T @ inputs
+    gram += RIDGE * gram.diagonal().mean() * torch.eye(width, dtype=gram.dtype, device=gram.device)
+    fitted = torch.linalg.solve(gram, inputs.T @ wanted).T
+    side.fc2.weight.copy_(fitted)
+    side.fc2.bias.copy_(mean_out - fitted @ mean_in)

@@ -1,0 +1,170 @@
+"""Stage 2: one path, trained on the latents of a frozen base."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mpa_core.errors import CheckpointError
+from mpa_core.fingerprint import fingerprint
+from mpa_core.model import MPAModel
+from mpa_core.paths.gumbel import GumbelAggregator
+from mpa_core.paths.path import TaskPath
+from mpa_core.training.ema import ParameterAverage
+from mpa_core.training.latents import Latents
+from mpa_core.training.loop import StepRecord
+from mpa_core.training.optim import Trained, adam, allocate_state, noise_seed
+from mpa_core.training.path_config import PathTrainConfig
+from mpa_core.training.path_loss import PathLoss
+from mpa_core.training.path_source import PathSource
+from mpa_core.training.perceptual import build_distance
+from mpa_core.training.recipe import Recipe
+from mpa_core.training.schedule import lr_factor
+
+PATH = "path."
+"""What the names of the path's tensors begin with in the state."""
+
+
+class Stage2:
+    """Path, optimiser, averaged weights, and one step of training.
+
+    The base is in eval mode and none of its parameters takes a gradient, so that ``y_hat`` is a
+    constant of each picture and a step runs ``g_s`` and the task model alone. The clip norm is of
+    the path's own gradients. All randomness of a step is seeded by (seed, step). Seeds torch.
+
+    Args:
+        config: settings.
+        model: the base, which is frozen here; paths attached to it play no part.
+        path: what is trained, built for the base's stages.
+        recipe: set up on the device.
+        source: batches.
+        latents: of ``model``.
+    """
+
+    def __init__(
+        self,
+        config: PathTrainConfig,
+        model: MPAModel,
+        path: TaskPath,
+        recipe: Recipe,
+        source: PathSource,
+        latents: Latents,
+    ) -> None:
+        self.config = config
+        self.device = torch.device(config.run.device)
+        self.model = model.to(self.device).eval().requires_grad_(False)
+        self.path = path.to(self.device).train().requires_grad_(True)
+        self.recipe = recipe
+        self.source = source
+        self.latents = latents
+        name = config.loss.perceptual
+        distance = build_distance(name) if name is not None else None
+        self.loss = PathLoss(config.loss, distance).to(self.device)
+        parameters = dict(self.path.named_parameters())
+        optimizer = adam(parameters, config.optim)
+        allocate_state(optimizer, parameters)
+        self.trained = Trained("adam", optimizer, parameters, config.optim.clip)
+        self.average = ParameterAverage(parameters, config.optim.ema_decay)
+
+    def train_step(self, step: int, fraction: float) -> StepRecord:
+        """Step number ``step`` (from 0) at ``fraction`` of the budget; see :class:`StepRecord`."""
+        config = self.config
+        given = self.source.step(step)
+        batch = given.batch.to(self.device)
+        y_hat, bpp = self.latents(given.pictures, batch.images, batch.quality)
+        torch.manual_seed(noise_seed(config.seed, step))
+        factor = lr_factor(config.schedule, fraction)
+        optimizer = self.trained.optimizer
+        optimizer.zero_grad(set_to_none=True)
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * factor
+        router = GumbelAggregator(self.path, given.main_share, given.q_task)
+        base = self.model.base
+        x_hat = base.synthesise(y_hat, base.quality(batch.quality, y_hat), router)
+        terms = self.loss(
+            batch.images,
+            x_hat,
+            self.recipe.task_loss(x_hat, batch),
+            batch.quality,
+            router.ratio_loss(),
+            perceptual=fraction >= config.loss.perceptual_from,
+        )
+        terms.total.backward()
+        norm = self.trained.clip_gradients()
+        finite = bool(torch.isfinite(torch.stack([terms.total.detach(), norm])).all())
+        if finite:
+            optimizer.step()
+            self.average.update()
+        return StepRecord(
+            finite=finite,
+            quality=batch.quality,
+            per_image={"bpp": bpp, "mse": terms.mse},
+            scalars={
+                "loss": terms.total.detach(),
+                "task": terms.task,
+                "perceptual": terms.perceptual,
+                "ratio": terms.ratio,
+                "grad_norm": norm.detach(),
+            },
+            lr=config.optim.lr * factor,
+        )
+
+    def base_fingerprint(self) -> str:
+        """Of the base as it is now."""
+        return fingerprint(self.model.frozen_state())
+
+    def averaged_path(self) -> TaskPath:
+        """A copy of the path with the averaged weights, in eval mode, without gradients."""
+        path = copy.deepcopy(self.path).eval().requires_grad_(False)
+        parameters = dict(path.named_parameters())
+        for name, value in self.average.tensors().items():
+            parameters[name].data.copy_(value)
+        return path
+
+    @torch.no_grad()
+    def start_from(self, path: TaskPath) -> None:
+        """Take the tensors of ``path``, of the same class and config, as those to begin with.
+
+        Raises :class:`CheckpointError` if they do not fit.
+        """
+        _copy_all(self.path.state_dict(), path.state_dict(), "the path to start from")
+        self.average.load(self.trained.parameters, updates=0)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that training changes, by name; not copies."""
+        state = {f"{PATH}{name}": value for name, value in self.path.state_dict().items()}
+        state |= {f"average.{name}": value for name, value in self.average.tensors().items()}
+        for name, parameter in self.trained.parameters.items():
+            for key, value in self.trained.optimizer.state[parameter].items():
+                state[f"{self.trained.name}.{key}.{name}"] = value
+        return state
+
+    def meta(self) -> Mapping[str, Any]:
+        """What belongs to the state and is no tensor."""
+        return {"average_updates": self.average.updates}
+
+    @torch.no_grad()
+    def load(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        """Restore :meth:`tensors` and :meth:`meta`; :class:`CheckpointError` if they do not fit."""
+        _copy_all(self.tensors(), tensors, "the checkpoint")
+        self.average.updates = int(meta["average_updates"])
+
+
+def _copy_all(live: Mapping[str, Tensor], stored: Mapping[str, Tensor], what: str) -> None:
+    if live.keys() != stored.keys():
+        odd = sorted(live.keys() ^ stored.keys())
+        raise CheckpointError(
+            f"{what} does not fit this path: {len(odd)} tensors are only in one of them, first "
+            f"{odd[0]}; use the plugin's version and the settings that wrote it"
+        )
+    for name, value in live.items():
+        if value.shape != stored[name].shape:
+            raise CheckpointError(
+                f"{what} does not fit this path: {name} is {list(stored[name].shape)}, expected "
+                f"{list(value.shape)}; use the settings that wrote it"
+            )
+        value.copy_(stored[name])
