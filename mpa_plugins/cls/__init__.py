@@ -12,6 +12,7 @@ def mpa_task_paths() -> list[PathSpec]:
         PathSpec(
             name="cls",
             path="mpa_plugins.cls.path:ClsPath",
+            recipe="mpa_plugins.cls.recipe:ClsRecipe",
             summary="For image classifiers.",
         )
     ]

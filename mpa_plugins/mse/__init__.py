@@ -12,6 +12,7 @@ def mpa_task_paths() -> list[PathSpec]:
         PathSpec(
             name="mse",
             path="mpa_plugins.mse.path:MSEPath",
+            recipe="mpa_plugins.mse.recipe:MSERecipe",
             summary="Lowest mean squared error (highest PSNR).",
         )
     ]

@@ -1,0 +1,157 @@
+"""Photos in class folders: ImageNet's classes by index, synset or name, and crops of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.transforms import v2 as transforms
+
+from mpa_core.errors import TrainingError
+from mpa_core.training.data import PhotoFolder
+from mpa_core.training.datasets import Sample, WholePhotos
+
+_STREAM = 40  # of the seed
+
+
+class ClassFolders:
+    """Names of folders -> ImageNet-1k classes."""
+
+    def __init__(self) -> None:
+        from timm.data import ImageNetInfo
+
+        info = ImageNetInfo("imagenet-1k")
+        names: dict[str, set[int]] = {}
+        for index, synset in enumerate(info.label_names()):
+            words = [str(index), synset, *info.index_to_description(index).split(",")]
+            for word in words:
+                names.setdefault(self._plain(word), set()).add(index)
+        self._names = names
+
+    def index(self, folder: str) -> int:
+        """The class 0..999 of a folder called ``folder``; :class:`TrainingError` if it is none."""
+        found = self._names.get(self._plain(folder), set())
+        if len(found) != 1:
+            what = f"the name of {len(found)} ImageNet classes" if found else "no ImageNet class"
+            raise TrainingError(
+                f"class folder {folder!r} is {what}; call it by its index (0 to 999), its synset "
+                "(n01440764) or an unambiguous name (tench), or set recipe.label to soft"
+            )
+        (index,) = found
+        return index
+
+    @staticmethod
+    def _plain(name: str) -> str:
+        return " ".join(name.replace("_", " ").lower().split())
+
+
+class LabelledPhotos(Sequence[Sample]):
+    """Whole photos; target ``label``, int64 scalar, from the folder a photo lies in."""
+
+    def __init__(self, folder: Path, *, cache_mib: int) -> None:
+        self.whole = WholePhotos(folder, cache_mib=cache_mib)
+        self.paths = self.whole.paths
+        self.labels = _labels(self.paths)
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return Sample(self.whole[index].image, {"label": torch.tensor(self.labels[index])})
+
+
+class LabelledCrops(Sequence[Sample]):
+    """Random resized crops, half of them mirrored, with hard or mixed labels.
+
+    Without ``mixup`` sample ``i`` is the same every time it is asked for, target ``label``. With
+    it each is drawn anew by torch's generator and mixed with another; target ``probabilities``.
+
+    Args:
+        folder: of class folders.
+        crop: side in pixels.
+        per_photo: crops of each photo.
+        seed: of the fixed crops.
+        mixup: timm's ``Mixup``, or None.
+        cache_mib: memory in which decoded photos are kept.
+
+    Raises:
+        TrainingError: no photo can be used, or a folder is no class.
+    """
+
+    def __init__(
+        self, folder: Path, crop: int, *, per_photo: int, seed: int, mixup: Any, cache_mib: int
+    ) -> None:
+        self.photos = PhotoFolder(folder, min_side=1, cache_mib=cache_mib)
+        self.labels = _labels(self.photos.paths)
+        self.per_photo = per_photo
+        self.seed = seed
+        self.mixup = mixup
+        self.view = transforms.Compose(
+            [
+                transforms.RandomResizedCrop(crop, antialias=True),
+                transforms.RandomHorizontalFlip(),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.photos) * self.per_photo
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        place = range(len(self))[index]
+        if self.mixup is None:
+            with _seeded(np.random.SeedSequence((self.seed, _STREAM, place))):
+                crop, label = self._crop(place // self.per_photo)
+            return Sample(_to_array(crop), {"label": torch.tensor(label)})
+        drawn = int(torch.randint(2**62, ()))
+        with _seeded(np.random.SeedSequence(drawn)):
+            other = int(torch.randint(len(self.photos), ()))
+            crops, labels = zip(
+                *(self._crop(i) for i in (place // self.per_photo, other)), strict=True
+            )
+            mixed, targets = self.mixup(torch.stack(crops).float(), torch.tensor(labels))
+        return Sample(_to_array(mixed[0].round().byte()), {"probabilities": targets[0]})
+
+    def _crop(self, photo: int) -> tuple[Tensor, int]:
+        pixels = torch.from_numpy(self.photos[photo]).permute(2, 0, 1)
+        return self.view(pixels), self.labels[photo]
+
+
+def _labels(paths: Sequence[Path]) -> list[int]:
+    classes = ClassFolders()
+    return [classes.index(path.parent.name) for path in paths]
+
+
+def _to_array(image: Tensor) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+
+
+@contextmanager
+def _seeded(sequence: np.random.SeedSequence) -> Iterator[None]:
+    """Both global generators seeded inside and as they were outside: timm draws from NumPy's."""
+    state = np.random.get_state()
+    low, high = (int(word) for word in sequence.generate_state(2))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(low | high << 32)
+        np.random.seed(low)
+        try:
+            yield
+        finally:
+            np.random.set_state(state)

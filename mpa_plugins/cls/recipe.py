@@ -1,0 +1,131 @@
+"""How the ``cls`` path is trained: equation (9) with a frozen ImageNet classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from mpa_core.config import StrictModel
+from mpa_core.errors import ConfigError
+from mpa_core.training.recipe import Metric, PathBatch, Recipe, Sample, Split, freeze, psnr_metric
+from mpa_plugins.cls.classifier import Classifier
+from mpa_plugins.cls.judging import Agreement, accuracy
+from mpa_plugins.cls.labelled import LabelledCrops, LabelledPhotos
+from mpa_plugins.small_machine import SMALL_MACHINE
+
+IMAGENET_CLASSES = 1000
+
+
+class ClsRecipe(Recipe):
+    """Any folder of photos: the label is what the classifier says of the original.
+
+    With ``label: real`` the photos lie in folders called by ImageNet's classes (index, synset or
+    name), and are mixed as timm does.
+    """
+
+    class Settings(StrictModel):
+        """Options of the recipe."""
+
+        classifier: str = "efficientnet-lite0"
+        """Trained with: a packaged model (:data:`mpa_core.training.packaged.PACKAGED`) or any
+        model id of timm."""
+        judge: str | None = "efficientnet-lite2"
+        """Unseen in training, for the metrics alone; null leaves its metric out."""
+        label: Literal["soft", "hard", "real"] = "soft"
+        """The classifier's probabilities on the original, its first answer, or the folder."""
+        temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+        """Of both sides of the soft cross-entropy, which is then multiplied by its square."""
+        mixup: Annotated[float, Field(ge=0)] = 0.8
+        """timm's alpha; with real labels only, as the two below. 0 turns it off."""
+        cutmix: Annotated[float, Field(ge=0)] = 1.0
+        label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+        tile: Annotated[int, Field(gt=0)] = 256
+        """Side in pixels of the views that agreement is counted on."""
+        stride: Annotated[int, Field(gt=0)] = 96
+        """Largest distance between views: 28 of them on 768 x 512 pixels."""
+
+    defaults: ClassVar[Mapping[str, Any]] = SMALL_MACHINE
+
+    settings: Settings
+    classifier: Classifier
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Mixed pictures are drawn anew each time, so no latents of theirs can be kept.
+        self.random = self._mixes  # type: ignore[misc]
+
+    def setup(self, device: torch.device) -> None:
+        self.device = device
+        self.classifier = freeze(Classifier(self.settings.classifier).to(device))
+        if self.settings.label == "real" and self.classifier.classes != IMAGENET_CLASSES:
+            raise ConfigError(
+                f"recipe.classifier {self.classifier.name!r} has {self.classifier.classes} "
+                f"classes, class folders are of ImageNet-1k's {IMAGENET_CLASSES}; take a classifier of "
+                "those, or set recipe.label to soft"
+            )
+
+    def task_loss(self, x_hat: Tensor, batch: PathBatch) -> Tensor:
+        """Cross-entropy of each picture [B], of the classifier on the whole crop."""
+        logits = self.classifier(x_hat)
+        if "probabilities" in batch.targets:
+            return F.cross_entropy(logits, batch.targets["probabilities"], reduction="none")
+        if "label" in batch.targets:
+            smoothing = self.settings.label_smoothing
+            label = batch.targets["label"]
+            return F.cross_entropy(logits, label, reduction="none", label_smoothing=smoothing)
+        with torch.no_grad():
+            wanted = self.classifier(batch.images)
+        if self.settings.label == "hard":
+            return F.cross_entropy(logits, wanted.argmax(1), reduction="none")
+        heat = self.settings.temperature
+        soft = F.cross_entropy(logits / heat, (wanted / heat).softmax(1), reduction="none")
+        return soft * heat**2
+
+    def dataset(self, root: Path, split: Split, crop: int | None) -> Sequence[Sample]:
+        if self.settings.label != "real":
+            return super().dataset(root, split, crop)
+        if split != "train" or crop is None:
+            return LabelledPhotos(root, cache_mib=self.data.cache_mib)
+        return LabelledCrops(
+            root,
+            crop,
+            per_photo=self.data.crops_per_photo,
+            seed=self.seed,
+            mixup=self._mixup() if self._mixes else None,
+            cache_mib=self.data.cache_mib,
+        )
+
+    def metrics(self) -> Mapping[str, Metric]:
+        """Agreement of each model with itself; accuracy as well where labels are real; PSNR."""
+        settings = self.settings
+        models = {"": self.classifier}
+        if settings.judge is not None:
+            models["_unseen"] = freeze(Classifier(settings.judge).to(self.device))
+        found = {
+            f"agreement{suffix}": Agreement(model, settings.tile, settings.stride).metric()
+            for suffix, model in models.items()
+        }
+        if settings.label == "real":
+            found |= {f"accuracy{suffix}": accuracy(model) for suffix, model in models.items()}
+        return {**found, "psnr": psnr_metric()}
+
+    @property
+    def _mixes(self) -> bool:
+        settings = self.settings
+        return settings.label == "real" and (settings.mixup > 0 or settings.cutmix > 0)
+
+    def _mixup(self) -> Any:
+        from timm.data import Mixup
+
+        return Mixup(
+            mixup_alpha=self.settings.mixup,
+            cutmix_alpha=self.settings.cutmix,
+            label_smoothing=self.settings.label_smoothing,
+            num_classes=IMAGENET_CLASSES,
+        )

@@ -1,0 +1,20 @@
+"""How the ``mse`` path is trained: equation (8) with the distortion as the only task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from mpa_core.training.recipe import Recipe
+from mpa_plugins.small_machine import SMALL_MACHINE
+
+
+class MSERecipe(Recipe):
+    """Any folder of photos, no task model; judged by PSNR."""
+
+    defaults: ClassVar[Mapping[str, Any]] = {
+        **SMALL_MACHINE,
+        "loss": {**SMALL_MACHINE["loss"], "perceptual": None},
+        # The nearest known reconstruction to start from is the main path's.
+        "init": {"mlp": "main"},
+    }
