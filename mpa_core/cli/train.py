@@ -61,7 +61,8 @@ def run_base(args: argparse.Namespace) -> int:
     from mpa_core.cli.common import UsageError
     from mpa_core.cli.output import emit
     from mpa_core.training.config import load_config
-    from mpa_core.training.runs import BaseRun, pretrained, stored_config, train_base
+    from mpa_core.training.run_folder import stored_config
+    from mpa_core.training.runs import BaseRun, pretrained, train_base
 
     base: dict[str, Any]
     if args.resume:

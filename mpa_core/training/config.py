@@ -14,8 +14,8 @@ from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
 from mpa_core.config import BaseConfig, StrictModel
-from mpa_core.errors import ConfigError, MissingDependencyError, OutputError
 from mpa_core.presets import preset
+from mpa_core.training.trees import override, read_tree
 
 RATE_LAMBDAS = (18.0, 9.32, 4.83, 2.5, 1.3, 0.67, 0.35, 0.18)
 """lambda_r(q) of SPEC section 3, for q = 1..8: what one bit per pixel costs in units of d."""
@@ -217,28 +217,6 @@ FIXED = ("model", "init", "seed", "data", "optim.trainable")
 state meaningless, or the order of the photos another one."""
 
 
-def changed_keys(old: TrainConfig, new: TrainConfig) -> list[str]:
-    """Dotted keys whose values differ between two configurations."""
-    before, after = _flatten(old.model_dump(mode="json")), _flatten(new.model_dump(mode="json"))
-    keys = sorted(before.keys() | after.keys())
-    return [key for key in keys if before.get(key) != after.get(key)]
-
-
-def is_resumable(key: str) -> bool:
-    """Whether ``key`` (dotted) may be another one when a run is resumed."""
-    return not any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED)
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            flat.update(_flatten(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
 def load_config(
     path: Path | None,
     overrides: Sequence[str] = (),
@@ -247,76 +225,11 @@ def load_config(
 ) -> TrainConfig:
     """A configuration from a YAML file, ``base`` values under it and ``key=value`` ones over it.
 
-    Keys are dotted (``optim.lr=3e-4``); values are YAML. Raises :class:`ConfigError` on anything
-    that is not known, not readable or not valid.
+    Raises :class:`ConfigError` on anything that is not known, not readable or not valid.
     """
-    tree: dict[str, Any] = dict(base or {})
-    if path is not None:
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: cannot be read as a YAML file: {error}") from error
-        tree = _merge(tree, _parse_yaml(text, str(path)))
+    tree = read_tree(path, base)
     for item in overrides:
-        key, equals, value = item.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"--set {item}: expected key=value, for example optim.lr=3e-4")
-        # YAML 1.1 reads "3e-4" (no dot) as text; pydantic turns such text into the number.
-        nested: Any = _parse_value(value, item)
-        for part in reversed(key.split(".")):
-            nested = {part: nested}
-        if key.startswith("model.") and isinstance(tree.get("model"), str):
+        if item.startswith("model.") and isinstance(tree.get("model"), str):
             tree["model"] = preset(tree["model"]).model_dump()
-        tree = _merge(tree, nested)
+        tree = override(tree, item)
     return TrainConfig.parse(tree, source=str(path) if path is not None else "training settings")
-
-
-def save_config(config: TrainConfig, path: Path) -> None:
-    """Write ``config`` as YAML, every key spelt out."""
-    yaml = _yaml()
-    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error}") from error
-
-
-def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(low)
-    for key, value in high.items():
-        old = merged.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping):
-            value = _merge(old, value)
-        merged[key] = value
-    return merged
-
-
-def _parse_yaml(text: str, source: str) -> dict[str, Any]:
-    tree = _safe_load(text, source)
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{source}: expected a mapping of settings, found {type(tree).__name__}")
-    return tree
-
-
-def _parse_value(text: str, item: str) -> Any:
-    return _safe_load(text, f"--set {item}")
-
-
-def _safe_load(text: str, source: str) -> Any:
-    yaml = _yaml()
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        detail = " ".join(str(error).split())
-        raise ConfigError(f"{source}: not valid YAML: {detail}") from error
-
-
-def _yaml() -> Any:
-    try:
-        import yaml
-    except ImportError as error:
-        raise MissingDependencyError(
-            "training settings are YAML and PyYAML is not installed; "
-            "run: pip install mpa-core[train]"
-        ) from error
-    return yaml

@@ -171,7 +171,7 @@ class Recipe:
     """Settings tree (``loss``, ``optim``, ``schedule``, ``data``, ``budget``, ``path``, ...) that
     is laid under the user's."""
 
-    random: ClassVar[bool] = False
+    random: bool = False
     """Whether ``dataset`` gives another picture each time an index is asked for; then no latents
     are kept, and every step runs the encoder."""
 

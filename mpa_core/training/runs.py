@@ -14,15 +14,22 @@ import torch
 
 from mpa_core.base.entropy import CDF_BUFFERS
 from mpa_core.codec import MPACodec
-from mpa_core.errors import CheckpointError, OutputError, TrainingError
+from mpa_core.errors import CheckpointError, TrainingError
 from mpa_core.hub import load_base
 from mpa_core.model import MPAModel
 from mpa_core.training.checkpoint import SavedState, has_checkpoint, load_latest
-from mpa_core.training.config import TrainConfig, changed_keys, is_resumable, save_config
+from mpa_core.training.config import FIXED, TrainConfig
 from mpa_core.training.data import BatchSource, PhotoFolder
 from mpa_core.training.freezing import entropy_is_frozen, freeze_all_but
 from mpa_core.training.loop import CHECKPOINTS, Outcome, TrainingLoop
+from mpa_core.training.run_folder import (
+    budget_steps,
+    open_run,
+    prepare_process,
+    require_budget,
+)
 from mpa_core.training.stage1 import Stage1
+from mpa_core.training.trees import save_config
 from mpa_core.training.validation import load_validation_photos, validate
 
 if TYPE_CHECKING:
@@ -47,14 +54,6 @@ class BaseRun:
     """A base (folder or bundled id) or another run's folder whose weights a new run begins with."""
 
 
-def stored_config(folder: Path) -> dict[str, Any]:
-    """The settings of the run in ``folder``, as its newest checkpoint records them."""
-    config = load_latest(folder / CHECKPOINTS).meta["config"]
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{folder}: its newest checkpoint records no settings")
-    return config
-
-
 def train_base(
     run: BaseRun, config: TrainConfig, *, resume: bool = False, progress: Progress | None = None
 ) -> Outcome:
@@ -71,10 +70,8 @@ def train_base(
         MissingDependencyError: the perceptual distance is not on this machine.
         OutputError: the folder cannot be written.
     """
-    if config.run.threads is not None:
-        torch.set_num_threads(config.run.threads)
-    torch.set_flush_denormal(True)
-    state = _open(run.folder, config, resume=resume)
+    prepare_process(config.run)
+    state = open_run(run.folder, config, FIXED, resume=resume)
     photos = PhotoFolder(run.data, min_side=config.data.crop, cache_mib=config.data.cache_mib)
     held_out = None
     if run.val is not None:
@@ -100,7 +97,7 @@ def train_base(
                 "the photos are not those this run began with (%s, now %s); going on with these",
                 state.meta.get("photos"), meta["photos"],
             )  # fmt: skip
-        steps = _steps(config, source)
+        steps = budget_steps(config.budget, source.steps_per_epoch)
         loop = TrainingLoop(
             stage,
             run.folder,
@@ -112,12 +109,7 @@ def train_base(
             start=start,
             progress=progress,
         )
-        if loop.fraction >= 1.0:
-            raise TrainingError(
-                f"{run.folder}: its budget is already spent ({start[0]} steps, "
-                f"{start[1] / 3600:.2f} hours); give a larger one, for example --resume --hours "
-                f"{start[1] / 1800:.1f}"
-            )
+        require_budget(run.folder, loop)
         save_config(config, run.folder / "config.yaml")
         return loop.run()
     finally:
@@ -194,31 +186,6 @@ def export_run(
     return MPACodec.from_pretrained(out).fingerprint
 
 
-def _open(folder: Path, config: TrainConfig, *, resume: bool) -> SavedState | None:
-    checkpoints = folder / CHECKPOINTS
-    if not resume:
-        if has_checkpoint(checkpoints):
-            raise TrainingError(
-                f"{folder}: a run is already in it; go on with --resume, or give another folder"
-            )
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"cannot make the folder {folder}: {error.strerror or error}; choose another"
-            ) from error
-        return None
-    state = load_latest(checkpoints)
-    stored = TrainConfig.parse(state.meta["config"], source=str(state.folder))
-    fixed = [key for key in changed_keys(stored, config) if not is_resumable(key)]
-    if fixed:
-        raise TrainingError(
-            f"{folder}: cannot resume with other settings for {', '.join(fixed)}; leave them out "
-            "(the run's own are used), or start a new run in another folder"
-        )
-    return state
-
-
 def _start_from(stage: Stage1, source: str) -> None:
     model = pretrained(source)
     if model.config != stage.config.model:
@@ -232,15 +199,6 @@ def _start_from(stage: Stage1, source: str) -> None:
 def _restore(stage: Stage1, state: SavedState) -> tuple[int, float]:
     stage.load(state.tensors, state.meta["stage"])
     return int(state.meta["step"]), float(state.meta["elapsed"])
-
-
-def _steps(config: TrainConfig, source: BatchSource) -> int | None:
-    """The budget in steps, the smaller of ``steps`` and ``epochs``; None if neither is given."""
-    budget = config.budget
-    found = [budget.steps] if budget.steps is not None else []
-    if budget.epochs is not None:
-        found.append(max(1, round(budget.epochs * source.steps_per_epoch)))
-    return min(found) if found else None
 
 
 def _validator(stage: Stage1, photos: list[Any], folder: Path) -> Any:

@@ -18,7 +18,8 @@ from mpa_core.training.checkpoint import load_latest
 from mpa_core.training.config import TrainConfig
 from mpa_core.training.optim import lr_factor_of
 from mpa_core.training.progress import Progress
-from mpa_core.training.runs import BaseRun, averaged_model, export_run, stored_config, train_base
+from mpa_core.training.run_folder import stored_config
+from mpa_core.training.runs import BaseRun, averaged_model, export_run, train_base
 
 
 class At(Progress):
