@@ -33,7 +33,8 @@ class NormedConv(nn.Module):
         super().__init__()
         self.stride = stride
         self.padding = (kernel - 1) // 2
-        self.conv = spectral_norm(nn.Conv2d(inputs, outputs, kernel)).eval()
+        self.conv = nn.Conv2d(inputs, outputs, kernel)
+        spectral_norm(self.conv).eval()
 
     def forward(self, x: Tensor) -> Tensor:
         # The norm wants full precision, also where the convolution has less.
@@ -44,7 +45,7 @@ class NormedConv(nn.Module):
     @torch.no_grad()
     def iterate_norm(self) -> None:
         """One power iteration."""
-        norm = self.conv.parametrizations.weight
+        norm = self.conv.get_submodule("parametrizations.weight")
         norm.train()
         norm()
         norm.eval()
