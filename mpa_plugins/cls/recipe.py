@@ -58,7 +58,7 @@ class ClsRecipe(Recipe):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # Mixed pictures are drawn anew each time, so no latents of theirs can be kept.
-        self.random = self._mixes  # type: ignore[misc]
+        self.random = self._mixes
 
     def setup(self, device: torch.device) -> None:
         self.device = device
@@ -66,8 +66,8 @@ class ClsRecipe(Recipe):
         if self.settings.label == "real" and self.classifier.classes != IMAGENET_CLASSES:
             raise ConfigError(
                 f"recipe.classifier {self.classifier.name!r} has {self.classifier.classes} "
-                f"classes, class folders are of ImageNet-1k's {IMAGENET_CLASSES}; take a classifier of "
-                "those, or set recipe.label to soft"
+                f"classes, and class folders are of ImageNet-1k's {IMAGENET_CLASSES}; take a "
+                "classifier of those, or set recipe.label to soft"
             )
 
     def task_loss(self, x_hat: Tensor, batch: PathBatch) -> Tensor:

@@ -12,6 +12,7 @@ def mpa_task_paths() -> list[PathSpec]:
         PathSpec(
             name="seg",
             path="mpa_plugins.seg.path:SegPath",
+            recipe="mpa_plugins.seg.recipe:SegRecipe",
             summary="For semantic segmentation.",
         )
     ]

@@ -1,0 +1,145 @@
+"""How the ``seg`` path is trained: equation (9) with a frozen segmentation network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from mpa_core.config import StrictModel
+from mpa_core.errors import ConfigError
+from mpa_core.training.recipe import Metric, PathBatch, Recipe, Sample, Split, freeze, psnr_metric
+from mpa_plugins.seg.composites import Composites
+from mpa_plugins.seg.masked import MaskedPhotos
+from mpa_plugins.seg.network import HEADS, load_head
+from mpa_plugins.seg.scores import IGNORED, cross_entropy, intersections_and_unions, mean_iou
+from mpa_plugins.seg.stamps import STAMPS, load_stamps
+from mpa_plugins.small_machine import SMALL_MACHINE
+
+
+class SegRecipe(Recipe):
+    """Any folder of photos, with cut-outs pasted on them: their masks are exact.
+
+    The test pictures show cut-outs that neither networks nor paths were trained with. With
+    ``masks`` photos are taken as they are, and the labels from files.
+    """
+
+    class Settings(StrictModel):
+        """Options of the recipe."""
+
+        model: str = "efficientnet-lite0"
+        """Trained with: the name of a head that comes with the package, a file that
+        ``python -m mpa_plugins.seg.train_head`` wrote, or ``module:factory``. A factory is called
+        without arguments and gives a module that takes pictures [B, 3, H, W] in [0, 1] (it
+        normalises them itself) and returns logits [B, K, h, w], or a mapping with ``out`` and
+        perhaps ``aux``, as torchvision's models do."""
+        judge: str | None = "efficientnet-lite2"
+        """Unseen in training, for the metrics alone, of the same kinds; null leaves it out."""
+        aux_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.4
+        """Of the loss of an auxiliary output, where the network has one."""
+        stamps: Path = Path(STAMPS)
+        """Tux Paint's stamps (Debian: tuxpaint-stamps-default)."""
+        masks: Path | None = None
+        """Folder of label maps for the photos, instead of pasted stamps."""
+        first_label: Annotated[int, Field(ge=0, le=254)] = 0
+        """Value of class 0 in those; 1 for ADE20K, where 0 is no class."""
+
+    defaults: ClassVar[Mapping[str, Any]] = SMALL_MACHINE
+
+    settings: Settings
+
+    def setup(self, device: torch.device) -> None:
+        self.device = device
+        self.model = freeze(load_model(self.settings.model).to(device))
+
+    def task_loss(self, x_hat: Tensor, batch: PathBatch) -> Tensor:
+        """Cross-entropy of each picture [B], mean over pixels."""
+        mask = batch.targets["mask"]
+        found = self.model(x_hat)
+        loss = cross_entropy(_main_logits(found, mask, self.settings.model), mask)
+        if isinstance(found, Mapping) and "aux" in found:
+            loss = loss + self.settings.aux_weight * cross_entropy(found["aux"], mask)
+        return loss
+
+    def dataset(self, root: Path, split: Split, crop: int | None) -> Sequence[Sample]:
+        settings = self.settings
+        if settings.masks is not None:
+            return MaskedPhotos(
+                root,
+                settings.masks,
+                first_label=settings.first_label,
+                crop=crop if split == "train" else None,
+                per_photo=self.data.crops_per_photo,
+                seed=self.seed,
+                cache_mib=self.data.cache_mib,
+            )
+        stamps = load_stamps(settings.stamps, "test" if split == "test" else "train")
+        # The pictures that paths are judged by do not change with the seed of a training.
+        seed = self.seed if split == "train" else 0
+        return Composites(super().dataset(root, split, crop), stamps, seed=seed)
+
+    def metrics(self) -> Mapping[str, Metric]:
+        """Mean intersection over union with each network, and PSNR."""
+        settings = self.settings
+        found = {"miou": _miou(self.model, settings.model)}
+        if settings.judge is not None:
+            judge = freeze(load_model(settings.judge).to(self.device))
+            found["miou_unseen"] = _miou(judge, settings.judge)
+        return {**found, "psnr": psnr_metric()}
+
+
+def load_model(name: str) -> nn.Module:
+    """The network that ``name`` stands for in the settings, on the CPU.
+
+    Raises :class:`ConfigError` if it stands for none, and what :func:`load_head` raises.
+    """
+    bundled = HEADS / f"{name}.safetensors"
+    if bundled.is_file():
+        return load_head(bundled)
+    if name.endswith(".safetensors"):
+        return load_head(Path(name))
+    module, colon, factory = name.partition(":")
+    if not colon:
+        known = ", ".join(sorted(path.stem for path in HEADS.glob("*.safetensors")))
+        raise ConfigError(
+            f"{name!r} is no segmentation network; expected one of {known}, a .safetensors file "
+            "of python -m mpa_plugins.seg.train_head, or module:factory"
+        )
+    try:
+        network = getattr(import_module(module), factory)()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"{name!r} cannot be imported ({error}); expected module:factory of a segmentation "
+            "network, installed or on PYTHONPATH"
+        ) from error
+    if not isinstance(network, nn.Module):
+        raise ConfigError(
+            f"{name!r} gave {type(network).__name__}; expected a factory of a torch module"
+        )
+    return network
+
+
+def _main_logits(found: Tensor | Mapping[str, Tensor], mask: Tensor, name: str) -> Tensor:
+    logits = found["out"] if isinstance(found, Mapping) else found
+    counted = mask[mask != IGNORED]
+    largest = int(counted.max()) if counted.numel() else 0
+    if largest >= logits.shape[1]:
+        raise ConfigError(
+            f"segmentation network {name!r} has {logits.shape[1]} classes and the masks have label "
+            f"{largest}; take a network for these labels, or set recipe.first_label"
+        )
+    return logits
+
+
+def _miou(model: nn.Module, name: str) -> Metric:
+    def statistics(x_hat: Tensor, batch: PathBatch) -> Tensor:
+        mask = batch.targets["mask"]
+        logits = _main_logits(model(x_hat.clamp(0, 1)), mask, name)
+        return intersections_and_unions(logits, mask)
+
+    return Metric(statistics, higher_is_better=True, value=mean_iou, label=f"mIoU ({name})")
