@@ -1,10 +1,15 @@
-"""``mpa train``: train a base codec, and export what a run has learned."""
+"""``mpa train``: train a base codec or a path, and export what a run has learned."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from mpa_core.cli import train_path
+
+if TYPE_CHECKING:
+    from mpa_core.training.loop import Outcome
 
 
 def register(
@@ -12,18 +17,17 @@ def register(
     common: argparse.ArgumentParser,
 ) -> None:
     """Add ``mpa train`` to the command line."""
-    group = subparsers.add_parser("train", help="train a base codec; export a run")
+    group = subparsers.add_parser("train", help="train a base codec or a task path; export a run")
     commands = group.add_subparsers(metavar="COMMAND", required=True)
 
+    shared = _shared_options()
+
     base = commands.add_parser(
-        "base", parents=[common], help="stage 1a on a folder of photos; resumable"
+        "base", parents=[common, shared], help="stage 1a on a folder of photos; resumable"
     )
     start = base.add_mutually_exclusive_group()
     start.add_argument("--config", type=Path, metavar="FILE", help="YAML settings")
     start.add_argument("--preset", metavar="NAME", help="architecture, with default settings")
-    base.add_argument("--data", type=Path, required=True, metavar="DIR", help="training photos")
-    base.add_argument("--val", type=Path, metavar="DIR", help="photos to validate on")
-    base.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
     begin = base.add_mutually_exclusive_group()
     begin.add_argument("--resume", action="store_true", help="go on from its last checkpoint")
     begin.add_argument(
@@ -32,18 +36,9 @@ def register(
         metavar="BASE",
         help="begin a new run with the weights of a base (id or folder) or of another run",
     )
-    base.add_argument("--hours", type=float, help="budget in hours of training, all resumptions")
-    base.add_argument("--steps", type=int, help="budget in steps")
-    base.add_argument("--threads", type=int, help="threads of one operation")
-    base.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="another value for one setting, such as optim.lr=3e-4; may be repeated",
-    )
     base.set_defaults(run=run_base)
+
+    train_path.register(commands, common, shared)
 
     export = commands.add_parser(
         "export", parents=[common], help="write a run's averaged weights as a base folder"
@@ -56,10 +51,67 @@ def register(
     export.set_defaults(run=run_export)
 
 
+def _shared_options() -> argparse.ArgumentParser:
+    """What every training command takes."""
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--data", type=Path, required=True, metavar="DIR", help="training photos")
+    shared.add_argument("--val", type=Path, metavar="DIR", help="photos to validate on")
+    shared.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
+    shared.add_argument("--hours", type=float, help="budget in hours of training, all resumptions")
+    shared.add_argument("--steps", type=int, help="budget in steps")
+    shared.add_argument("--threads", type=int, help="threads of one operation")
+    shared.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="another value for one setting, such as optim.lr=3e-4; may be repeated",
+    )
+    return shared
+
+
+def budget_overrides(args: argparse.Namespace, base: dict[str, Any]) -> list[str]:
+    """What ``--hours``, ``--steps`` and ``--threads`` set; takes an older budget out of ``base``.
+
+    One of the first two is the whole budget: what was there before does not end the run as well.
+    """
+    overrides = []
+    if args.hours is not None or args.steps is not None:
+        base.pop("budget", None)
+        overrides += [
+            "budget.epochs=null",
+            f"budget.hours={'null' if args.hours is None else args.hours}",
+            f"budget.steps={'null' if args.steps is None else args.steps}",
+        ]
+    if args.threads is not None:
+        overrides.append(f"run.threads={args.threads}")
+    return overrides
+
+
+def report(args: argparse.Namespace, outcome: Outcome) -> int:
+    """Say how a run ended; exit code 0."""
+    from mpa_core.cli.output import emit
+
+    ended = {"budget": "its budget is spent", "signal": "stopped by a signal"}[outcome.reason]
+    emit(
+        args,
+        {
+            "run": str(args.out),
+            "step": outcome.step,
+            "hours": round(outcome.elapsed / 3600, 4),
+            "ended": outcome.reason,
+            "checkpoint": str(outcome.checkpoint),
+        },
+        f"{args.out}: {outcome.step} steps in {outcome.elapsed / 3600:.2f} hours; {ended}; "
+        f"the state is in {outcome.checkpoint}",
+    )
+    return 0
+
+
 def run_base(args: argparse.Namespace) -> int:
     """Train, or go on training. Ends with a checkpoint at the budget's end or on a signal."""
     from mpa_core.cli.common import UsageError
-    from mpa_core.cli.output import emit
     from mpa_core.training.config import load_config
     from mpa_core.training.run_folder import stored_config
     from mpa_core.training.runs import BaseRun, pretrained, train_base
@@ -76,33 +128,10 @@ def run_base(args: argparse.Namespace) -> int:
     overrides = list(args.overrides)
     if args.preset:
         overrides.insert(0, f"model={args.preset}")
-    if args.hours is not None or args.steps is not None:
-        # One of these is the whole budget: what was there before does not end the run as well.
-        base.pop("budget", None)
-        overrides += [
-            "budget.epochs=null",
-            f"budget.hours={'null' if args.hours is None else args.hours}",
-            f"budget.steps={'null' if args.steps is None else args.steps}",
-        ]
-    if args.threads is not None:
-        overrides.append(f"run.threads={args.threads}")
+    overrides += budget_overrides(args, base)
     config = load_config(args.config, overrides, base=base)
     run = BaseRun(args.out, args.data, args.val, args.start_from)
-    outcome = train_base(run, config, resume=args.resume)
-    ended = {"budget": "its budget is spent", "signal": "stopped by a signal"}[outcome.reason]
-    emit(
-        args,
-        {
-            "run": str(args.out),
-            "step": outcome.step,
-            "hours": round(outcome.elapsed / 3600, 4),
-            "ended": outcome.reason,
-            "checkpoint": str(outcome.checkpoint),
-        },
-        f"{args.out}: {outcome.step} steps in {outcome.elapsed / 3600:.2f} hours; {ended}; "
-        f"the state is in {outcome.checkpoint}",
-    )
-    return 0
+    return report(args, train_base(run, config, resume=args.resume))
 
 
 def run_export(args: argparse.Namespace) -> int:

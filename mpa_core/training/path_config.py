@@ -6,7 +6,8 @@ them and the user's values over both.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -24,9 +25,13 @@ from mpa_core.training.config import (
     RunSettings,
     ScheduleSettings,
 )
+from mpa_core.training.trees import override, read_tree
 
 EPOCHS = 200.0
 """Passes over the photos in stage 2 of the paper."""
+
+
+Quality = Annotated[float, Field(ge=1.0)]
 
 
 class PathDataSettings(DataSettings):
@@ -76,6 +81,13 @@ class PathBudgetSettings(BudgetSettings):
         return data
 
 
+class PathRunSettings(RunSettings):
+    """How a run is carried out; nothing here changes what is learned."""
+
+    validate_qualities: tuple[Quality, ...] = (1.0, 3.0, 5.0)
+    """Qualities at which the path and the main path are compared on the validation pictures."""
+
+
 class PathTrainConfig(StrictModel):
     """Everything that fixes a stage-2 run, apart from the photos and the base's weights."""
 
@@ -95,4 +107,35 @@ class PathTrainConfig(StrictModel):
     schedule: ScheduleSettings = ScheduleSettings()
     budget: PathBudgetSettings = PathBudgetSettings()
     cache: CacheSettings = CacheSettings()
-    run: RunSettings = RunSettings()
+    run: PathRunSettings = PathRunSettings()
+
+
+FIXED = ("name", "seed", "path", "recipe", "init", "data", "optim.trainable")
+"""Keys (with all below them) that must stay when a run is resumed: others would make the stored
+state meaningless, or the order of the samples another one."""
+
+
+def load_path_config(
+    name: str,
+    base: str,
+    path: Path | None,
+    overrides: Sequence[str] = (),
+    *,
+    defaults: Mapping[str, Any],
+) -> PathTrainConfig:
+    """A configuration from ``defaults``, a YAML file over them and ``key=value`` ones over both.
+
+    Args:
+        name: of the path.
+        base: id or folder.
+        path: YAML file, or None.
+        overrides: ``key=value``, keys dotted.
+        defaults: of the recipe, or the settings of the run that goes on.
+
+    Raises :class:`ConfigError` on anything that is not known, not readable or not valid.
+    """
+    tree = read_tree(path, {**defaults, "name": name, "base": base})
+    for item in overrides:
+        tree = override(tree, item)
+    source = str(path) if path is not None else "training settings"
+    return PathTrainConfig.parse(tree, source=source)

@@ -33,10 +33,19 @@ class PathLoss(nn.Module):
     """task_weight * L_task + distortion_weight * d + 4.26 * perceptual + 10 * ratio.
 
     Terms per image are divided as ``loss_scale`` says and averaged; a recipe's scalar is not.
+
+    Args:
+        settings: weights.
+        distance: the perceptual one, or None.
+        shards: parts of a batch, each of which is given alone.
     """
 
     def __init__(
-        self, settings: PathLossSettings, distance: PerceptualDistance | None = None
+        self,
+        settings: PathLossSettings,
+        distance: PerceptualDistance | None = None,
+        *,
+        shards: int = 1,
     ) -> None:
         super().__init__()
         self.settings = settings
@@ -44,6 +53,8 @@ class PathLoss(nn.Module):
         self.power = LOSS_SCALE_POWERS[settings.loss_scale]
         self.distance = distance
         self.shift = ShiftedResize(settings.perceptual_shift)
+        images = settings.perceptual_images
+        self.images = None if images is None else max(1, images // shards)
 
     def forward(
         self,
@@ -84,7 +95,7 @@ class PathLoss(nn.Module):
         total = total + (per_image / scale).mean()
         seen = torch.zeros((), device=x.device)
         if perceptual and self.distance is not None:
-            count = min(settings.perceptual_images or len(x), len(x))
+            count = min(self.images or len(x), len(x))
             distances = self.distance(*self.shift(x[:count], x_hat[:count]))
             total = total + settings.perceptual_weight * (distances / scale[:count]).mean()
             seen = distances.detach().mean()

@@ -59,13 +59,15 @@ class PathSource:
         """Steps in which every sample is seen about once."""
         return self.places.steps_per_epoch
 
-    def step(self, step: int) -> PathStep:
-        """The input of ``step`` (counted from 0)."""
-        samples = [self.dataset[self.places.item(place)] for place in self.places.of(step)]
-        q_task = self.places.draw(step, self._q_task)
+    def step(self, step: int, rows: Sequence[int] | None = None) -> PathStep:
+        """The input of ``step`` (counted from 0), or these ``rows`` of it and no others."""
+        places = self.places.of(step)
+        chosen = list(range(len(places)) if rows is None else rows)
+        samples = [self.dataset[self.places.item(places[row])] for row in chosen]
+        q_task = self.places.draw(step, self._q_task)[chosen]
         return PathStep(
             pictures=[sample.image for sample in samples],
-            batch=collate(samples, self.places.quality(step)),
+            batch=collate(samples, self.places.quality(step)[chosen]),
             q_task=q_task,
             main_share=1 - (q_task.double() - 1) / (self.levels - 1),
         )

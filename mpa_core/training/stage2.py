@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from typing import Any
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mpa_core.errors import CheckpointError
+from mpa_core.errors import CheckpointError, ConfigError
 from mpa_core.fingerprint import fingerprint
 from mpa_core.model import MPAModel
 from mpa_core.paths.gumbel import GumbelAggregator
@@ -18,15 +20,35 @@ from mpa_core.training.ema import ParameterAverage
 from mpa_core.training.latents import Latents
 from mpa_core.training.loop import StepRecord
 from mpa_core.training.optim import Trained, adam, allocate_state, noise_seed
+from mpa_core.training.parallel import (
+    Shard,
+    load_scaler,
+    own_shards,
+    run_forward,
+    scaler_state,
+    settle_gradients,
+)
 from mpa_core.training.path_config import PathTrainConfig
 from mpa_core.training.path_loss import PathLoss
 from mpa_core.training.path_source import PathSource
 from mpa_core.training.perceptual import build_distance
-from mpa_core.training.recipe import Recipe
+from mpa_core.training.recipe import Recipe, Sample, collate
 from mpa_core.training.schedule import lr_factor
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 PATH = "path."
 """What the names of the path's tensors begin with in the state."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a shard adds to a :class:`StepRecord`."""
+
+    quality: Tensor
+    per_image: Mapping[str, Tensor]
+    scalars: Mapping[str, Tensor]
 
 
 class Stage2:
@@ -34,7 +56,8 @@ class Stage2:
 
     The base is in eval mode and none of its parameters takes a gradient, so that ``y_hat`` is a
     constant of each picture and a step runs ``g_s`` and the task model alone. The clip norm is of
-    the path's own gradients. All randomness of a step is seeded by (seed, step). Seeds torch.
+    the path's own gradients. All randomness of a step is seeded by (seed, step, shard).
+    Seeds torch.
 
     Args:
         config: settings.
@@ -43,6 +66,11 @@ class Stage2:
         recipe: set up on the device.
         source: batches.
         latents: of ``model``.
+        accelerator: the processes.
+
+    Raises:
+        TrainingError: the processes cannot share the shards out equally.
+        ConfigError: ``optim.trainable`` matches no parameter of the path.
     """
 
     def __init__(
@@ -53,18 +81,23 @@ class Stage2:
         recipe: Recipe,
         source: PathSource,
         latents: Latents,
+        accelerator: Accelerator,
     ) -> None:
         self.config = config
-        self.device = torch.device(config.run.device)
+        self.accelerator = accelerator
+        self.device = accelerator.device
+        self.shards = own_shards(accelerator, config.data.batch, config.data.shards)
+        torch.manual_seed(config.seed)
         self.model = model.to(self.device).eval().requires_grad_(False)
-        self.path = path.to(self.device).train().requires_grad_(True)
+        self.path = path.to(self.device).train()
         self.recipe = recipe
         self.source = source
         self.latents = latents
         name = config.loss.perceptual
         distance = build_distance(name) if name is not None else None
-        self.loss = PathLoss(config.loss, distance).to(self.device)
-        parameters = dict(self.path.named_parameters())
+        loss = PathLoss(config.loss, distance, shards=config.data.shards)
+        self.loss = loss.to(self.device)
+        parameters = trainable(self.path, config.optim.trainable)
         optimizer = adam(parameters, config.optim)
         allocate_state(optimizer, parameters)
         self.trained = Trained("adam", optimizer, parameters, config.optim.clip)
@@ -73,34 +106,52 @@ class Stage2:
     def train_step(self, step: int, fraction: float) -> StepRecord:
         """Step number ``step`` (from 0) at ``fraction`` of the budget; see :class:`StepRecord`."""
         config = self.config
-        given = self.source.step(step)
-        batch = given.batch.to(self.device)
-        y_hat, bpp = self.latents(given.pictures, batch.images, batch.quality)
-        torch.manual_seed(noise_seed(config.seed, step))
         factor = lr_factor(config.schedule, fraction)
         optimizer = self.trained.optimizer
         optimizer.zero_grad(set_to_none=True)
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
+        parts = [self._shard_step(step, shard, fraction) for shard in self.shards]
+        losses = [part.scalars["loss"] for part in parts]
+        norms, finite = settle_gradients(self.accelerator, [self.trained], losses)
+        if finite:
+            optimizer.step()
+            self.average.update()
+        scalars = {
+            name: torch.stack([part.scalars[name] for part in parts]).mean()
+            for name in parts[0].scalars
+        }
+        return StepRecord(
+            finite=finite,
+            quality=torch.cat([part.quality for part in parts]),
+            per_image={
+                name: torch.cat([part.per_image[name] for part in parts])
+                for name in parts[0].per_image
+            },
+            scalars={**scalars, "grad_norm": norms[self.trained.name]},
+            lr=config.optim.lr * factor,
+        )
+
+    def _shard_step(self, step: int, shard: Shard, fraction: float) -> _Part:
+        """Add the gradients of a shard."""
+        given = self.source.step(step, shard.rows)
+        batch = given.batch.to(self.device)
+        y_hat, bpp = self.latents(given.pictures, batch.images, batch.quality)
+        torch.manual_seed(noise_seed(self.config.seed, step, shard.number))
         router = GumbelAggregator(self.path, given.main_share, given.q_task)
         base = self.model.base
-        x_hat = base.synthesise(y_hat, base.quality(batch.quality, y_hat), router)
+        quality = base.quality(batch.quality, y_hat)
+        x_hat = run_forward(self.accelerator, base.synthesise, y_hat, quality, router)
         terms = self.loss(
             batch.images,
             x_hat,
             self.recipe.task_loss(x_hat, batch),
             batch.quality,
             router.ratio_loss(),
-            perceptual=fraction >= config.loss.perceptual_from,
+            perceptual=fraction >= self.config.loss.perceptual_from,
         )
-        terms.total.backward()
-        norm = self.trained.clip_gradients()
-        finite = bool(torch.isfinite(torch.stack([terms.total.detach(), norm])).all())
-        if finite:
-            optimizer.step()
-            self.average.update()
-        return StepRecord(
-            finite=finite,
+        self.accelerator.backward(terms.total / len(self.shards))
+        return _Part(
             quality=batch.quality,
             per_image={"bpp": bpp, "mse": terms.mse},
             scalars={
@@ -108,10 +159,13 @@ class Stage2:
                 "task": terms.task,
                 "perceptual": terms.perceptual,
                 "ratio": terms.ratio,
-                "grad_norm": norm.detach(),
             },
-            lr=config.optim.lr * factor,
         )
+
+    def latents_of(self, samples: Sequence[Sample], quality: Tensor) -> Tensor:
+        """``y_hat`` [B, M, h, w] of ``samples`` at ``quality`` [B]."""
+        batch = collate(samples, quality).to(self.device)
+        return self.latents([s.image for s in samples], batch.images, batch.quality)[0]
 
     def base_fingerprint(self) -> str:
         """Of the base as it is now."""
@@ -145,13 +199,32 @@ class Stage2:
 
     def meta(self) -> Mapping[str, Any]:
         """What belongs to the state and is no tensor."""
-        return {"average_updates": self.average.updates}
+        scale = scaler_state(self.accelerator)
+        return {"average_updates": self.average.updates, **({"loss_scale": scale} if scale else {})}
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Restore :meth:`tensors` and :meth:`meta`; :class:`CheckpointError` if they do not fit."""
         _copy_all(self.tensors(), tensors, "the checkpoint")
         self.average.updates = int(meta["average_updates"])
+        load_scaler(self.accelerator, meta.get("loss_scale", {}))
+
+
+def trainable(path: TaskPath, patterns: Sequence[str]) -> dict[str, nn.Parameter]:
+    """Let the parameters train that match any of the shell ``patterns``; returns them by name.
+
+    Raises :class:`ConfigError` if a pattern matches nothing.
+    """
+    named = dict(path.named_parameters())
+    for pattern in patterns:
+        if not fnmatch.filter(named, pattern):
+            raise ConfigError(
+                f"optim.trainable: the path has no parameter called {pattern!r}; its first is "
+                f"{next(iter(named), 'none at all')!r}"
+            )
+    for name, parameter in named.items():
+        parameter.requires_grad_(any(fnmatch.fnmatchcase(name, each) for each in patterns))
+    return {name: parameter for name, parameter in named.items() if parameter.requires_grad}
 
 
 def _copy_all(live: Mapping[str, Tensor], stored: Mapping[str, Tensor], what: str) -> None:

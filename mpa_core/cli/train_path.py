@@ -1,0 +1,64 @@
+"""``mpa train path``: train a task path on a frozen base."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+DEFAULT_BASE = "mpa-small"
+
+
+def register(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    common: argparse.ArgumentParser,
+    shared: argparse.ArgumentParser,
+) -> None:
+    """Add ``mpa train path``; ``shared`` has the options of every training command."""
+    path = commands.add_parser(
+        "path", parents=[common, shared], help="stage 2: a task path on a frozen base; resumable"
+    )
+    path.add_argument("name", metavar="NAME", help="registered path, such as cls")
+    path.add_argument(
+        "--base", metavar="ID", help=f"base codec, id or folder (default: {DEFAULT_BASE})"
+    )
+    path.add_argument(
+        "--config", type=Path, metavar="FILE", help="YAML settings, over the recipe's defaults"
+    )
+    path.add_argument(
+        "--cache", metavar="DIR", help="folder for latents, shared by paths (default: in the run)"
+    )
+    begin = path.add_mutually_exclusive_group()
+    begin.add_argument("--resume", action="store_true", help="go on from its last checkpoint")
+    begin.add_argument(
+        "--from",
+        dest="start_from",
+        metavar="PATH",
+        help="begin a new run with the weights of a path (id or folder) or of another run",
+    )
+    path.set_defaults(run=run_path)
+
+
+def run_path(args: argparse.Namespace) -> int:
+    """Train, or go on training. Ends with a checkpoint at the budget's end or on a signal."""
+    from mpa_core.cli.train import budget_overrides, report
+    from mpa_core.training.path_config import load_path_config
+    from mpa_core.training.path_runs import PathRun, train_path
+    from mpa_core.training.recipe import load_recipe
+    from mpa_core.training.run_folder import stored_config
+
+    defaults: dict[str, Any]
+    base = args.base
+    if args.resume:
+        defaults = stored_config(args.out)
+        base = base or defaults["base"]
+    else:
+        defaults = dict(load_recipe(args.name).defaults)
+    overrides = [*args.overrides, *budget_overrides(args, defaults)]
+    if args.cache is not None:
+        defaults["cache"] = {**defaults.get("cache", {}), "dir": args.cache}
+    config = load_path_config(
+        args.name, base or DEFAULT_BASE, args.config, overrides, defaults=defaults
+    )
+    run = PathRun(args.out, args.data, args.val, args.start_from)
+    return report(args, train_path(run, config, resume=args.resume))

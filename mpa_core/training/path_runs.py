@@ -1,0 +1,252 @@
+"""A stage-2 run as a folder: starting it, resuming it, exporting the path it trained."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mpa_core import hub
+from mpa_core.errors import BaseMismatchError, CheckpointError, ConfigError, TrainingError
+from mpa_core.paths.path import TaskPath
+from mpa_core.plugins.registry import registry
+from mpa_core.training.checkpoint import has_checkpoint, load_latest
+from mpa_core.training.latents import Latents, LatentStore
+from mpa_core.training.loop import CHECKPOINTS, Outcome, TrainingLoop
+from mpa_core.training.parallel import make_accelerator, share_state
+from mpa_core.training.path_config import FIXED, PathTrainConfig
+from mpa_core.training.path_init import init_from_main
+from mpa_core.training.path_source import PathSource
+from mpa_core.training.path_validation import PathValidator
+from mpa_core.training.recipe import Recipe, Sample, load_recipe
+from mpa_core.training.run_folder import (
+    budget_steps,
+    open_run,
+    prepare_process,
+    require_budget,
+)
+from mpa_core.training.stage2 import PATH, Stage2
+from mpa_core.training.trees import save_config
+
+if TYPE_CHECKING:
+    from mpa_core.training.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+STAGE = "stage2"
+LATENTS = "latents"
+"""Folder in a run's folder for the latents, unless ``cache.dir`` names another."""
+
+INIT_PICTURES = 8
+"""``init.mlp=main`` is fitted to this many pictures, of all qualities."""
+
+_PROBES = 8
+
+
+@dataclass(frozen=True)
+class PathRun:
+    """Where a stage-2 run reads and writes."""
+
+    folder: Path
+    data: Path
+    val: Path | None = None
+    start_from: str | None = None
+    """What a new run's path begins with: a registered path with weights for the base, a path
+    folder, or another run's folder."""
+
+
+def train_path(
+    run: PathRun, config: PathTrainConfig, *, resume: bool = False, progress: Progress | None = None
+) -> Outcome:
+    """Train a path on a frozen base, from nothing or from the newest checkpoint in ``run.folder``.
+
+    Sets torch's thread count and its flush-denormal mode for the process.
+
+    Raises:
+        PathNotFoundError, PluginError: the path or its recipe cannot be had.
+        CheckpointError: the base cannot be loaded, or there is nothing to resume from.
+        BaseMismatchError: ``resume``, and the base is another one than the run began with.
+        TrainingError: the folder holds a run and ``resume`` is not set; fixed settings are others;
+            the budget is spent; the path has no recipe; no sample can be used; or the training
+            diverged.
+        ConfigError: settings that do not fit the base, the path or the recipe.
+        MissingDependencyError: a model of the recipe or the loss is not on this machine.
+        OutputError: the folder cannot be written.
+    """
+    prepare_process(config.run)
+    state = open_run(run.folder, config, FIXED, resume=resume)
+    base = hub.load_base(config.base)
+    _check(config, base)
+    if state is not None and state.meta["base"]["fingerprint"] != base.fingerprint:
+        raise BaseMismatchError(
+            f"{run.folder}: began on base {state.meta['base']['name']!r} "
+            f"({state.meta['base']['fingerprint'][:16]}…), {config.base} is {base.name!r} "
+            f"({base.fingerprint[:16]}…); give the base it began with, or start a new run with "
+            "--from"
+        )
+    accelerator = make_accelerator(config.run)
+    recipe = load_recipe(config.name)(config.recipe, data=config.data, seed=config.seed)
+    dataset = recipe.dataset(run.data, "train", config.data.crop)
+    if not len(dataset):
+        raise TrainingError(f"{run.data}: the recipe's data set is empty; give another folder")
+    recipe.setup(accelerator.device)
+    path = build_path(config, base)
+    levels = base.config.quality_levels
+    source = PathSource(dataset, config.data, config.loss, levels=levels, seed=config.seed)
+    store = _store(run, config, base, recipe)
+    try:
+        latents = Latents(base.model, store)
+        stage = Stage2(config, base.model, path, recipe, source, latents, accelerator)
+        start = (0, 0.0)
+        if state is not None:
+            stage.load(state.tensors, state.meta["stage"])
+            start = (int(state.meta["step"]), float(state.meta["elapsed"]))
+        elif run.start_from is not None:
+            stage.start_from(_start_path(run.start_from, config, base))
+        elif config.init.mlp == "main":
+            _init_from_main(stage)
+        share_state(accelerator, stage.tensors())
+        meta = _describe(config, base, dataset)
+        if state is not None and state.meta["data"] != meta["data"]:
+            logger.warning(
+                "the data are not those this run began with (%s, now %s); going on with these",
+                state.meta["data"], meta["data"],
+            )  # fmt: skip
+        validator = None
+        if run.val is not None:
+            validator = PathValidator(stage, recipe.dataset(run.val, "val", None))
+        loop = TrainingLoop(
+            stage,
+            run.folder,
+            config.run,
+            accelerator,
+            steps=budget_steps(config.budget, source.steps_per_epoch),
+            hours=config.budget.hours,
+            meta=meta,
+            validate=validator,
+            start=start,
+            progress=progress,
+        )
+        require_budget(run.folder, loop)
+        if accelerator.is_main_process:
+            save_config(config, run.folder / "config.yaml")
+        outcome = loop.run()
+        if stage.base_fingerprint() != base.fingerprint:
+            raise TrainingError(
+                "the base changed during training, so nothing learned is of use; a recipe or a "
+                "path must not write to the base's tensors: run `mpa plugins check` on the plugin"
+            )
+        return outcome
+    finally:
+        if store is not None:
+            store.close()
+
+
+def build_path(config: PathTrainConfig, base: hub.LoadedBase) -> TaskPath:
+    """A fresh path of the class registered as ``config.name``; random weights from the seed.
+
+    Raises :class:`ConfigError` if ``config.path`` does not fit the class's ``Config``.
+    """
+    path_class = registry().load_class(config.name)
+    settings = path_class.Config.parse(config.path, source="settings of the path")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return path_class(base.config.decoder_path_stages, settings, base.config.quality_levels)
+
+
+def averaged_path(folder: Path, base: hub.LoadedBase) -> TaskPath:
+    """The averaged weights of the newest checkpoint of the run in ``folder``, in eval mode.
+
+    Raises :class:`CheckpointError` if there is none, or it does not fit its own settings.
+    """
+    state = load_latest(folder / CHECKPOINTS)
+    if state.meta.get("kind") != STAGE:
+        raise CheckpointError(
+            f"{folder} is a run of {state.meta.get('kind')!r}, expected one of mpa train path"
+        )
+    config = PathTrainConfig.parse(state.meta["config"], source=str(state.folder))
+    path = build_path(config, base)
+    tensors = {
+        name[len(prefix) :]: value
+        for prefix in (PATH, "average.")  # buffers and all, then the averages over them
+        for name, value in state.tensors.items()
+        if name.startswith(prefix)
+    }
+    hub.load_into(path, tensors, str(state.folder))
+    return path.eval().requires_grad_(False)
+
+
+def _check(config: PathTrainConfig, base: hub.LoadedBase) -> None:
+    stride, levels = base.config.hyper_stride, base.config.quality_levels
+    if config.data.crop % stride:
+        wanted = max(1, round(config.data.crop / stride)) * stride
+        raise ConfigError(
+            f"data.crop {config.data.crop} is not a multiple of {stride}, which base "
+            f"{base.name!r} needs; take {wanted}"
+        )
+    if len(config.loss.rate_lambdas) != levels:
+        raise ConfigError(
+            f"{len(config.loss.rate_lambdas)} loss.rate_lambdas for the {levels} quality levels "
+            f"of base {base.name!r}; give {levels}"
+        )
+
+
+def _store(
+    run: PathRun, config: PathTrainConfig, base: hub.LoadedBase, recipe: Recipe
+) -> LatentStore | None:
+    limit = int(config.cache.limit_gib * 2**30)
+    if recipe.random or limit == 0:
+        return None
+    root = Path(config.cache.dir).expanduser() if config.cache.dir else run.folder / LATENTS
+    side = config.data.crop // base.config.latent_stride
+    shape = (base.config.latent_channels, side, side)
+    return LatentStore(root / base.fingerprint[:16], shape, limit)
+
+
+def _init_from_main(stage: Stage2) -> None:
+    """Fit to the first pictures, one at each quality in turn."""
+    dataset, levels = stage.source.dataset, stage.model.config.quality_levels
+    samples = [dataset[i * len(dataset) // INIT_PICTURES] for i in range(INIT_PICTURES)]
+    quality = torch.tensor([float(1 + i % levels) for i in range(INIT_PICTURES)])
+    y_hat = stage.latents_of(samples, quality)
+    init_from_main(stage.path, stage.model, y_hat, quality.to(y_hat.device))
+    stage.average.load(stage.trained.parameters, updates=0)
+
+
+def _start_path(source: str, config: PathTrainConfig, base: hub.LoadedBase) -> TaskPath:
+    folder = Path(source).expanduser()
+    if has_checkpoint(folder / CHECKPOINTS):
+        return averaged_path(folder, base)
+    if not (folder / hub.PATH_CONFIG).is_file():
+        found = registry().get(source).spec.bundled_weights(base.name)
+        if found is None:
+            raise TrainingError(
+                f"--from {source}: the plugin has no weights for base {base.name!r}; give the "
+                "folder of a path or of a run"
+            )
+        folder = found
+    return hub.load_path(folder).build(registry().load_class(config.name))
+
+
+def _describe(
+    config: PathTrainConfig, base: hub.LoadedBase, dataset: Sequence[Sample]
+) -> Mapping[str, Any]:
+    probes = [dataset[i * len(dataset) // _PROBES] for i in range(min(_PROBES, len(dataset)))]
+    digest = hashlib.sha256(b"".join(probe.image.tobytes() for probe in probes)).hexdigest()
+    path = registry().get(config.name)
+    return {
+        "kind": STAGE,
+        "config": config.model_dump(mode="json"),
+        "base": {"name": base.name, "fingerprint": base.fingerprint},
+        "plugin": {"distribution": path.distribution, "version": path.version},
+        "recipe": path.spec.recipe,
+        "data": f"{len(dataset)} samples, {digest[:12]}",
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
