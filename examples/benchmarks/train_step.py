@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mpa_core.training.config import load_config
 from mpa_core.training.data import BatchSource, PhotoFolder
+from mpa_core.training.parallel import make_accelerator
 from mpa_core.training.perceptual import build_distance
 from mpa_core.training.stage1 import Stage1
 
@@ -46,7 +47,8 @@ def make_stage(args: argparse.Namespace, folder: Path) -> Stage1:
     )
     photos = PhotoFolder(args.data or folder, min_side=args.crop, cache_mib=4096)
     levels = config.model.quality_levels
-    return Stage1(config, BatchSource(photos, config.data, config.loss, levels=levels, seed=0))
+    source = BatchSource(photos, config.data, config.loss, levels=levels, seed=0)
+    return Stage1(config, source, make_accelerator(config.run))
 
 
 def seconds(action: Callable[[], object]) -> float:

@@ -55,8 +55,8 @@ def save_state(
 
     ``meta`` must be JSON-able. Raises :class:`OutputError` if it cannot be written.
     """
-    final = folder / f"step-{step:08d}"
-    staging = folder / f".step-{step:08d}.tmp"
+    final = folder / checkpoint_name(step)
+    staging = folder / f".{final.name}.tmp"
     try:
         if staging.exists():
             shutil.rmtree(staging)
@@ -142,6 +142,11 @@ def load_state(folder: Path) -> SavedState:
         raise CheckpointError(
             f"{folder}: not a readable checkpoint: {type(error).__name__}: {error}"
         ) from error
+
+
+def checkpoint_name(step: int) -> str:
+    """What the folder of the checkpoint after ``step`` steps is called."""
+    return f"step-{step:08d}"
 
 
 def has_checkpoint(folder: Path) -> bool:

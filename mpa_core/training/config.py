@@ -15,6 +15,7 @@ from typing_extensions import Self
 
 from mpa_core.config import BaseConfig, StrictModel
 from mpa_core.presets import preset
+from mpa_core.training.adversarial import AdversarialSettings
 from mpa_core.training.trees import override, read_tree
 
 RATE_LAMBDAS = (18.0, 9.32, 4.83, 2.5, 1.3, 0.67, 0.35, 0.18)
@@ -44,12 +45,23 @@ class DataSettings(StrictModel):
     crop: PositiveInt = 256
     """Side of the square crops in pixels; a multiple of the model's hyper stride."""
     batch: PositiveInt = 8
+    shards: PositiveInt = 1
+    """A batch is computed in this many equal parts, one after the other on one process or shared
+    out among several; the number of processes divides it."""
     flip: bool = True
     """Mirror half of the crops left to right."""
     transpose: bool = False
     """Draw each crop's orientation from all eight (flips and quarter turns) instead."""
     cache_mib: Annotated[int, Field(ge=0)] = 4096
     """Photos are decoded once and kept as uint8 while they fit in this much memory."""
+
+    @model_validator(mode="after")
+    def _equal_shards(self) -> Self:
+        if self.batch % self.shards:
+            raise ValueError(
+                f"a batch of {self.batch} cannot be cut into {self.shards} equal shards"
+            )
+        return self
 
 
 class InitSettings(StrictModel):
@@ -164,7 +176,10 @@ class RunSettings(StrictModel):
 
     threads: PositiveInt | None = None
     """Threads of one operation; null leaves torch's default."""
-    device: str = "cpu"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """``auto`` is what Accelerate finds; another one must be there."""
+    mixed_precision: Literal["no", "fp16", "bf16"] | None = None
+    """Precision of the forward pass; null is what ``accelerate launch`` was told, else ``no``."""
     log_every: PositiveInt = 20
     """Steps between two lines of ``metrics.jsonl``."""
     report_seconds: PositiveFloat = 30.0
@@ -176,8 +191,15 @@ class RunSettings(StrictModel):
     """Validation photos are cut down (their centre) to at most this many pixels a side."""
     validate_samples: bool = False
     """Write the reconstructions of the first validation photo at each validation."""
+    tensorboard: bool = False
+    """Write metrics and these reconstructions for TensorBoard as well."""
     max_bad_steps: PositiveInt = 20
     """This many steps in a row without a finite loss and gradient end the run."""
+
+    @field_validator("mixed_precision", mode="before")
+    @classmethod
+    def _no(cls, value: Any) -> Any:
+        return "no" if value is False else value  # what YAML makes of a bare ``no``
 
 
 class TrainConfig(StrictModel):
@@ -189,6 +211,8 @@ class TrainConfig(StrictModel):
     data: DataSettings = DataSettings()
     loss: LossSettings = LossSettings()
     optim: OptimSettings = OptimSettings()
+    adversarial: AdversarialSettings | None = None
+    """The adversarial term and its discriminator: stage 1b; null is stage 1a."""
     schedule: ScheduleSettings = ScheduleSettings()
     budget: BudgetSettings = BudgetSettings()
     run: RunSettings = RunSettings()
@@ -212,7 +236,15 @@ class TrainConfig(StrictModel):
         return self
 
 
-FIXED = ("model", "init", "seed", "data", "optim.trainable")
+FIXED = (
+    "model",
+    "init",
+    "seed",
+    "data",
+    "optim.trainable",
+    "adversarial.widths",
+    "adversarial.context_channels",
+)
 """Keys (with all below them) that must stay when a run is resumed: others would make the stored
 state meaningless, or the order of the photos another one."""
 

@@ -200,22 +200,23 @@ class BatchSource:
         self.places = Places(len(photos), data.batch, loss, levels=levels, seed=seed)
         ahead = isinstance(photos, PhotoFolder) and not photos.cached
         self._pool = ThreadPoolExecutor(1, "photos") if ahead else None
-        self._next: tuple[int, Future[Batch]] | None = None
+        self._next: tuple[int, tuple[int, ...], Future[Batch]] | None = None
 
     @property
     def steps_per_epoch(self) -> int:
         """Steps in which every photo is seen about once."""
         return self.places.steps_per_epoch
 
-    def batch(self, step: int) -> Batch:
-        """The batch of ``step`` (counted from 0)."""
+    def batch(self, step: int, rows: Sequence[int] | None = None) -> Batch:
+        """The batch of ``step`` (counted from 0), or these ``rows`` of it and no others."""
+        chosen = tuple(range(self.data.batch) if rows is None else rows)
         if self._pool is None:
-            return self._build(step)
-        if self._next is not None and self._next[0] == step:
-            batch = self._next[1].result()
+            return self._build(step, chosen)
+        if self._next is not None and self._next[:2] == (step, chosen):
+            batch = self._next[2].result()
         else:
-            batch = self._build(step)
-        self._next = (step + 1, self._pool.submit(self._build, step + 1))
+            batch = self._build(step, chosen)
+        self._next = (step + 1, chosen, self._pool.submit(self._build, step + 1, chosen))
         return batch
 
     def close(self) -> None:
@@ -223,14 +224,14 @@ class BatchSource:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _build(self, step: int) -> Batch:
-        side, count = self.data.crop, self.data.batch
-        pixels = np.empty((count, side, side, 3), np.uint8)
-        for row, place in enumerate(self.places.of(step)):
-            pixels[row] = self._crop(place)
+    def _build(self, step: int, rows: tuple[int, ...]) -> Batch:
+        side, places = self.data.crop, self.places.of(step)
+        pixels = np.empty((len(rows), side, side, 3), np.uint8)
+        for index, row in enumerate(rows):
+            pixels[index] = self._crop(places[row])
         # A channels-last tensor and an NHWC array are the same bytes.
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(255.0)
-        return Batch(images, self.places.quality(step))
+        return Batch(images, self.places.quality(step)[list(rows)])
 
     def _crop(self, place: int) -> NDArray[np.uint8]:
         photo = self.photos[self.places.item(place)]

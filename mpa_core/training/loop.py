@@ -1,6 +1,7 @@
 """The loop every stage runs in: budget, checkpoints, signals, metrics, bad steps.
 
-It knows nothing about codecs: a *stage* gives it steps, state and validation.
+It knows nothing about codecs: a *stage* gives it steps, state and validation. With several
+processes each runs a loop in step with the main process's, which alone decides and writes.
 """
 
 from __future__ import annotations
@@ -13,39 +14,51 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from mpa_core.errors import OutputError, TrainingError
-from mpa_core.training.checkpoint import clear_staging, save_state
+from mpa_core.training.board import Board
+from mpa_core.training.checkpoint import checkpoint_name, clear_staging, save_state
 from mpa_core.training.config import RunSettings
 from mpa_core.training.losses import psnr_from_mse
+from mpa_core.training.parallel import from_main, gathered, share_state
 from mpa_core.training.progress import Progress
 from mpa_core.training.schedule import budget_fraction
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 logger = logging.getLogger(__name__)
 
 METRICS_FILE = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
+SAMPLES = "samples"
+"""A validation at step N may write pictures to ``samples/step-0000000N``, PNG."""
 
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What one step gives the loop. Tensors stay where they are until a line is written."""
+    """What one step gives the loop. Tensors stay where they are until a line is written.
+
+    With several processes, of this process's part of the batch; the parts are equally large.
+    """
 
     finite: bool
-    """False: the loss or the gradient was not finite and nothing was changed."""
+    """False: the loss or the gradient was not finite and nothing was changed. The same on all
+    processes."""
     quality: Tensor
     """[B]."""
     per_image: Mapping[str, Tensor]
     """[B] each: ``bpp``, ``mse`` (0-255 scale)."""
     scalars: Mapping[str, Tensor]
+    """Any names, the same on all processes; their means are logged."""
     lr: float
 
 
@@ -72,6 +85,8 @@ class Outcome:
     """Seconds trained, resumptions included."""
     reason: Literal["budget", "signal"]
     checkpoint: Path
+    is_main: bool
+    """Whether this process is the one that wrote it."""
 
 
 class TrainingLoop:
@@ -81,10 +96,12 @@ class TrainingLoop:
         stage: what is trained.
         folder: the run's folder, which exists.
         settings: intervals and limits.
+        accelerator: the processes (:mod:`mpa_core.training.parallel`).
         steps, hours: the budget; at least one is given, the first one reached ends the run.
         meta: what every checkpoint and the first line of the metrics record about the run.
         validate: called now and then with the step, returns what to log.
         start: (step, seconds) that are already done.
+        board: where metrics and pictures go besides; used by the main process.
     """
 
     def __init__(
@@ -92,6 +109,7 @@ class TrainingLoop:
         stage: Stage,
         folder: Path,
         settings: RunSettings,
+        accelerator: Accelerator,
         *,
         steps: int | None,
         hours: float | None,
@@ -99,16 +117,20 @@ class TrainingLoop:
         validate: Callable[[int], list[dict[str, float]]] | None = None,
         start: tuple[int, float] = (0, 0.0),
         progress: Progress | None = None,
+        board: Board | None = None,
     ) -> None:
         self.stage = stage
         self.folder = folder
         self.settings = settings
+        self.accelerator = accelerator
+        self.is_main = bool(accelerator.is_main_process)
         self.steps = steps
         self.hours = hours
         self.meta = dict(meta)
         self.validate = validate
         self.step, self._before = start
         self.progress = progress or Progress(settings.report_seconds)
+        self.board = board
         self.bad_steps = 0
         self._bad_run = 0
         self._stop: str | None = None
@@ -131,15 +153,22 @@ class TrainingLoop:
         Raises :class:`TrainingError` when ``max_bad_steps`` steps in a row were not finite (the
         last good checkpoint stays), :class:`OutputError` when the folder cannot be written.
         """
-        clear_staging(self.folder / CHECKPOINTS)
+        if self.is_main:
+            clear_staging(self.folder / CHECKPOINTS)
+        share_state(self.accelerator, self.stage.tensors())
         self._started = time.monotonic()
         last_checkpoint = last_validation = self._started
         self._write({"event": "start", "step": self.step, "elapsed": self.elapsed, **self.meta})
         # A checkpoint before any step: the settings are on record, and the folder is writable.
         checkpoint = self.checkpoint()
-        with _signals(self._request_stop), self.progress:
-            while self._stop is None and self.fraction < 1.0:
-                self._one_step()
+        alone = self.accelerator.num_processes == 1
+        with (
+            _signals(self._request_stop, again_as_usual=alone),
+            self.progress if self.is_main else nullcontext(),
+        ):
+            stopped, fraction = self._decide()
+            while not stopped and fraction < 1.0:
+                self._one_step(fraction)
                 now = time.monotonic()
                 if self.validate and now - last_validation > 60 * self.settings.validate_minutes:
                     self._validate()
@@ -147,17 +176,22 @@ class TrainingLoop:
                 if now - last_checkpoint > 60 * self.settings.checkpoint_minutes:
                     checkpoint = self.checkpoint()
                     last_checkpoint = time.monotonic()
+                stopped, fraction = self._decide()
             self._flush()
             checkpoint = self.checkpoint()
-            if self._stop is None:
+            if not stopped:
                 self._validate()
-        reason: Literal["budget", "signal"] = "budget" if self._stop is None else "signal"
+        reason: Literal["budget", "signal"] = "signal" if stopped else "budget"
         end = {"event": "end", "step": self.step, "elapsed": self.elapsed, "reason": reason}
         self._write({**end, "bad_steps": self.bad_steps})
-        return Outcome(self.step, self.elapsed, reason, checkpoint)
+        # Nobody goes on before the last checkpoint is there for all to read.
+        self.accelerator.wait_for_everyone()
+        return Outcome(self.step, self.elapsed, reason, checkpoint, self.is_main)
 
     def checkpoint(self) -> Path:
-        """Write the state as it is now."""
+        """Write the state as it is now, if this is the main process; where it is."""
+        if not self.is_main:
+            return self.folder / CHECKPOINTS / checkpoint_name(self.step)
         meta = {
             **self.meta,
             "elapsed": self.elapsed,
@@ -166,9 +200,15 @@ class TrainingLoop:
         }
         return save_state(self.folder / CHECKPOINTS, self.step, self.stage.tensors(), meta)
 
-    def _one_step(self) -> None:
+    def _decide(self) -> tuple[bool, float]:
+        """Whether a signal ends the run now, and the fraction of the budget that is spent."""
+        own = [float(self._stop is not None), self.fraction]
+        stopped, fraction = from_main(self.accelerator, own)
+        return bool(stopped), fraction
+
+    def _one_step(self, fraction: float) -> None:
         began = time.perf_counter()
-        record = self.stage.train_step(self.step, self.fraction)
+        record = self.stage.train_step(self.step, fraction)
         self.step += 1
         if record.finite:
             self._bad_run = 0
@@ -176,7 +216,8 @@ class TrainingLoop:
         else:
             self.bad_steps += 1
             self._bad_run += 1
-            logger.warning("step %d: loss or gradient is not finite; skipped", self.step - 1)
+            if self.is_main:
+                logger.warning("step %d: loss or gradient is not finite; skipped", self.step - 1)
             if self._bad_run >= self.settings.max_bad_steps:
                 self._write({"event": "abort", "step": self.step, "elapsed": self.elapsed})
                 raise TrainingError(
@@ -194,22 +235,31 @@ class TrainingLoop:
         line = {
             "step": self.step,
             "elapsed": round(self.elapsed, 2),
-            **self._window.summary(),
+            **self._window.summary(self.accelerator),
             "bad_steps": self.bad_steps,
         }
         self._window = _Window()
+        if not self.is_main:
+            return
         self._write(line)
         self.progress.update(self.fraction, line)
+        if self.board is not None:
+            self.board.line(self.step, line)
 
     def _validate(self) -> None:
-        if self.validate is None:
+        if self.validate is None or not self.is_main:
             return
         levels = self.validate(self.step)
         line = {"event": "validation", "step": self.step, "elapsed": round(self.elapsed, 2)}
         self._write({**line, "levels": levels})
         self.progress.validation(self.step, levels)
+        if self.board is not None:
+            pictures = self.folder / SAMPLES / checkpoint_name(self.step)
+            self.board.validation(self.step, levels, pictures)
 
     def _write(self, line: Mapping[str, Any]) -> None:
+        if not self.is_main:
+            return
         path = self.folder / METRICS_FILE
         try:
             with path.open("a", encoding="utf-8") as file:
@@ -222,7 +272,8 @@ class TrainingLoop:
 
     def _request_stop(self, name: str) -> None:
         self._stop = name
-        logger.warning("%s: ending after this step, with a checkpoint", name)
+        if self.is_main:
+            logger.warning("%s: ending after this step, with a checkpoint", name)
 
 
 class _Window:
@@ -246,11 +297,20 @@ class _Window:
         for name, value in record.per_image.items():
             self._per_image[name].append(value)
 
-    def summary(self) -> dict[str, Any]:
-        """Means, and bpp and PSNR for each quality level seen (rounded to the nearest)."""
-        values = {name: float(torch.stack(v).mean()) for name, v in self._scalars.items()}
-        images = {name: torch.cat(v).cpu() for name, v in self._per_image.items()}
-        level = torch.cat(self._quality).cpu().round()
+    def summary(self, accelerator: Accelerator) -> dict[str, Any]:
+        """Means, and bpp and PSNR for each quality level seen (rounded to the nearest).
+
+        Of all processes, which all call this.
+        """
+
+        def everywhere(values: list[Tensor], join: Callable[[list[Tensor]], Tensor]) -> Tensor:
+            return gathered(accelerator, join(values)).cpu()
+
+        values = {
+            name: float(everywhere(v, torch.stack).mean()) for name, v in self._scalars.items()
+        }
+        images = {name: everywhere(v, torch.cat) for name, v in self._per_image.items()}
+        level = everywhere(self._quality, torch.cat).round()
         buckets = {
             str(int(q)): {
                 "bpp": round(float(images["bpp"][level == q].mean()), 5),
@@ -274,15 +334,19 @@ def _rounded(value: float) -> float:
 
 
 @contextmanager
-def _signals(request: Callable[[str], None]) -> Iterator[None]:
-    """Turn the first SIGTERM or SIGINT into ``request(name)``; a second one acts as usual."""
+def _signals(request: Callable[[str], None], *, again_as_usual: bool) -> Iterator[None]:
+    """Turn SIGTERM and SIGINT into ``request(name)``.
+
+    ``again_as_usual``: only the first; a second one acts as usual. A launcher of several processes
+    sends one on Ctrl-C that they have already seen, and kills who does not end in time.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers
         return
     previous: dict[int, Any] = {}
 
     def handle(number: int, _frame: FrameType | None) -> None:
-        for each, old in previous.items():
+        for each, old in previous.items() if again_as_usual else ():
             signal.signal(each, old)
         request(signal.Signals(number).name)
 

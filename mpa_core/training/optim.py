@@ -55,15 +55,18 @@ def adam(named: Mapping[str, nn.Parameter], settings: OptimSettings) -> torch.op
 
 def allocate_state(optimizer: torch.optim.Optimizer, named: Mapping[str, nn.Parameter]) -> None:
     """Give every parameter the state Adam would give it at its first step, before any step."""
+    # A fused optimiser counts its steps where the parameters are.
+    fused = bool(optimizer.defaults.get("fused"))
     for parameter in named.values():
+        device = parameter.device if fused else torch.device("cpu")
         optimizer.state[parameter] = {
-            "step": torch.zeros((), dtype=torch.float32),
+            "step": torch.zeros((), dtype=torch.float32, device=device),
             "exp_avg": torch.zeros_like(parameter),
             "exp_avg_sq": torch.zeros_like(parameter),
         }
 
 
-def noise_seed(seed: int, step: int) -> int:
-    """Seed of all that is drawn while ``step`` is computed."""
-    state = np.random.SeedSequence((seed, _NOISE, step)).generate_state(1, np.uint64)
+def noise_seed(seed: int, step: int, shard: int = 0) -> int:
+    """Seed of all that is drawn while ``shard`` of ``step`` is computed."""
+    state = np.random.SeedSequence((seed, _NOISE, step, shard)).generate_state(1, np.uint64)
     return int(state[0]) >> 1

@@ -17,11 +17,18 @@ from mpa_core.codec import MPACodec
 from mpa_core.errors import CheckpointError, TrainingError
 from mpa_core.hub import load_base
 from mpa_core.model import MPAModel
-from mpa_core.training.checkpoint import SavedState, has_checkpoint, load_latest
+from mpa_core.training.board import Board
+from mpa_core.training.checkpoint import (
+    SavedState,
+    checkpoint_name,
+    has_checkpoint,
+    load_latest,
+)
 from mpa_core.training.config import FIXED, TrainConfig
 from mpa_core.training.data import BatchSource, PhotoFolder
 from mpa_core.training.freezing import entropy_is_frozen, freeze_all_but
-from mpa_core.training.loop import CHECKPOINTS, Outcome, TrainingLoop
+from mpa_core.training.loop import CHECKPOINTS, SAMPLES, Outcome, TrainingLoop
+from mpa_core.training.parallel import make_accelerator
 from mpa_core.training.run_folder import (
     budget_steps,
     open_run,
@@ -33,12 +40,13 @@ from mpa_core.training.trees import save_config
 from mpa_core.training.validation import load_validation_photos, validate
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from mpa_core.hub.meta import StorageType
     from mpa_core.training.progress import Progress
 
 logger = logging.getLogger(__name__)
 
-STAGE = "stage1a"
 QUANTILE_LIMIT = 1024.0
 BISECTIONS = 40
 
@@ -55,26 +63,52 @@ class BaseRun:
 
 
 def train_base(
-    run: BaseRun, config: TrainConfig, *, resume: bool = False, progress: Progress | None = None
+    run: BaseRun,
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    accelerator: Accelerator | None = None,
 ) -> Outcome:
     """Train a base codec, from nothing or from the newest checkpoint in ``run.folder``.
 
-    Sets torch's thread count and its flush-denormal mode for the process.
+    Sets torch's thread count and its flush-denormal mode for the process. Stage 1a, or 1b where
+    ``config.adversarial`` is set. ``accelerator``: of the processes that train together; None makes
+    one for this run, which leaves them at its end.
 
     Raises:
         TrainingError: the folder holds a run and ``resume`` is not set; or ``start_from`` has
             another architecture; or ``resume`` is set and the
             settings that fix the state or the order of the photos are others; or the budget is
-            already spent; or no photo can be used; or the training diverged.
+            already spent; or no photo can be used; or the training diverged; or the device, the
+            precision or the number of processes does not fit.
         CheckpointError: nothing to resume from.
-        MissingDependencyError: the perceptual distance is not on this machine.
+        MissingDependencyError: the perceptual distance, Accelerate or TensorBoard is not on this
+            machine.
         OutputError: the folder cannot be written.
     """
+    if accelerator is not None:
+        return _train(run, config, resume, progress, accelerator)
+    accelerator = make_accelerator(config.run)
+    try:
+        return _train(run, config, resume, progress, accelerator)
+    finally:
+        accelerator.end_training()
+
+
+def _train(
+    run: BaseRun,
+    config: TrainConfig,
+    resume: bool,
+    progress: Progress | None,
+    accelerator: Accelerator,
+) -> Outcome:
     prepare_process(config.run)
     state = open_run(run.folder, config, FIXED, resume=resume)
+    accelerator.wait_for_everyone()  # all have looked before the main process writes
     photos = PhotoFolder(run.data, min_side=config.data.crop, cache_mib=config.data.cache_mib)
     held_out = None
-    if run.val is not None:
+    if run.val is not None and accelerator.is_main_process:
         settings = config.run
         held_out = load_validation_photos(run.val, settings.validate_images, settings.validate_side)
     source = BatchSource(
@@ -84,36 +118,44 @@ def train_base(
         levels=config.model.quality_levels,
         seed=config.seed,
     )
+    board = None
     try:
-        stage = Stage1(config, source)
+        stage = _stage_class(config)(config, source, accelerator)
         start = (0, 0.0)
         if state is not None:
             start = _restore(stage, state)
         elif run.start_from is not None:
             _start_from(stage, run.start_from)
-        meta = _describe(config, photos)
+        meta = _describe(config, photos, accelerator)
         if state is not None and state.meta.get("photos") != meta["photos"]:
             logger.warning(
                 "the photos are not those this run began with (%s, now %s); going on with these",
                 state.meta.get("photos"), meta["photos"],
             )  # fmt: skip
         steps = budget_steps(config.budget, source.steps_per_epoch)
+        if config.run.tensorboard and accelerator.is_main_process:
+            board = Board(run.folder, start[0])
         loop = TrainingLoop(
             stage,
             run.folder,
             config.run,
+            accelerator,
             steps=steps,
             hours=config.budget.hours,
             meta=meta,
             validate=_validator(stage, held_out, run.folder) if held_out else None,
             start=start,
             progress=progress,
+            board=board,
         )
         require_budget(run.folder, loop)
-        save_config(config, run.folder / "config.yaml")
+        if accelerator.is_main_process:
+            save_config(config, run.folder / "config.yaml")
         return loop.run()
     finally:
         source.close()
+        if board is not None:
+            board.close()
 
 
 def averaged_model(folder: Path) -> MPAModel:
@@ -203,19 +245,32 @@ def _restore(stage: Stage1, state: SavedState) -> tuple[int, float]:
 
 def _validator(stage: Stage1, photos: list[Any], folder: Path) -> Any:
     def run(step: int) -> list[dict[str, float]]:
-        samples = folder / "samples" / f"step-{step:08d}"
+        samples = folder / SAMPLES / checkpoint_name(step)
         wanted = samples if stage.config.run.validate_samples else None
         return validate(stage.averaged_model(), photos, samples=wanted)
 
     return run
 
 
-def _describe(config: TrainConfig, photos: PhotoFolder) -> Mapping[str, Any]:
+def _stage_class(config: TrainConfig) -> type[Stage1]:
+    if config.adversarial is None:
+        return Stage1
+    from mpa_core.training.stage1b import Stage1b
+
+    return Stage1b
+
+
+def _describe(
+    config: TrainConfig, photos: PhotoFolder, accelerator: Accelerator
+) -> Mapping[str, Any]:
     digest = hashlib.sha256(repr(photos.shapes).encode()).hexdigest()
     return {
-        "kind": STAGE,
+        "kind": "stage1a" if config.adversarial is None else "stage1b",
         "config": config.model_dump(mode="json"),
         "photos": f"{len(photos)} photos, {digest[:12]}",
+        "processes": accelerator.num_processes,
+        "device": accelerator.device.type,
+        "precision": accelerator.mixed_precision,
         "torch": torch.__version__,
         "python": platform.python_version(),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +13,26 @@ from mpa_core.base.entropy import CDF_BUFFERS
 from mpa_core.errors import CheckpointError, ConfigError
 from mpa_core.model import MPAModel
 from mpa_core.training import klt
-from mpa_core.training.config import TrainConfig
+from mpa_core.training.config import LossSettings, TrainConfig
 from mpa_core.training.data import BatchSource
 from mpa_core.training.ema import ParameterAverage
 from mpa_core.training.freezing import blocks_are_frozen, entropy_is_frozen, freeze_all_but
 from mpa_core.training.loop import StepRecord
 from mpa_core.training.losses import LossTerms, RateDistortionLoss
 from mpa_core.training.optim import Trained, adam, allocate_state, noise_seed
+from mpa_core.training.parallel import (
+    load_scaler,
+    own_shards,
+    run_forward,
+    scaler_state,
+    settle_gradients,
+)
 from mpa_core.training.perceptual import build_distance
 from mpa_core.training.rescale import rescale_blocks
 from mpa_core.training.schedule import lr_factor
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 QUANTILES = "quantiles"
 """CompressAI's name for the parameters that the second optimiser trains."""
@@ -38,13 +48,16 @@ class Stage1:
     """Model, optimisers, averaged weights, and one step of training.
 
     All randomness of a step (quantisation noise, Gumbel noise, stochastic depth, the perceptual
-    term's shift) is seeded by (seed, step), so no generator's state has to be stored. Seeds torch.
+    term's shift) is seeded by (seed, step, shard), so no generator's state has to be stored. Seeds
+    torch. Raises :class:`TrainingError` if the processes cannot share the shards out equally.
     """
 
-    def __init__(self, config: TrainConfig, source: BatchSource) -> None:
+    def __init__(self, config: TrainConfig, source: BatchSource, accelerator: Accelerator) -> None:
         self.config = config
         self.source = source
-        self.device = torch.device(config.run.device)
+        self.accelerator = accelerator
+        self.device = accelerator.device
+        self.shards = own_shards(accelerator, config.data.batch, config.data.shards)
         torch.manual_seed(config.seed)
         self.model = MPAModel(config.model).to(self.device)
         if config.init.transform == "klt":
@@ -56,7 +69,7 @@ class Stage1:
         self._rescale_blocks()
         name = config.loss.perceptual
         distance = build_distance(name) if name is not None else None
-        self.loss = RateDistortionLoss(config.loss, distance).to(self.device)
+        self.loss = RateDistortionLoss(self._shard_loss(), distance).to(self.device)
         self.main = {n: p for n, p in trainable.items() if not n.endswith(QUANTILES)}
         self.quantiles = {n: p for n, p in trainable.items() if n.endswith(QUANTILES)}
         optim = config.optim
@@ -115,47 +128,68 @@ class Stage1:
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of ``loss``, a mean over the images, to those of this step."""
         self._losses.append(loss.detach())
-        loss.backward()
+        self.accelerator.backward(loss / len(self.shards))
 
     # ------------------------------------------------------------------ a step
 
     def train_step(self, step: int, fraction: float) -> StepRecord:
         """Step number ``step`` (from 0) at ``fraction`` of the budget; see :class:`StepRecord`."""
-        batch = self.source.batch(step)
-        images = batch.images.to(self.device, non_blocking=True)
-        quality = batch.quality.to(self.device, non_blocking=True)
-        torch.manual_seed(noise_seed(self.config.seed, step))
+        batch = self.source.batch(step, [row for shard in self.shards for row in shard.rows])
         factor = lr_factor(self.config.schedule, fraction)
         self._losses: list[Tensor] = []
         for trained in self.trained:
             trained.optimizer.zero_grad(set_to_none=True)
             for group in trained.optimizer.param_groups:
                 group["lr"] = group["peak_lr"] * factor
-        out = self.model(images, quality)
-        terms = self.generator_terms(images, out, quality, fraction)
-        self.backward(terms.total)
-        extra = {**terms.extra, **self.after_backward(images, out, quality, fraction)}
-        norms = {trained.name: trained.clip_gradients() for trained in self.trained}
-        finite = bool(torch.isfinite(torch.stack([*self._losses, *norms.values()])).all())
+        parts = [
+            self._shard_step(images, quality, noise_seed(self.config.seed, step, shard), fraction)
+            for images, quality, shard in zip(
+                batch.images.chunk(len(self.shards)),
+                batch.quality.chunk(len(self.shards)),
+                (shard.number for shard in self.shards),
+                strict=True,
+            )
+        ]
+        norms, finite = settle_gradients(self.accelerator, self.trained, self._losses)
         if finite:
             for trained in self.trained:
                 trained.optimizer.step()
             self._train_quantiles()
             self.average.update()
+        scalars = {
+            name: torch.stack([scalars[name] for _, scalars in parts]).mean()
+            for name in parts[0][1]
+        }
+        named = {"grad_norm" if n == "adam" else f"{n}_grad_norm": v for n, v in norms.items()}
         return StepRecord(
             finite=finite,
             quality=batch.quality,
-            per_image={"bpp": terms.bpp, "mse": terms.mse},
-            scalars={
-                "loss": terms.total.detach(),
-                "perceptual": terms.perceptual,
-                "ratio": terms.ratio,
-                "grad_norm": norms["adam"],
-                **{f"{name}_grad_norm": norm for name, norm in norms.items() if name != "adam"},
-                **extra,
+            per_image={
+                "bpp": torch.cat([terms.bpp for terms, _ in parts]),
+                "mse": torch.cat([terms.mse for terms, _ in parts]),
             },
+            scalars={**scalars, **named},
             lr=self.config.optim.lr * factor,
         )
+
+    def _shard_step(
+        self, images: Tensor, quality: Tensor, seed: int, fraction: float
+    ) -> tuple[LossTerms, dict[str, Tensor]]:
+        """Add a shard's gradients; its terms, and the scalars to be logged."""
+        images = images.to(self.device, non_blocking=True)
+        quality = quality.to(self.device, non_blocking=True)
+        torch.manual_seed(seed)
+        out = run_forward(self.accelerator, self.model, images, quality)
+        terms = self.generator_terms(images, out, quality, fraction)
+        self.backward(terms.total)
+        scalars = {
+            "loss": terms.total.detach(),
+            "perceptual": terms.perceptual,
+            "ratio": terms.ratio,
+            **terms.extra,
+            **self.after_backward(images, out, quality, fraction),
+        }
+        return terms, scalars
 
     def _train_quantiles(self) -> None:
         if self.aux_optimizer is None:
@@ -165,6 +199,14 @@ class Stage1:
         self.aux_optimizer.zero_grad(set_to_none=True)
         self.model.aux_loss().backward()
         self.aux_optimizer.step()
+
+    def _shard_loss(self) -> LossSettings:
+        """The settings of the loss of one shard: its part of the images is counted."""
+        loss = self.config.loss
+        if loss.perceptual_images is None:
+            return loss
+        count = max(1, loss.perceptual_images // self.config.data.shards)
+        return loss.model_copy(update={"perceptual_images": count})
 
     def _rescale_blocks(self) -> None:
         factor = self.config.init.block_rescale
@@ -206,12 +248,13 @@ class Stage1:
                     state[f"{prefix}.{key}.{name}"] = value
         return state
 
-    def meta(self) -> dict[str, int]:
+    def meta(self) -> dict[str, Any]:
         """What belongs to the state and is no tensor."""
-        return {"average_updates": self.average.updates}
+        scale = scaler_state(self.accelerator)
+        return {"average_updates": self.average.updates, **({"loss_scale": scale} if scale else {})}
 
     @torch.no_grad()
-    def load(self, tensors: Mapping[str, Tensor], meta: Mapping[str, int]) -> None:
+    def load(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Restore :meth:`tensors` and :meth:`meta`; :class:`CheckpointError` if they do not fit."""
         live = self.tensors()
         if live.keys() != tensors.keys():
@@ -232,6 +275,7 @@ class Stage1:
             {name[len(MODEL) :]: tensors[name] for name in live if name.startswith(MODEL)}
         )
         self.average.updates = int(meta["average_updates"])
+        load_scaler(self.accelerator, meta.get("loss_scale", {}))
 
     def _optimizers(self) -> list[tuple[str, torch.optim.Optimizer, dict[str, nn.Parameter]]]:
         found = [(each.name, each.optimizer, each.parameters) for each in self.trained]

@@ -11,6 +11,7 @@ import torch
 from mpa_core.errors import TrainingError
 from mpa_core.training.config import RunSettings
 from mpa_core.training.loop import METRICS_FILE, StepRecord, TrainingLoop
+from mpa_core.training.parallel import make_accelerator
 
 
 class Counter:
@@ -46,7 +47,11 @@ class Counter:
 def loop(stage, folder, **options):
     settings = RunSettings(log_every=2, max_bad_steps=3)
     return TrainingLoop(
-        stage, folder, settings, **{"steps": 6, "hours": None, "meta": {}, **options}
+        stage,
+        folder,
+        settings,
+        make_accelerator(settings),
+        **{"steps": 6, "hours": None, "meta": {}, **options},
     )
 
 

@@ -1,0 +1,61 @@
+"""A run's metrics and sample pictures for TensorBoard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mpa_core.errors import MissingDependencyError
+
+BOARD = "tensorboard"
+"""Folder of the event files in a run's folder."""
+
+
+class Board:
+    """Writes event files below ``folder``; what an earlier attempt wrote from ``step`` on is void.
+
+    Raises :class:`MissingDependencyError` where TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise MissingDependencyError(
+                "run.tensorboard is set and TensorBoard is not installed; "
+                "run: pip install mpa-core[train], or set run.tensorboard=false"
+            ) from error
+        # At step 0 there is nothing to void, and a mark there hides the first step's values.
+        self._writer = SummaryWriter(str(folder / BOARD), purge_step=step or None)
+
+    def line(self, step: int, values: Mapping[str, Any]) -> None:
+        """A line of training metrics: numbers by name, mappings of them below their name."""
+        self._add("train", values, step)
+
+    def validation(
+        self, step: int, levels: Sequence[Mapping[str, float]], samples: Path | None
+    ) -> None:
+        """Validation figures by quality, and the PNG pictures in ``samples`` if it exists."""
+        for row in levels:
+            figures = {name: value for name, value in row.items() if name != "quality"}
+            self._add(f"validation/quality {row['quality']:g}", figures, step)
+        for picture in sorted(samples.glob("*.png")) if samples is not None else ():
+            with Image.open(picture) as image:
+                pixels = np.asarray(image.convert("RGB"))
+            self._writer.add_image(f"samples/{picture.stem}", pixels, step, dataformats="HWC")
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._writer.close()
+
+    def _add(self, prefix: str, values: Mapping[str, Any], step: int) -> None:
+        for name, value in values.items():
+            if isinstance(value, Mapping):
+                self._add(f"{prefix}/{name}", value, step)
+            elif name not in ("step", "elapsed"):
+                self._writer.add_scalar(f"{prefix}/{name}", value, step)
