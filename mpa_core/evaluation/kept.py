@@ -1,0 +1,88 @@
+"""Files that were encoded before, kept by what made them: a slow encoder runs once per picture."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpa_core.errors import OutputError
+from mpa_core.files import write_bytes
+
+INDEX = "seconds.jsonl"
+_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class KeptFile:
+    """An encoded picture."""
+
+    data: bytes
+    seconds: float
+    """What encoding took when it was done."""
+
+
+def digest(image: NDArray[np.uint8]) -> str:
+    """16 hex digits that identify a picture [H, W, 3] by its pixels."""
+    found = hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes())
+    return found.hexdigest()[:_DIGITS]
+
+
+def key_of(source: Mapping[str, Any]) -> str:
+    """16 hex digits that identify what made a file, such as a codec's version and options."""
+    canonical = json.dumps(source, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:_DIGITS]
+
+
+class KeptFiles:
+    """A folder of encoded pictures, ``<codec>-<key>/<setting>/<picture><suffix>``.
+
+    Raises :class:`OutputError` where it cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._seconds: dict[str, float] = {}
+        index = folder / INDEX
+        if index.is_file():
+            for line in index.read_text(encoding="utf-8").splitlines():
+                # A line that a crash cut short belongs to a file that is written again.
+                try:
+                    name, seconds = json.loads(line)
+                except ValueError:
+                    continue
+                self._seconds[name] = float(seconds)
+
+    def get(self, name: str, encode: Callable[[], bytes]) -> KeptFile:
+        """The file ``name`` (a relative path), encoded now if it is not there."""
+        path = self.folder / name
+        if name in self._seconds and path.is_file():
+            return KeptFile(path.read_bytes(), self._seconds[name])
+        start = time.perf_counter()
+        data = encode()
+        seconds = round(time.perf_counter() - start, 4)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(path, data)
+            with (self.folder / INDEX).open("a", encoding="utf-8") as index:
+                index.write(json.dumps([name, seconds]) + "\n")
+        except OSError as error:
+            if isinstance(error, OutputError):
+                raise
+            raise OutputError(
+                f"cannot write {path}: {error.strerror}; check the folder and the space left"
+            ) from error
+        self._seconds[name] = seconds
+        return KeptFile(data, seconds)
+
+    def sizes(self, folder: str, picture: str, suffix: str) -> dict[int, int]:
+        """Bytes by setting of the kept files of one picture in ``folder``."""
+        found = (self.folder / folder).glob(f"*/{picture}{suffix}")
+        return {int(path.parent.name): path.stat().st_size for path in found}
