@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpa_core.cli import train_path
+from mpa_core.hub.cards import LICENCE
 
 if TYPE_CHECKING:
     from mpa_core.training.loop import Outcome
@@ -41,13 +42,25 @@ def register(
     train_path.register(commands, common, shared)
 
     export = commands.add_parser(
-        "export", parents=[common], help="write a run's averaged weights as a base folder"
+        "export",
+        parents=[common],
+        help="write a run's averaged weights as a folder of a base or of a path",
     )
     export.add_argument("source", type=Path, metavar="RUN_DIR", help="folder of the run")
-    export.add_argument("out", type=Path, metavar="OUT", help="base folder to write")
-    export.add_argument("--name", help="what the base is called by (default: OUT's own name)")
+    export.add_argument("out", type=Path, metavar="OUT", help="folder to write")
+    export.add_argument("--name", help="what a base is called by (default: OUT's own name)")
+    export.add_argument(
+        "--base", metavar="ID", help="of a path: where its base is now (default: as it was)"
+    )
     export.add_argument("--dtype", choices=("float32", "float16"), default="float32")
-    export.add_argument("--force", action="store_true", help="replace a base that is in OUT")
+    export.add_argument("--license", default=LICENCE, help=f"of a path (default: {LICENCE})")
+    export.add_argument(
+        "--figures",
+        type=Path,
+        metavar="FILE",
+        help="Markdown for a path's card (default: the run's last validation)",
+    )
+    export.add_argument("--force", action="store_true", help="replace what is in OUT")
     export.set_defaults(run=run_export)
 
 
@@ -135,21 +148,42 @@ def run_base(args: argparse.Namespace) -> int:
 
 
 def run_export(args: argparse.Namespace) -> int:
-    """Write the averaged weights of the newest checkpoint as a base folder."""
+    """Write the averaged weights of the newest checkpoint as a folder that a codec loads."""
     from mpa_core.cli.output import emit
     from mpa_core.errors import OutputError
-    from mpa_core.hub.meta import BASE_CONFIG
+    from mpa_core.hub.meta import BASE_CONFIG, PATH_CONFIG
+    from mpa_core.training.path_export import export_path, is_path_run
     from mpa_core.training.runs import export_run
 
-    if (args.out / BASE_CONFIG).exists() and not args.force:
+    kind, config = ("path", PATH_CONFIG) if is_path_run(args.source) else ("base", BASE_CONFIG)
+    if (args.out / config).exists() and not args.force:
         raise OutputError(
-            f"{args.out} already holds a base and was left as it is; "
+            f"{args.out} already holds a {kind} and was left as it is; "
             "choose another folder, or replace it with --force"
         )
-    fingerprint = export_run(args.source, args.out, name=args.name, dtype=args.dtype)
+    if kind == "path":
+        fingerprint = export_path(
+            args.source,
+            args.out,
+            base=args.base,
+            dtype=args.dtype,
+            licence=args.license,
+            figures=_figures(args.figures),
+        )
+    else:
+        fingerprint = export_run(args.source, args.out, name=args.name, dtype=args.dtype)
     emit(
         args,
-        {"base": str(args.out), "fingerprint": fingerprint, "dtype": args.dtype},
-        f"{args.out}: base {fingerprint[:16]} as {args.dtype}",
+        {kind: str(args.out), "fingerprint": fingerprint, "dtype": args.dtype},
+        f"{args.out}: {kind} {fingerprint[:16]} as {args.dtype}",
     )
     return 0
+
+
+def _figures(path: Path | None) -> str | None:
+    from mpa_core.cli.common import UsageError
+
+    try:
+        return None if path is None else path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--figures {path}: cannot be read as text: {error}") from error

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from mpa_core.hub.meta import BaseMeta, PathMeta
 
+LICENCE = "apache-2.0"
+"""Of weights, unless another is given; an identifier of the Hugging Face Hub."""
+
 _FRONT = """---
-license: apache-2.0
+license: {licence}
 library_name: mpa-core
 pipeline_tag: image-to-image
 {extra}tags:
@@ -58,7 +61,7 @@ reading = codec.decode(data, Mix({name}=1.0), output="tensor")
 def base_card(meta: BaseMeta) -> str:
     """Card of a base folder."""
     config = meta.architecture
-    return _FRONT.format(extra="", kind="mpa-base") + _BASE.format(
+    return _FRONT.format(licence=LICENCE, extra="", kind="mpa-base") + _BASE.format(
         name=meta.name,
         stages=", ".join(f"{stage.width} x {stage.depth}" for stage in config.g_a),
         latent=config.latent_channels,
@@ -68,11 +71,11 @@ def base_card(meta: BaseMeta) -> str:
     )
 
 
-def path_card(meta: PathMeta) -> str:
-    """Card of a path folder."""
+def path_card(meta: PathMeta, *, licence: str = LICENCE, notes: str | None = None) -> str:
+    """Card of a path folder; ``notes`` is Markdown that is put at its end."""
     # The Hub links a base model by repository; bundled ids are none.
     extra = f"base_model: {meta.base.repo_id}\n" if "/" in meta.base.repo_id else ""
-    return _FRONT.format(extra=extra, kind="mpa-path") + _PATH.format(
+    card = _FRONT.format(licence=licence, extra=extra, kind="mpa-path") + _PATH.format(
         name=meta.path_type,
         base=meta.base.repo_id,
         distribution=meta.plugin.distribution,
@@ -80,3 +83,4 @@ def path_card(meta: PathMeta) -> str:
         base_fingerprint=meta.base.fingerprint,
         fingerprint=meta.fingerprint,
     )
+    return card if notes is None else f"{card}\n{notes}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
@@ -95,7 +96,7 @@ def save_path(
     base_fingerprint: str,
     plugin: PluginRef | None = None,
     base_revision: str | None = None,
-    card: str | None = None,
+    card: str | Callable[[PathMeta], str] | None = None,
     dtype: StorageType = "float32",
 ) -> str:
     """Write a path folder, whole or not at all; files of the same names are replaced.
@@ -107,7 +108,7 @@ def save_path(
         base_fingerprint: 64 hex digits of that base.
         plugin: Distribution and version range that provide the class; None: the SDK itself.
         base_revision: Revision of the base's Hub repository, if it has one.
-        card: Text of ``README.md``; None writes a plain one.
+        card: Text of ``README.md``, or what makes it from the config; None writes a plain one.
         dtype: ``float16`` halves the file by rounding matrices.
 
     Returns:
@@ -144,12 +145,13 @@ def save_path(
             "fingerprint": print_,
         },
     )
+    text = card(meta) if callable(card) else card if card is not None else path_card(meta)
     write_folder(
         Path(folder),
         {
             PATH_WEIGHTS: weights,
             PATH_CONFIG: canonical_json(meta).encode(),
-            CARD: (card if card is not None else path_card(meta)).encode(),
+            CARD: text.encode(),
         },
     )
     return print_

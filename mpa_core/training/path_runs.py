@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,11 @@ from mpa_core import hub
 from mpa_core.errors import BaseMismatchError, CheckpointError, ConfigError, TrainingError
 from mpa_core.paths.path import TaskPath
 from mpa_core.plugins.registry import registry
-from mpa_core.training.checkpoint import has_checkpoint, load_latest
+from mpa_core.training.board import Board
+from mpa_core.training.checkpoint import SavedState, has_checkpoint, load_latest
 from mpa_core.training.latents import Latents, LatentStore
 from mpa_core.training.loop import CHECKPOINTS, Outcome, TrainingLoop
-from mpa_core.training.parallel import make_accelerator, share_state
+from mpa_core.training.parallel import make_accelerator
 from mpa_core.training.path_config import FIXED, PathTrainConfig
 from mpa_core.training.path_init import init_from_main
 from mpa_core.training.path_source import PathSource
@@ -35,6 +36,8 @@ from mpa_core.training.stage2 import PATH, Stage2
 from mpa_core.training.trees import save_config
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from mpa_core.training.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -62,65 +65,84 @@ class PathRun:
 
 
 def train_path(
-    run: PathRun, config: PathTrainConfig, *, resume: bool = False, progress: Progress | None = None
+    run: PathRun,
+    config: PathTrainConfig,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    accelerator: Accelerator | None = None,
 ) -> Outcome:
     """Train a path on a frozen base, from nothing or from the newest checkpoint in ``run.folder``.
 
-    Sets torch's thread count and its flush-denormal mode for the process.
+    Sets torch's thread count and its flush-denormal mode for the process. ``accelerator``: of the
+    processes that train together; None makes one for this run, which leaves them at its end.
 
     Raises:
         PathNotFoundError, PluginError: the path or its recipe cannot be had.
         CheckpointError: the base cannot be loaded, or there is nothing to resume from.
         BaseMismatchError: ``resume``, and the base is another one than the run began with.
         TrainingError: the folder holds a run and ``resume`` is not set; fixed settings are others;
-            the budget is spent; the path has no recipe; no sample can be used; or the training
-            diverged.
+            the budget is spent; the path has no recipe; no sample can be used; the training
+            diverged; the device, the precision or the number of processes does not fit; or the
+            base was changed by foreign code.
         ConfigError: settings that do not fit the base, the path or the recipe.
-        MissingDependencyError: a model of the recipe or the loss is not on this machine.
+        MissingDependencyError: a model of the recipe or the loss, Accelerate or TensorBoard is not
+            on this machine.
         OutputError: the folder cannot be written.
     """
+    if accelerator is not None:
+        return _train(run, config, resume, progress, accelerator)
+    accelerator = make_accelerator(config.run)
+    try:
+        return _train(run, config, resume, progress, accelerator)
+    finally:
+        accelerator.end_training()
+
+
+def _train(
+    run: PathRun,
+    config: PathTrainConfig,
+    resume: bool,
+    progress: Progress | None,
+    accelerator: Accelerator,
+) -> Outcome:
     prepare_process(config.run)
     state = open_run(run.folder, config, FIXED, resume=resume)
+    accelerator.wait_for_everyone()  # all have looked before the main process writes
     base = hub.load_base(config.base)
     _check(config, base)
-    if state is not None and state.meta["base"]["fingerprint"] != base.fingerprint:
-        raise BaseMismatchError(
-            f"{run.folder}: began on base {state.meta['base']['name']!r} "
-            f"({state.meta['base']['fingerprint'][:16]}…), {config.base} is {base.name!r} "
-            f"({base.fingerprint[:16]}…); give the base it began with, or start a new run with "
-            "--from"
-        )
-    accelerator = make_accelerator(config.run)
+    if state is not None:
+        require_base(run.folder, state, base, "give the base it began with, or begin with --from")
     recipe = load_recipe(config.name)(config.recipe, data=config.data, seed=config.seed)
     dataset = recipe.dataset(run.data, "train", config.data.crop)
     if not len(dataset):
         raise TrainingError(f"{run.data}: the recipe's data set is empty; give another folder")
     recipe.setup(accelerator.device)
-    path = build_path(config, base)
     levels = base.config.quality_levels
     source = PathSource(dataset, config.data, config.loss, levels=levels, seed=config.seed)
+    is_main = bool(accelerator.is_main_process)
+    board = Board(run.folder, _start(state)[0]) if config.run.tensorboard and is_main else None
     store = _store(run, config, base, recipe)
     try:
         latents = Latents(base.model, store)
+        path = build_path(config, base)
         stage = Stage2(config, base.model, path, recipe, source, latents, accelerator)
-        start = (0, 0.0)
+        meta = _describe(run, config, base, dataset, accelerator)
         if state is not None:
             stage.load(state.tensors, state.meta["stage"])
-            start = (int(state.meta["step"]), float(state.meta["elapsed"]))
+            meta["start_from"] = state.meta["start_from"]
+            if state.meta["data"] != meta["data"]:
+                logger.warning(
+                    "the data are not those this run began with (%s, now %s); going on with these",
+                    state.meta["data"], meta["data"],
+                )  # fmt: skip
         elif run.start_from is not None:
             stage.start_from(_start_path(run.start_from, config, base))
         elif config.init.mlp == "main":
             _init_from_main(stage)
-        share_state(accelerator, stage.tensors())
-        meta = _describe(config, base, dataset)
-        if state is not None and state.meta["data"] != meta["data"]:
-            logger.warning(
-                "the data are not those this run began with (%s, now %s); going on with these",
-                state.meta["data"], meta["data"],
-            )  # fmt: skip
         validator = None
-        if run.val is not None:
-            validator = PathValidator(stage, recipe.dataset(run.val, "val", None))
+        if run.val is not None and is_main:
+            validator = PathValidator(stage, recipe.dataset(run.val, "val", None), run.folder)
         loop = TrainingLoop(
             stage,
             run.folder,
@@ -130,22 +152,41 @@ def train_path(
             hours=config.budget.hours,
             meta=meta,
             validate=validator,
-            start=start,
+            start=_start(state),
             progress=progress,
+            board=board,
         )
         require_budget(run.folder, loop)
-        if accelerator.is_main_process:
+        if is_main:
             save_config(config, run.folder / "config.yaml")
         outcome = loop.run()
         if stage.base_fingerprint() != base.fingerprint:
             raise TrainingError(
                 "the base changed during training, so nothing learned is of use; a recipe or a "
-                "path must not write to the base's tensors: run `mpa plugins check` on the plugin"
+                "path must not write to the base's tensors: repair the plugin"
             )
         return outcome
     finally:
         if store is not None:
             store.close()
+        if board is not None:
+            board.close()
+
+
+def require_base(folder: Path, state: SavedState, base: hub.LoadedBase, fix: str) -> None:
+    """Raise :class:`BaseMismatchError` unless the run in ``folder`` began on ``base``."""
+    began = state.meta["base"]
+    if began["fingerprint"] != base.fingerprint:
+        raise BaseMismatchError(
+            f"{folder}: trained on base {began['name']!r} ({began['fingerprint'][:16]}…), found "
+            f"{base.name!r} ({base.fingerprint[:16]}…); {fix}"
+        )
+
+
+def _start(state: SavedState | None) -> tuple[int, float]:
+    if state is None:
+        return 0, 0.0
+    return int(state.meta["step"]), float(state.meta["elapsed"])
 
 
 def build_path(config: PathTrainConfig, base: hub.LoadedBase) -> TaskPath:
@@ -235,8 +276,12 @@ def _start_path(source: str, config: PathTrainConfig, base: hub.LoadedBase) -> T
 
 
 def _describe(
-    config: PathTrainConfig, base: hub.LoadedBase, dataset: Sequence[Sample]
-) -> Mapping[str, Any]:
+    run: PathRun,
+    config: PathTrainConfig,
+    base: hub.LoadedBase,
+    dataset: Sequence[Sample],
+    accelerator: Accelerator,
+) -> dict[str, Any]:
     probes = [dataset[i * len(dataset) // _PROBES] for i in range(min(_PROBES, len(dataset)))]
     digest = hashlib.sha256(b"".join(probe.image.tobytes() for probe in probes)).hexdigest()
     path = registry().get(config.name)
@@ -246,7 +291,11 @@ def _describe(
         "base": {"name": base.name, "fingerprint": base.fingerprint},
         "plugin": {"distribution": path.distribution, "version": path.version},
         "recipe": path.spec.recipe,
+        "start_from": None if run.start_from is None else Path(run.start_from).name,
         "data": f"{len(dataset)} samples, {digest[:12]}",
+        "processes": accelerator.num_processes,
+        "device": accelerator.device.type,
+        "precision": accelerator.mixed_precision,
         "torch": torch.__version__,
         "python": platform.python_version(),
     }

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mpa_core.images import save_image, to_pil
 from mpa_core.paths.aggregate import Aggregator
 from mpa_core.paths.path import TaskPath
+from mpa_core.training.checkpoint import checkpoint_name
 from mpa_core.training.latents import encode_latents
+from mpa_core.training.loop import SAMPLES
 from mpa_core.training.recipe import Metric, PathBatch, Sample, collate, psnr_metric
 
 if TYPE_CHECKING:
@@ -29,10 +33,13 @@ class PathValidator:
     Args:
         stage: what is trained.
         dataset: the recipe's, for validation; ``run.validate_images`` spread over it are used.
+        folder: of the run; with ``run.validate_samples`` the first picture's reconstructions go
+            below it.
     """
 
-    def __init__(self, stage: Stage2, dataset: Sequence[Sample]) -> None:
+    def __init__(self, stage: Stage2, dataset: Sequence[Sample], folder: Path) -> None:
         self.stage = stage
+        self.folder = folder
         settings = stage.config.run
         count = min(settings.validate_images, len(dataset))
         self.samples = [dataset[i * len(dataset) // count] for i in range(count)]
@@ -43,7 +50,6 @@ class PathValidator:
 
     def __call__(self, step: int) -> list[dict[str, float]]:
         """Per quality: ``quality``, ``bpp``, each metric, and ``main_…`` for the main path."""
-        del step
         path = self.stage.averaged_path()
         rows = []
         for quality in self.qualities:
@@ -55,6 +61,8 @@ class PathValidator:
             bpp = sum(bpp for _, _, bpp in self._coded[quality]) / len(self.samples)
             row = {"quality": quality, "bpp": bpp, **found, **main}
             rows.append({name: round(value, 5) for name, value in row.items()})
+            if self.stage.config.run.validate_samples:
+                self._save(self.folder / SAMPLES / checkpoint_name(step), quality, path)
         return rows
 
     @torch.no_grad()
@@ -68,19 +76,32 @@ class PathValidator:
         pixels = padded.shape[-2] * padded.shape[-1] / (height * width)
         return batch, y_hat, float(bpp) * pixels
 
-    @torch.no_grad()
     def _figures(self, quality: float, path: TaskPath | None) -> dict[str, float]:
-        base = self.stage.model.base
         totals: dict[str, list[Tensor]] = defaultdict(list)
         for batch, y_hat, _ in self._coded[quality]:
-            side = torch.zeros(1, dtype=torch.float64)
-            router = None if path is None else Aggregator.for_shares(path, side)
-            x_hat = base.synthesise(y_hat, base.quality(batch.quality, y_hat), router)
-            height, width = batch.images.shape[-2:]
-            x_hat = x_hat[..., :height, :width].clamp(0, 1)
+            x_hat = self._decode(batch, y_hat, path)
             for name, metric in self.metrics.items():
                 totals[name].append(metric.per_picture(x_hat, batch))
         return {
             name: self.metrics[name].value(torch.cat(parts).sum(0))
             for name, parts in totals.items()
         }
+
+    def _save(self, folder: Path, quality: float, path: TaskPath) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        batch, y_hat, _ = self._coded[quality][0]
+        for name, which in (("main", None), ("path", path)):
+            save_image(
+                folder / f"q{quality:g}-{name}.png", to_pil(self._decode(batch, y_hat, which))
+            )
+
+    @torch.no_grad()
+    def _decode(self, batch: PathBatch, y_hat: Tensor, path: TaskPath | None) -> Tensor:
+        """The picture [1, 3, H, W] in [0, 1], all by ``path`` or, for None, all by the main one."""
+        base = self.stage.model.base
+        router = None
+        if path is not None:
+            router = Aggregator.for_shares(path, torch.zeros(1, dtype=torch.float64))
+        x_hat = base.synthesise(y_hat, base.quality(batch.quality, y_hat), router)
+        height, width = batch.images.shape[-2:]
+        return x_hat[..., :height, :width].clamp(0, 1)

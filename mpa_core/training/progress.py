@@ -63,9 +63,11 @@ class Progress:
             self._print(f"{100 * fraction:5.1f} %  {text}")
 
     def validation(self, step: int, levels: list[dict[str, float]]) -> None:
-        """Show the bits and the PSNR at each quality."""
+        """Show the bits and the PSNR at each quality, and what else there is, a line for each."""
         points = "  ".join(f"{level['bpp']:.3f}/{level['psnr']:.2f}" for level in levels)
         self._print(f"validation at step {step}, bpp/dB by quality: {points}")
+        for name in [name for name in levels[0] if name not in ("quality", "bpp", "psnr")]:
+            self._print(f"  {name}: {'  '.join(f'{level[name]:.4g}' for level in levels)}")
 
     def _print(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
