@@ -73,11 +73,6 @@ def image_model(name: str, *, features_only: bool = False) -> Any:
         # A feature network lacks the last layers and keeps the names of all others.
         net.load_state_dict({key: state[key] for key in net.state_dict()})
         return net.eval()
-    if not timm.is_model(name.rpartition("/")[2].partition(".")[0]):
-        raise ConfigError(
-            f"{name!r} is no pretrained model; expected one of {', '.join(PACKAGED)}, or a model "
-            "id that timm.list_models(pretrained=True) gives"
-        )
     try:
         return timm.create_model(name, pretrained=True, features_only=features_only).eval()
     except OSError as error:  # what every failed download is
