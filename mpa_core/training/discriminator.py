@@ -23,24 +23,22 @@ SLOPE = 0.2
 
 
 class NormedConv(nn.Module):
-    """A zero-padded convolution whose weight is divided by its spectral norm.
+    """A 4x4 convolution of stride 2, zero-padded, whose weight is divided by its spectral norm.
 
     The norm's estimate moves in :meth:`iterate_norm` alone, not with every forward pass: how often
     a step calls the discriminator, or on how many processes, does not change what it computes.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, kernel: int, stride: int = 1) -> None:
+    def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.stride = stride
-        self.padding = (kernel - 1) // 2
-        self.conv = nn.Conv2d(inputs, outputs, kernel)
+        self.conv = nn.Conv2d(inputs, outputs, 4)
         spectral_norm(self.conv).eval()
 
     def forward(self, x: Tensor) -> Tensor:
         # The norm wants full precision, also where the convolution has less.
         with torch.autocast(x.device.type, enabled=False):
             weight = self.conv.weight
-        return F.conv2d(x, weight, self.conv.bias, self.stride, self.padding)
+        return F.conv2d(x, weight, self.conv.bias, stride=2, padding=1)
 
     @torch.no_grad()
     def iterate_norm(self) -> None:
@@ -59,8 +57,8 @@ class PatchDiscriminator(nn.Module):
     """Logits of "this patch is an original" for pictures of one quality level.
 
     The latents pass a 3x3 convolution and a leaky ReLU, are enlarged (nearest) to the picture's
-    size and laid beside it as further channels; then comes one 4x4 convolution of stride 2 with a
-    leaky ReLU per width, and a 1x1 convolution to one channel.
+    size and laid beside it as further channels; then comes one :class:`NormedConv` with a leaky
+    ReLU per width, and a 1x1 convolution to one channel.
 
     Args:
         latent_channels: M, channels of ``y_hat``.
@@ -70,12 +68,10 @@ class PatchDiscriminator(nn.Module):
 
     def __init__(self, latent_channels: int, widths: Sequence[int], context_channels: int) -> None:
         super().__init__()
-        self.context = NormedConv(latent_channels, context_channels, kernel=3)
+        self.context = nn.Conv2d(latent_channels, context_channels, 3, padding=1)
         inputs = (3 + context_channels, *widths)
-        self.layers = nn.ModuleList(
-            NormedConv(a, b, kernel=4, stride=2) for a, b in pairwise(inputs)
-        )
-        self.head = NormedConv(widths[-1], 1, kernel=1)
+        self.layers = nn.ModuleList(NormedConv(a, b) for a, b in pairwise(inputs))
+        self.head = nn.Conv2d(widths[-1], 1, 1)
 
     def forward(self, images: Tensor, y_hat: Tensor) -> Tensor:
         """``images`` [B, 3, H, W] in [0, 1], ``y_hat`` [B, M, h, w] -> logits [B, H/s, W/s].

@@ -29,25 +29,27 @@ def inputs(batch=5, latent_channels=5, side=64):
 def plain(state, row, image, y_hat):
     """HiFiC's discriminator for one picture [3, H, W], from the stored tensors alone."""
 
-    def conv(x, name, stride, padding):
-        key = f"by_level.{row}.{name}.conv"
-        weight = state[f"{key}.parametrizations.weight.original"]
-        u = state[f"{key}.parametrizations.weight.0._u"]
-        v = state[f"{key}.parametrizations.weight.0._v"]
+    def stored(name):
+        return state[f"by_level.{row}.{name}"]
+
+    def normed(x, name):
+        weight = stored(f"{name}.parametrizations.weight.original")
+        u = stored(f"{name}.parametrizations.weight.0._u")
+        v = stored(f"{name}.parametrizations.weight.0._v")
         weight = weight / (u[:, None] * weight.flatten(1) * v[None, :]).sum()
-        x = F.pad(x, (padding,) * 4)
-        return F.conv2d(x, weight, state[f"{key}.bias"], stride=stride)
+        return F.conv2d(F.pad(x, (1, 1, 1, 1)), weight, stored(f"{name}.bias"), stride=2)
 
     def leaky(x):
         return torch.where(x > 0, x, 0.2 * x)
 
-    context = leaky(conv(y_hat[None], "context", 1, 1))
-    times = image.shape[-1] // y_hat.shape[-1]
+    y_hat = F.pad(y_hat[None], (1, 1, 1, 1))
+    context = leaky(F.conv2d(y_hat, stored("context.weight"), stored("context.bias")))
+    times = image.shape[-1] // context.shape[-1]
     context = context.repeat_interleave(times, 2).repeat_interleave(times, 3)
     x = torch.cat([2 * image[None] - 1, context], 1)
     for index in range(len(WIDTHS)):
-        x = leaky(conv(x, f"layers.{index}", 2, 1))
-    return conv(x, "head", 1, 0)[0, 0]
+        x = leaky(normed(x, f"layers.{index}.conv"))
+    return F.conv2d(x, stored("head.weight"), stored("head.bias"))[0, 0]
 
 
 def test_forward_is_plain_torchs_for_each_picture_at_its_own_level():
