@@ -219,7 +219,9 @@ class EntropyModel(nn.Module):
             indexes = torch.arange(z.shape[1], device=z.device)[None, :, None, None]
             likelihoods = coded(symbols, indexes.expand_as(z), self.z_prior)
         else:
-            _, likelihoods = self.z_prior(z, training=self.training)
+            # Its matrix products stand before differences of probabilities: no half precision.
+            with torch.autocast(z.device.type, enabled=False):
+                _, likelihoods = self.z_prior(z.float(), training=self.training)
         return symbols + medians, likelihoods
 
     def _medians(self) -> Tensor:

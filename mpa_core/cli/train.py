@@ -103,9 +103,11 @@ def budget_overrides(args: argparse.Namespace, base: dict[str, Any]) -> list[str
 
 
 def report(args: argparse.Namespace, outcome: Outcome) -> int:
-    """Say how a run ended; exit code 0."""
+    """Say how a run ended, if this is the process that wrote it; exit code 0."""
     from mpa_core.cli.output import emit
 
+    if not outcome.is_main:
+        return 0
     ended = {"budget": "its budget is spent", "signal": "stopped by a signal"}[outcome.reason]
     emit(
         args,

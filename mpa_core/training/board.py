@@ -16,7 +16,7 @@ BOARD = "tensorboard"
 
 
 class Board:
-    """Writes event files below ``folder``; what an earlier attempt wrote from ``step`` on is void.
+    """Writes event files below ``folder``; what an earlier attempt wrote after ``step`` is void.
 
     Raises :class:`MissingDependencyError` where TensorBoard is not installed.
     """
@@ -29,8 +29,7 @@ class Board:
                 "run.tensorboard is set and TensorBoard is not installed; "
                 "run: pip install mpa-core[train], or set run.tensorboard=false"
             ) from error
-        # At step 0 there is nothing to void, and a mark there hides the first step's values.
-        self._writer = SummaryWriter(str(folder / BOARD), purge_step=step or None)
+        self._writer = SummaryWriter(str(folder / BOARD), purge_step=step + 1 if step else None)
 
     def line(self, step: int, values: Mapping[str, Any]) -> None:
         """A line of training metrics: numbers by name, mappings of them below their name."""

@@ -179,7 +179,8 @@ class RunSettings(StrictModel):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """``auto`` is what Accelerate finds; another one must be there."""
     mixed_precision: Literal["no", "fp16", "bf16"] | None = None
-    """Precision of the forward pass; null is what ``accelerate launch`` was told, else ``no``."""
+    """Precision of the forward pass; null is what ``accelerate launch`` was told, else ``no``.
+    ``fp16`` needs a GPU."""
     log_every: PositiveInt = 20
     """Steps between two lines of ``metrics.jsonl``."""
     report_seconds: PositiveFloat = 30.0

@@ -12,7 +12,8 @@ writes.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,16 +52,32 @@ def make_accelerator(run: RunSettings) -> Accelerator:
         accelerator = Accelerator(cpu=run.device == "cpu", mixed_precision=precision)
     except ValueError as error:
         raise TrainingError(
-            f"run.device={run.device} with run.mixed_precision={precision}: {error}; "
-            "bf16 and no run on any device"
+            f"run.mixed_precision={precision} on run.device={run.device}: {error}; "
+            "set run.mixed_precision=no"
         ) from error
     found = accelerator.device.type
+    if precision == "fp16" and found == "cpu":
+        # Accelerate would train in float32 without a word.
+        raise TrainingError("run.mixed_precision=fp16 needs a GPU and found a CPU; take bf16 or no")
     if run.device not in ("auto", found):
         raise TrainingError(
             f"run.device is {run.device}, but Accelerate offers {found}; set run.device=auto to "
             "take that"
         )
     return accelerator
+
+
+@contextmanager
+def joined(run: RunSettings, accelerator: Accelerator | None = None) -> Iterator[Accelerator]:
+    """``accelerator``, or one that is made here, whose processes part at the end."""
+    if accelerator is not None:
+        yield accelerator
+        return
+    accelerator = make_accelerator(run)
+    try:
+        yield accelerator
+    finally:
+        accelerator.end_training()
 
 
 @dataclass(frozen=True)

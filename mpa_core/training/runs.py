@@ -28,7 +28,7 @@ from mpa_core.training.config import FIXED, TrainConfig
 from mpa_core.training.data import BatchSource, PhotoFolder
 from mpa_core.training.freezing import entropy_is_frozen, freeze_all_but
 from mpa_core.training.loop import CHECKPOINTS, SAMPLES, Outcome, TrainingLoop
-from mpa_core.training.parallel import make_accelerator
+from mpa_core.training.parallel import joined
 from mpa_core.training.run_folder import (
     budget_steps,
     open_run,
@@ -87,13 +87,8 @@ def train_base(
             machine.
         OutputError: the folder cannot be written.
     """
-    if accelerator is not None:
-        return _train(run, config, resume, progress, accelerator)
-    accelerator = make_accelerator(config.run)
-    try:
-        return _train(run, config, resume, progress, accelerator)
-    finally:
-        accelerator.end_training()
+    with joined(config.run, accelerator) as processes:
+        return _train(run, config, resume, progress, processes)
 
 
 def _train(
