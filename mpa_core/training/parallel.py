@@ -36,7 +36,8 @@ def make_accelerator(run: RunSettings) -> Accelerator:
 
     Raises:
         MissingDependencyError: Accelerate is not installed.
-        TrainingError: the device or the precision that ``run`` asks for is not to be had.
+        TrainingError: the device or the precision that ``run`` asks for is not to be had, or the
+            processes that were launched cannot be joined on it.
     """
     try:
         from accelerate import Accelerator
@@ -48,14 +49,22 @@ def make_accelerator(run: RunSettings) -> Accelerator:
     joined = torch.distributed.is_available() and torch.distributed.is_initialized()
     AcceleratorState._reset_state(reset_partial_state=not joined)
     precision = run.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    # Processes on a machine without a GPU find one another only where a CPU is asked for.
+    cpu = run.device == "cpu" or (run.device == "auto" and not torch.accelerator.is_available())
     try:
-        accelerator = Accelerator(cpu=run.device == "cpu", mixed_precision=precision)
+        accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
     except ValueError as error:
         raise TrainingError(
             f"run.mixed_precision={precision} on run.device={run.device}: {error}; "
             "set run.mixed_precision=no"
         ) from error
     found = accelerator.device.type
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes != launched:
+        raise TrainingError(
+            f"{launched} processes were launched and Accelerate joins {accelerator.num_processes} "
+            f"on {found}; set run.device=cpu, or launch one process"
+        )
     if precision == "fp16" and found == "cpu":
         # Accelerate would train in float32 without a word.
         raise TrainingError("run.mixed_precision=fp16 needs a GPU and found a CPU; take bf16 or no")

@@ -179,6 +179,14 @@ def test_what_cannot_be_had():
         make_accelerator(RunSettings(device="mps"))
 
 
+def test_processes_that_do_not_find_one_another_are_refused(monkeypatch):
+    """Each would take itself for the main one, and all would write to one folder."""
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)  # but not for Accelerate
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(TrainingError, match="2 processes were launched and Accelerate joins 1"):
+        make_accelerator(RunSettings())
+
+
 def test_precision_comes_from_the_settings_or_the_launcher(monkeypatch):
     assert load_config(None, ["model=mpa-tiny", "run.mixed_precision=no"]).run.mixed_precision == (
         "no"
