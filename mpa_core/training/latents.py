@@ -202,6 +202,11 @@ class Latents:
         y_hat = torch.stack([latent for latent, _ in found])
         return y_hat, torch.tensor([bpp for _, bpp in found], device=y_hat.device)
 
+    def close(self) -> None:
+        """Close the files of the store."""
+        if self.store is not None:
+            self.store.close()
+
     def _one(
         self, picture: NDArray[np.uint8], image: Tensor, quality: Tensor
     ) -> tuple[Tensor, float]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import platform
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,7 @@ from mpa_core.training.path_config import FIXED, PathTrainConfig
 from mpa_core.training.path_init import init_from_main
 from mpa_core.training.path_source import PathSource
 from mpa_core.training.path_validation import PathValidator
-from mpa_core.training.recipe import Recipe, Sample, load_recipe
+from mpa_core.training.recipe import load_recipe
 from mpa_core.training.run_folder import (
     budget_steps,
     open_run,
@@ -113,21 +112,11 @@ def _train(
     _check(config, base)
     if state is not None:
         require_base(run.folder, state, base, "give the base it began with, or begin with --from")
-    recipe = load_recipe(config.name)(config.recipe, data=config.data, seed=config.seed)
-    dataset = recipe.dataset(run.data, "train", config.data.crop)
-    if not len(dataset):
-        raise TrainingError(f"{run.data}: the recipe's data set is empty; give another folder")
-    recipe.setup(accelerator.device)
-    levels = base.config.quality_levels
-    source = PathSource(dataset, config.data, config.loss, levels=levels, seed=config.seed)
     is_main = bool(accelerator.is_main_process)
     board = Board(run.folder, _start(state)[0]) if config.run.tensorboard and is_main else None
-    store = _store(run, config, base, recipe)
+    stage = build_stage(config, base, run.data, accelerator, latents=run.folder / LATENTS)
     try:
-        latents = Latents(base.model, store)
-        path = build_path(config, base)
-        stage = Stage2(config, base.model, path, recipe, source, latents, accelerator)
-        meta = _describe(run, config, base, dataset, accelerator)
+        meta = _describe(run, stage, base)
         if state is not None:
             stage.load(state.tensors, state.meta["stage"])
             meta["start_from"] = state.meta["start_from"]
@@ -142,13 +131,13 @@ def _train(
             _init_from_main(stage)
         validator = None
         if run.val is not None and is_main:
-            validator = PathValidator(stage, recipe.dataset(run.val, "val", None), run.folder)
+            validator = PathValidator(stage, stage.recipe.dataset(run.val, "val", None), run.folder)
         loop = TrainingLoop(
             stage,
             run.folder,
             config.run,
             accelerator,
-            steps=budget_steps(config.budget, source.steps_per_epoch),
+            steps=budget_steps(config.budget, stage.source.steps_per_epoch),
             hours=config.budget.hours,
             meta=meta,
             validate=validator,
@@ -167,8 +156,7 @@ def _train(
             )
         return outcome
     finally:
-        if store is not None:
-            store.close()
+        stage.latents.close()
         if board is not None:
             board.close()
 
@@ -187,6 +175,39 @@ def _start(state: SavedState | None) -> tuple[int, float]:
     if state is None:
         return 0, 0.0
     return int(state.meta["step"]), float(state.meta["elapsed"])
+
+
+def build_stage(
+    config: PathTrainConfig,
+    base: hub.LoadedBase,
+    data: Path,
+    accelerator: Accelerator,
+    *,
+    latents: Path,
+) -> Stage2:
+    """Recipe, data, path and latents as ``config`` says, ready for the first step. Seeds torch.
+
+    Latents are kept below ``latents``, unless ``cache.dir`` names another folder; who calls this
+    closes ``stage.latents``. Raises what :func:`train_path` does.
+    """
+    recipe = load_recipe(config.name)(config.recipe, data=config.data, seed=config.seed)
+    dataset = recipe.dataset(data, "train", config.data.crop)
+    if not len(dataset):
+        raise TrainingError(f"{data}: the recipe's data set is empty; give another folder")
+    torch.manual_seed(config.seed)
+    recipe.setup(accelerator.device)
+    levels = base.config.quality_levels
+    source = PathSource(dataset, config.data, config.loss, levels=levels, seed=config.seed)
+    limit = 0 if recipe.random else int(config.cache.limit_gib * 2**30)
+    store = None
+    if limit:
+        root = Path(config.cache.dir).expanduser() if config.cache.dir else latents
+        side = config.data.crop // base.config.latent_stride
+        shape = (base.config.latent_channels, side, side)
+        store = LatentStore(root / base.fingerprint[:16], shape, limit)
+    path = build_path(config, base)
+    kept = Latents(base.model, store)
+    return Stage2(config, base.model, path, recipe, source, kept, accelerator)
 
 
 def build_path(config: PathTrainConfig, base: hub.LoadedBase) -> TaskPath:
@@ -238,18 +259,6 @@ def _check(config: PathTrainConfig, base: hub.LoadedBase) -> None:
         )
 
 
-def _store(
-    run: PathRun, config: PathTrainConfig, base: hub.LoadedBase, recipe: Recipe
-) -> LatentStore | None:
-    limit = int(config.cache.limit_gib * 2**30)
-    if recipe.random or limit == 0:
-        return None
-    root = Path(config.cache.dir).expanduser() if config.cache.dir else run.folder / LATENTS
-    side = config.data.crop // base.config.latent_stride
-    shape = (base.config.latent_channels, side, side)
-    return LatentStore(root / base.fingerprint[:16], shape, limit)
-
-
 def _init_from_main(stage: Stage2) -> None:
     """Fit to the first pictures, one at each quality in turn."""
     dataset, levels = stage.source.dataset, stage.model.config.quality_levels
@@ -275,13 +284,8 @@ def _start_path(source: str, config: PathTrainConfig, base: hub.LoadedBase) -> T
     return hub.load_path(folder).build(registry().load_class(config.name))
 
 
-def _describe(
-    run: PathRun,
-    config: PathTrainConfig,
-    base: hub.LoadedBase,
-    dataset: Sequence[Sample],
-    accelerator: Accelerator,
-) -> dict[str, Any]:
+def _describe(run: PathRun, stage: Stage2, base: hub.LoadedBase) -> dict[str, Any]:
+    config, dataset, accelerator = stage.config, stage.source.dataset, stage.accelerator
     probes = [dataset[i * len(dataset) // _PROBES] for i in range(min(_PROBES, len(dataset)))]
     digest = hashlib.sha256(b"".join(probe.image.tobytes() for probe in probes)).hexdigest()
     path = registry().get(config.name)

@@ -1,0 +1,132 @@
+"""The contract of a recipe, from the side of who writes one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mpa_core import Metric, PathBatch, Recipe, Sample
+from mpa_core.config import StrictModel
+from mpa_core.errors import ConfigError, PathNotFoundError, PluginError, TrainingError
+from mpa_core.training.path_config import PathDataSettings
+from mpa_core.training.recipe import (
+    PhotoCrops,
+    WholePhotos,
+    collate,
+    freeze,
+    load_recipe,
+    psnr_metric,
+)
+
+
+def sample(side=8, dtype=np.uint8, **target):
+    return Sample(np.full((side, side, 3), 51, dtype), target)
+
+
+class Counting(Recipe):
+    class Settings(StrictModel):
+        weight: float = 2.0
+
+
+def test_a_recipe_is_found_by_the_name_of_its_path(plugin):
+    assert load_recipe("edges").__name__ == "EdgesRecipe"
+    assert load_recipe(f"{plugin}:edges") is load_recipe("edges")
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "words"),
+    [
+        ("nobody", PathNotFoundError, "no task path 'nobody'"),
+        ("untrained", TrainingError, "has no recipe"),
+        ("odd", PluginError, "expected a subclass of mpa_core.Recipe"),
+        ("lost", PluginError, "cannot be imported"),
+    ],
+)
+def test_a_recipe_that_cannot_be_had(name, error, words):
+    with pytest.raises(error, match=words):
+        load_recipe(name)
+
+
+def test_settings_are_those_of_the_recipe():
+    assert Counting().settings.weight == 2.0
+    assert Counting({"weight": 3}).settings.weight == 3.0
+    assert Counting(Counting.Settings(weight=4)).settings.weight == 4.0
+    with pytest.raises(ConfigError, match=r"recipe Counting: .*wait"):
+        Counting({"wait": 3})
+
+
+def test_without_overriding_anything_it_trains_on_photos(photo_folder):
+    recipe = Recipe(data=PathDataSettings(crops_per_photo=3), seed=5)
+    recipe.setup(torch.device("cpu"))
+    crops = recipe.dataset(photo_folder, "train", 64)
+    assert isinstance(crops, PhotoCrops)
+    assert len(crops) == 9
+    batch = collate([crops[0], crops[5]], torch.tensor([1.0, 8.0]))
+    assert batch.images.shape == (2, 3, 64, 64)
+    assert recipe.task_loss(batch.images, batch).tolist() == [0.0, 0.0]
+    for split in ("val", "test"):
+        whole = recipe.dataset(photo_folder, split, None)
+        assert isinstance(whole, WholePhotos)
+        assert [path.name for path in whole.paths] == [f"piece-{i}.png" for i in range(3)]
+        assert whole[1].image.shape == (80, 96, 3)
+    assert list(recipe.metrics()) == ["psnr"]
+
+
+def test_crops_are_the_same_every_time_and_different_from_each_other(photo_folder):
+    def all_of(**changed):
+        return [s.image for s in PhotoCrops(photo_folder, 64, **{"per_photo": 8, **changed})]
+
+    first = all_of()
+    assert all(np.array_equal(a, b) for a, b in zip(first, all_of(), strict=True))
+    assert len({image.tobytes() for image in first}) > 20
+    assert any(not np.array_equal(a, b) for a, b in zip(first, all_of(seed=1), strict=True))
+    mirrored = [not np.array_equal(a, b) for a, b in zip(first, all_of(flip=False), strict=True)]
+    assert 4 < sum(mirrored) < 20
+    turned = [not np.array_equal(a, b) for a, b in zip(first, all_of(transpose=True), strict=True)]
+    assert sum(turned) > 12
+    crops = PhotoCrops(photo_folder, 64, per_photo=8)
+    assert np.array_equal(crops[-1].image, crops[23].image)
+    assert len(crops[2:5]) == 3
+    assert len(WholePhotos(photo_folder)[1:]) == 2
+    with pytest.raises(IndexError):
+        crops[24]
+
+
+def test_samples_that_are_no_batch():
+    quality = torch.ones(2)
+    with pytest.raises(TrainingError, match="cannot be one batch"):
+        collate([sample(8), sample(9)], quality)
+    with pytest.raises(TrainingError, match="cannot be one batch"):
+        collate([sample(), sample(label=torch.tensor(1))], quality)
+    with pytest.raises(TrainingError, match="cannot be one batch"):
+        collate([sample(dtype=np.float32)] * 2, quality)
+    with pytest.raises(TrainingError, match="targets cannot be stacked"):
+        collate([sample(label=torch.ones(1)), sample(label=torch.ones(2))], quality)
+    batch = collate([sample(label=torch.tensor(i)) for i in range(2)], quality).to("cpu")
+    assert batch.targets["label"].tolist() == [0, 1]
+    torch.testing.assert_close(batch.images, torch.full((2, 3, 8, 8), 0.2))
+
+
+def test_metrics_add_up_over_pictures():
+    batch = PathBatch(torch.zeros(3, 3, 4, 4), {}, torch.ones(3))
+    x_hat = torch.tensor([0.1, 0.01, 1.0]).view(3, 1, 1, 1).expand(3, 3, 4, 4)
+    psnr = psnr_metric()
+    found = psnr.per_picture(x_hat, batch)
+    torch.testing.assert_close(found[:, 0], torch.tensor([20.0, 40.0, 0.0], dtype=torch.float64))
+    assert psnr.value(found.sum(0)) == pytest.approx(20.0)
+    ratio = Metric(lambda x, b: torch.tensor([[1, 2], [3, 4], [0, 2]]), True, label="ratio")
+    assert ratio.value(ratio.per_picture(x_hat, batch).sum(0)) == 0.5
+    wrong = Metric(lambda x, b: torch.zeros(2), True, label="wrong")
+    with pytest.raises(TrainingError, match=r"metric wrong: .*\(2, 2\) for 3 pictures"):
+        wrong.per_picture(x_hat, batch)
+
+
+def test_frozen_is_eval_without_gradients_that_still_pass():
+    module = freeze(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Dropout()))
+    assert not any(part.training for part in module.modules())
+    x = torch.ones(3, 2, requires_grad=True)
+    module(x).sum().backward()
+    assert x.grad is not None
+    assert all(p.grad is None for p in module.parameters())
