@@ -39,6 +39,9 @@ class AdversarialSettings(StrictModel):
     """Channels of the convolutions of stride 2, fine to coarse. Half the widths, a quarter of
     the work."""
     context_channels: Channels = CONTEXT_CHANNELS
+    per_level: bool = True
+    """One set of weights per quality level, as published; false: one for all levels, which in a
+    short run sees eight times as many pictures."""
     lr: Positive = DISCRIMINATOR_LR
     """The discriminator's, before the factor of ``schedule``, which holds for it too."""
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)

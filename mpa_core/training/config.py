@@ -245,6 +245,7 @@ FIXED = (
     "optim.trainable",
     "adversarial.widths",
     "adversarial.context_channels",
+    "adversarial.per_level",
 )
 """Keys (with all below them) that must stay when a run is resumed: others would make the stored
 state meaningless, or the order of the photos another one."""

@@ -92,7 +92,7 @@ class Discriminator(nn.Module):
 
     Args:
         latent_channels: M, channels of ``y_hat``.
-        levels: number of quality levels L.
+        levels: number of quality levels L; 1 is one set of weights for every quality.
         widths, context_channels: see :class:`PatchDiscriminator`.
 
     Attributes:
@@ -113,7 +113,7 @@ class Discriminator(nn.Module):
         )
 
     def rows(self, quality: Tensor) -> Tensor:
-        """``quality`` [B] in 1..L -> row of ``by_level`` [B]; halves go to the higher level."""
+        """``quality`` [B], 1 and up -> row of ``by_level`` [B]: the nearest; of two, the higher."""
         return (quality + 0.5).floor().long().clamp(1, len(self.by_level)) - 1
 
     def forward(self, images: Tensor, y_hat: Tensor, quality: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ class Discriminator(nn.Module):
         Args:
             images: originals or reconstructions, [B, 3, H, W], nominally in [0, 1].
             y_hat: the latents of each, [B, M, h, w].
-            quality: [B], 1..L.
+            quality: [B], 1 and up.
         """
         rows = self.rows(quality)
         places = [(row, (rows == row).nonzero()[:, 0]) for row in rows.unique().tolist()]

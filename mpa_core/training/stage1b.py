@@ -49,7 +49,7 @@ class Stage1b(Stage1):
         torch.manual_seed(_start_seed(config.seed))
         self.discriminator = Discriminator(
             config.model.g_a[-1].width,
-            config.model.quality_levels,
+            config.model.quality_levels if self.adversarial.per_level else 1,
             widths=self.adversarial.widths,
             context_channels=self.adversarial.context_channels,
         ).to(self.device)

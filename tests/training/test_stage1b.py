@@ -89,6 +89,16 @@ def test_a_step_trains_the_codec_and_the_levels_of_its_batch(make):
     assert any(name.startswith("model.base.g_a") for name in changed)
 
 
+def test_one_set_of_weights_for_all_levels(make):
+    stage = make(Stage1b, *GAN, "adversarial.per_level=false", "data.batch=4")
+    assert len(stage.discriminator.by_level) == 1
+    before = copy(stage)
+    record = stage.train_step(0, 0.5)
+    assert len(record.quality.round().unique()) > 1
+    changed = {n for n in moved(before, stage.tensors()) if n.startswith(f"{PREFIX}model.")}
+    assert changed == {n for n in before if n.startswith(f"{PREFIX}model.by_level.0.")}
+
+
 def test_each_network_learns_from_its_own_loss_alone(make):
     """With L_G off the codec moves as in stage 1a; the discriminator as with L_G on."""
     alone = make(Stage1b, *GAN, "adversarial.generator_from=1.0")
@@ -201,6 +211,8 @@ def test_resuming_with_another_discriminator_is_refused(finished, settings):
         train_base(finished, wider, resume=True)
     with pytest.raises(TrainingError, match=r"adversarial\.widths"):
         train_base(finished, settings("budget.steps=2"), resume=True)
+    with pytest.raises(TrainingError, match=r"adversarial\.per_level"):
+        train_base(finished, settings(*GAN, "adversarial.per_level=false"), resume=True)
     train_base(finished, settings(*GAN, "adversarial.weight=1", "budget.steps=2"), resume=True)
 
 
