@@ -197,13 +197,13 @@ def _register_jxl() -> None:
 
 
 _QUALITIES = tuple(range(1, 101))
-# At these rates 4:2:0 is 9 % smaller than 4:4:4 at equal PSNR in JPEG.
+# At equal PSNR 4:2:0 takes 9 % fewer bits than 4:4:4 in JPEG; in AVIF 4:4:4 takes 2 % fewer.
 _JPEG: dict[str, Any] = {"optimize": True, "progressive": True, "subsampling": "4:2:0"}
 _WEBP: dict[str, Any] = {"method": 6}
 _AVIF: dict[str, Any] = {
     "codec": "aom",
     "speed": 2,
-    "subsampling": "4:2:0",
+    "subsampling": "4:4:4",
     "advanced": {"tune": "psnr"},
     "max_threads": 1,
 }

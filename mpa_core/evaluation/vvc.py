@@ -41,13 +41,11 @@ def write(image: Image.Image, qp: int) -> bytes:
         for top in {0, padded.height - height}:
             padded.paste(image, (left, top))
     padded.paste(image, (0, 0))
+    size = f"{padded.width}x{padded.height}"
+    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-i", "-", "-frames:v", "1"]
+    pixels = ["-sws_flags", SCALER, "-pix_fmt", "yuv420p10le"]
     encoder = ["-c:v", "libvvenc", "-preset", PRESET, "-qp", str(qp), "-qpa", "0", "-threads", "1"]
-    return _run(
-        ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{padded.width}x{padded.height}", "-i", "-"]
-        + ["-frames:v", "1", "-sws_flags", SCALER, "-pix_fmt", "yuv420p10le"]
-        + [*encoder, "-f", "vvc", "-"],
-        padded.tobytes(),
-    )
+    return _run([*source, *pixels, *encoder, "-f", "vvc", "-"], padded.tobytes())
 
 
 def read(data: bytes, size: tuple[int, int]) -> Image.Image:
@@ -59,11 +57,8 @@ def read(data: bytes, size: tuple[int, int]) -> Image.Image:
     """
     width, height = size
     even = width + width % 2, height + height % 2
-    pixels = _run(
-        ["-f", "vvc", "-i", "-", "-frames:v", "1", "-sws_flags", SCALER]
-        + ["-pix_fmt", "rgb24", "-f", "rawvideo", "-"],
-        data,
-    )
+    source = ["-f", "vvc", "-i", "-", "-frames:v", "1", "-sws_flags", SCALER]
+    pixels = _run([*source, "-pix_fmt", "rgb24", "-f", "rawvideo", "-"], data)
     if len(pixels) != 3 * even[0] * even[1]:
         raise BitstreamError(
             f"the VVC stream decodes to {len(pixels)} bytes, expected a picture of "

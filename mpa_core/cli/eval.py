@@ -1,0 +1,175 @@
+"""``mpa eval``: rate, distortion and task metrics from real files, and the page made from them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def register(
+    subparsers: argparse._SubParsersAction[argparse.ArgumentParser],
+    common: argparse.ArgumentParser,
+) -> None:
+    """Add ``mpa eval`` to the command line."""
+    parser = subparsers.add_parser(
+        "eval", parents=[common], help="measure a base and its paths beside classic codecs"
+    )
+    parser.add_argument("dataset", nargs="?", type=Path, metavar="DATASET", help="folder of photos")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the results")
+    parser.add_argument("--resume", action="store_true", help="measure only what is not in --out")
+
+    ours = parser.add_argument_group("ours")
+    ours.add_argument("--base", metavar="ID", help="base to measure; without it classic codecs")
+    ours.add_argument(
+        "--paths", default="", metavar="LIST", help="paths to load: NAME or NAME=FOLDER, by commas"
+    )
+    ours.add_argument(
+        "--qualities", default="1,2.5,4,6,8", metavar="LIST", help="default: %(default)s"
+    )
+    ours.add_argument(
+        "--mixes", nargs="+", default=[], metavar="MIX", help='such as "cls=0.5,mse=0.2"'
+    )
+    ours.add_argument("--sweep", metavar="FROM:TO:STEPS", help="mixes such as main:cls:9")
+    ours.add_argument("--sweep-quality", type=float, metavar="Q", help="default: the middle one")
+    ours.add_argument("--device", default="cpu", help="default: %(default)s")
+    ours.add_argument("--threads", type=int, help="threads of one operation")
+
+    others = parser.add_argument_group("classic codecs")
+    others.add_argument(
+        "--codecs",
+        default="",
+        metavar="LIST",
+        help="with a curve on the photos: jpeg, webp, avif, jpeg2000, jxl, vvc",
+    )
+    others.add_argument(
+        "--match", default="", metavar="LIST", help="at the bytes of each of our files"
+    )
+
+    figures = parser.add_argument_group("metrics")
+    figures.add_argument(
+        "--tasks", default="", metavar="LIST", help="paths whose recipe judges, such as cls,seg"
+    )
+    figures.add_argument(
+        "--perceptual",
+        default="efficientnet-lite0,haarpsi",
+        metavar="LIST",
+        help="distances: lpips, vgg-hed, efficientnet-lite0, haarpsi, gmsd, fsim, vif "
+        "(default: %(default)s)",
+    )
+    figures.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
+    figures.add_argument("--no-plots", action="store_true", help="tables alone")
+    figures.add_argument(
+        "--strip-picture", type=int, default=0, metavar="N", help="which one the strip shows"
+    )
+
+    page = parser.add_argument_group("a page from stored results, nothing is measured")
+    page.add_argument("--report", nargs="+", type=Path, metavar="RESULTS.json")
+    page.add_argument("--markdown", type=Path, metavar="FILE", help="the page to write")
+    page.add_argument("--plots", type=Path, metavar="DIR", help="folder for its plots")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, or make the page of what was measured."""
+    from mpa_core.cli.common import UsageError
+
+    if args.report:
+        if args.dataset is not None or args.markdown is None:
+            raise UsageError("mpa eval --report RESULTS.json… takes --markdown FILE and no DATASET")
+        return _report(args)
+    if args.dataset is None or args.out is None:
+        raise UsageError("mpa eval: give DATASET and --out DIR, or --report RESULTS.json…")
+    if args.base is None and (args.paths or args.mixes or args.sweep or args.match):
+        raise UsageError("mpa eval: --paths, --mixes, --sweep and --match need --base")
+    if args.base is None and not args.codecs:
+        raise UsageError("mpa eval: give --base ID, --codecs LIST or both")
+    return _measure(args)
+
+
+def _measure(args: argparse.Namespace) -> int:
+    import torch
+
+    from mpa_core.cli.output import emit
+    from mpa_core.codec import MPACodec
+    from mpa_core.evaluation.learned import Sweep, load_paths
+    from mpa_core.evaluation.plan import Plan
+    from mpa_core.evaluation.run import Evaluation
+    from mpa_core.mix import Mix
+
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    device = torch.device(args.device)
+    codec, mixes = None, [Mix()]
+    if args.base is not None:
+        codec = MPACodec.from_pretrained(args.base).to(device)
+        names = load_paths(codec, _list(args.paths))
+        mixes += [Mix.parse(text) for text in [*(f"{name}=1" for name in names), *args.mixes]]
+    plan = Plan(
+        dataset=args.dataset,
+        out=args.out,
+        qualities=_numbers(args.qualities),
+        mixes=mixes,
+        sweep=Sweep.parse(args.sweep) if args.sweep else None,
+        sweep_quality=args.sweep_quality,
+        codecs=_list(args.codecs),
+        match=_list(args.match),
+        tasks=_list(args.tasks),
+        perceptual=_list(args.perceptual),
+        limit=args.limit,
+        strip_picture=args.strip_picture,
+        resume=args.resume,
+    )
+    evaluation = Evaluation(plan, codec, device)
+    results = evaluation.run(_tell)
+    files = evaluation.write(plots=not args.no_plots)
+    rows = [
+        {"codec": row.codec, "mix": row.mix, "setting": row.setting, "bpp": results.bpp(row)}
+        | {name: results.figure(row, name) for name in results.metrics}
+        for row in results.rows.values()
+    ]
+    emit(
+        args,
+        {"files": [str(file) for file in files], "rows": rows},
+        "\n".join(str(file) for file in files),
+    )
+    return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    import shlex
+
+    from mpa_core.cli.output import emit
+    from mpa_core.evaluation.report import write_report
+    from mpa_core.evaluation.results import Results
+
+    words = ["mpa", "eval", "--report", *map(str, args.report), "--markdown", str(args.markdown)]
+    words += ["--plots", str(args.plots)] if args.plots else []
+    results = Results.load(*args.report)
+    files = write_report(results, args.markdown, plots=args.plots, command=shlex.join(words))
+    emit(
+        args,
+        {"files": [str(file) for file in files]},
+        "\n".join(str(file) for file in files),
+    )
+    return 0
+
+
+def _tell(what: str, done: int, total: int) -> None:
+    print(f"mpa: [{done}/{total}] {what}", file=sys.stderr, flush=True)
+
+
+def _list(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _numbers(text: str) -> list[float]:
+    from mpa_core.cli.common import UsageError
+
+    try:
+        found = [float(part) for part in _list(text)]
+    except ValueError:
+        found = []
+    if not found:
+        raise UsageError(f"--qualities is {text!r}, expected numbers such as 1,2.5,4")
+    return found

@@ -1,0 +1,78 @@
+"""Multiply-adds per pixel, counted by torch on a real forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mpa_core.base.attention import NeighborhoodAttention
+from mpa_core.mix import Mix
+from mpa_core.model import MPAModel, encoder_main_share
+from mpa_core.paths.aggregate import Aggregator
+from mpa_core.paths.path import TaskPath
+
+SIDE = 256
+"""Of the picture counted on, as in SPEC section 4's source."""
+
+
+def macs_per_pixel(model: MPAModel, quality: float, mix: Mix) -> dict[str, float]:
+    """Multiply-adds per pixel of ``encoder`` (g_a) and ``decoder`` (g_s).
+
+    Attention counts its window of keys per query, as the definition has it: how our kernels cut the
+    map into tiles is no property of the model. A predictor counts where it runs, which it does not
+    where all tokens go one way.
+
+    Args:
+        model: in eval mode, on any device.
+        quality: of the encoder's mix.
+        mix: of the decoder, without regions.
+    """
+    x = torch.zeros(1, 3, SIDE, SIDE, device=model.base.y_gains.gain.device)
+    counted = _Counter(model)
+    with torch.inference_mode():
+        q = model.base.quality(quality, x)
+        share = encoder_main_share(q.value, model.config.quality_levels)
+        encoder_router = Aggregator.for_shares(model.encoder_path, share)
+        encoder, y = counted(lambda: model.base.analyse(x, q, encoder_router))
+        size = (SIDE, SIDE)
+        paths = {name: cast(TaskPath, model.paths[name]) for name in mix.path_names}
+        router = Aggregator(paths, mix, image_size=size, padded_size=size, batch=1)
+        decoder, _ = counted(lambda: model.base.synthesise(y, q, router))
+    return {"encoder": encoder, "decoder": decoder}
+
+
+class _Counter:
+    """Counts what a call does, with attention put right."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._attention = [m for m in model.modules() if isinstance(m, NeighborhoodAttention)]
+
+    def __call__(self, call: Callable[[], Tensor]) -> tuple[float, Tensor]:
+        mode = FlopCounterMode(display=False)
+        before: list[int] = []
+        excess = 0
+
+        def enter(_module: nn.Module, _inputs: Any) -> None:
+            before.append(mode.get_total_flops())
+
+        def leave(module: nn.Module, inputs: tuple[Tensor], _output: Tensor) -> None:
+            nonlocal excess
+            attention = cast(NeighborhoodAttention, module)
+            tokens = inputs[0].numel() // attention.dim
+            # qkv and projection, then queries by keys and weights by values.
+            exact = tokens * attention.dim * (4 * attention.dim + 2 * attention.window**2)
+            excess += mode.get_total_flops() - before.pop() - 2 * exact
+
+        hooks = [module.register_forward_pre_hook(enter) for module in self._attention]
+        hooks += [module.register_forward_hook(leave) for module in self._attention]
+        try:
+            with mode:
+                out = call()
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return (mode.get_total_flops() - excess) / 2 / SIDE**2, out

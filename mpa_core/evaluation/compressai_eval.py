@@ -1,0 +1,99 @@
+"""Our model in CompressAI's own evaluation, so that figures can be compared with its zoo's.
+
+``python -m mpa_core.evaluation.compressai_eval --base mpa-small pretrained PHOTOS -a mpa -q 1,4,8``
+registers the base as architecture ``mpa`` and hands everything else to
+``compressai.utils.eval_model``. Its bits are those of the streams alone, without the header of an
+``.mpa`` file, and it pads pictures on all four sides with black.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from mpa_core.codec import MPACodec
+from mpa_core.errors import MPAError
+from mpa_core.evaluation.learned import check_mixes, load_paths
+from mpa_core.mix import Mix
+from mpa_core.model import MPAModel
+
+ARCHITECTURE = "mpa"
+
+
+class AtOneQuality(nn.Module):
+    """The model at one quality, decoded by one mix: the interface of CompressAI's image models.
+
+    Args:
+        model: with CDF tables, in eval mode.
+        quality: 1 … levels, real.
+        mix: which paths reconstruct.
+    """
+
+    def __init__(self, model: MPAModel, quality: float, mix: Mix) -> None:
+        super().__init__()
+        self.model = model
+        self.quality = quality
+        self.mix = mix
+
+    def forward(self, x: Tensor) -> dict[str, Any]:
+        """``x_hat`` and ``likelihoods`` of [B, 3, H, W] in [0, 1], sides multiples of 64."""
+        found: dict[str, Any] = self.model(x, self.quality, self.mix)
+        return found
+
+    def compress(self, x: Tensor) -> dict[str, Any]:
+        """``strings`` and ``shape``."""
+        coded = self.model.compress(x, self.quality)
+        return {"strings": coded["strings"], "shape": coded["shape"]}
+
+    def decompress(self, strings: Sequence[Sequence[bytes]], shape: Any) -> dict[str, Tensor]:
+        """``x_hat`` in [0, 1]."""
+        return self.model.decompress(strings, tuple(shape), self.quality, self.mix)
+
+
+def register(codec: MPACodec, mix: Mix | None = None) -> None:
+    """Make ``codec`` CompressAI's architecture ``mpa``, decoded by ``mix`` (None: main path).
+
+    Raises :class:`PathNotFoundError` if the mix needs a path that is not loaded.
+    """
+    chosen = mix if mix is not None else Mix()
+    check_mixes(codec, [chosen])
+
+    def build(quality: float, **_others: Any) -> AtOneQuality:
+        return AtOneQuality(codec.model, quality, chosen)
+
+    evaluation().pretrained_models[ARCHITECTURE] = build
+
+
+def evaluation() -> Any:
+    """The module ``compressai.utils.eval_model.__main__``; importing it takes one thread."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its dependencies
+        from compressai.utils.eval_model import __main__ as module
+    return module
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Register a base, then run CompressAI's command with the other arguments."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--base", default="mpa-small", help="bundled base or folder (%(default)s)")
+    parser.add_argument("--paths", nargs="+", default=[], help="to load: NAME or NAME=FOLDER")
+    parser.add_argument("--mix", default="main=1", help="decode by, for example cls=0.4,mse=0.2")
+    options, others = parser.parse_known_args(argv)
+    try:
+        codec = MPACodec.from_pretrained(options.base)
+        load_paths(codec, options.paths)
+        register(codec, Mix.parse(options.mix))
+    except MPAError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 -- a command of its own
+        return 1
+    evaluation().main(others)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

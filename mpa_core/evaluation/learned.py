@@ -1,0 +1,147 @@
+"""Our files: encoded once per quality, entropy-decoded once, reconstructed by every mix."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from mpa_core.bitstream.container import unpack
+from mpa_core.codec import MPACodec
+from mpa_core.errors import ConfigError, PathNotFoundError
+from mpa_core.fingerprint import fingerprint
+from mpa_core.images import to_pil
+from mpa_core.mix import MAIN, Mix
+from mpa_core.paths.aggregate import Aggregator
+from mpa_core.paths.path import TaskPath
+
+SUFFIX = ".mpa"
+_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Mixes from all ``first`` to all ``last`` in equal steps."""
+
+    first: str
+    last: str
+    steps: int
+
+    @classmethod
+    def parse(cls, text: str) -> Sweep:
+        """Read ``"main:cls:9"``; raises :class:`ConfigError` on anything else."""
+        first, _, rest = text.partition(":")
+        last, _, number = rest.partition(":")
+        if not first or not last or first == last or not number.isdigit() or int(number) < 2:
+            raise ConfigError(
+                f"sweep {text!r} is not FROM:TO:STEPS with two paths and at least 2 steps; "
+                "write for example main:cls:9"
+            )
+        return cls(first, last, int(number))
+
+    def shares(self) -> list[float]:
+        """Of ``last``, 0 to 1."""
+        return [step / (self.steps - 1) for step in range(self.steps)]
+
+    def mixes(self) -> list[str]:
+        """Canonical text of the mixes, from all ``first`` to all ``last``."""
+        return [mix_name(_between(self.first, self.last, share)) for share in self.shares()]
+
+
+def mix_name(mix: Mix) -> str:
+    """``cls=0.4,mse=0.2,main=0.4``, one text per mix; parts of no share are left out."""
+    shares = {**mix.shares, MAIN: mix.main}
+    return ",".join(f"{name}={share:.6g}" for name, share in shares.items() if share > 0)
+
+
+def load_paths(codec: MPACodec, paths: Sequence[str]) -> list[str]:
+    """Load ``NAME`` or ``NAME=FOLDER`` each; returns the local names.
+
+    Raises what :meth:`MPACodec.load_path` raises.
+    """
+    names = []
+    for text in paths:
+        name, equals, folder = text.partition("=")
+        names.append(codec.load_path(folder, name) if equals else codec.load_path(text))
+    return names
+
+
+def check_mixes(codec: MPACodec, mixes: Sequence[Mix]) -> None:
+    """Refuse early what decoding would refuse late; raises :class:`PathNotFoundError`."""
+    for mix in mixes:
+        for name in mix.path_names:
+            if name not in codec.paths:
+                loaded = ", ".join(codec.paths) or "none"
+                raise PathNotFoundError(
+                    f"mix {mix_name(mix)} needs path {name!r}, which is not loaded (loaded: "
+                    f"{loaded}); add it to --paths"
+                )
+
+
+def source_of(codec: MPACodec, mix: Mix) -> dict[str, object]:
+    """What fixes the reconstruction: 16 hex digits of the base's and the paths' fingerprints."""
+    return {
+        "base": codec.fingerprint[:_DIGITS],
+        **{
+            name: fingerprint(codec.model.paths[name].state_dict())[:_DIGITS]
+            for name in mix.path_names
+        },
+    }
+
+
+def encode(codec: MPACodec, image: NDArray[np.uint8], quality: float) -> bytes:
+    """A picture [H, W, 3] uint8 as a file without metadata."""
+    return codec.encode(Image.fromarray(image), quality=quality)
+
+
+@torch.inference_mode()
+def reconstructions(
+    codec: MPACodec, data: bytes, mixes: Sequence[Mix]
+) -> Iterator[tuple[Image.Image, float]]:
+    """The picture in a file by each mix, and the seconds that decoding takes from the bytes on.
+
+    The first mix is decoded by :meth:`MPACodec.decode` itself, which checks the file; the entropy
+    model's part is then done once for all the others and counted in the time of each.
+    """
+    if not mixes:
+        return
+    start = time.perf_counter()
+    picture = codec.decode(data, mixes[0])
+    yield picture, time.perf_counter() - start
+    if len(mixes) == 1:
+        return
+    model, container = codec.model, unpack(data)
+    stride = model.config.hyper_stride
+    height, width = container.height, container.width
+    grid = -(-height // stride), -(-width // stride)
+    start = time.perf_counter()
+    q, y_hat = model.decode_latents(
+        [[stream] for stream in container.streams],
+        grid,
+        container.quality,
+        symbols_crc=[container.symbols_crc],
+    )
+    shared = time.perf_counter() - start
+    for mix in mixes[1:]:
+        start = time.perf_counter()
+        router = Aggregator(
+            {name: cast(TaskPath, model.paths[name]) for name in mix.path_names},
+            mix,
+            image_size=(height, width),
+            padded_size=(grid[0] * stride, grid[1] * stride),
+            batch=1,
+        )
+        x_hat = model.base.synthesise(y_hat, q, router).clamp(0, 1)
+        picture = to_pil(x_hat[0, :, :height, :width])
+        yield picture, shared + time.perf_counter() - start
+
+
+def _between(first: str, last: str, share: float) -> Mix:
+    shares: dict[str, Any] = {first: 1 - share, last: share}
+    return Mix(**{name: value for name, value in shares.items() if name != MAIN})

@@ -1,0 +1,115 @@
+"""What is measured of every reconstruction beside the tasks: fidelity and perceptual distances."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mpa_core.errors import ConfigError, MissingDependencyError
+from mpa_core.evaluation.metrics import ms_ssim, psnr
+from mpa_core.evaluation.results import MetricInfo, rounded
+from mpa_core.training.perceptual import DISTANCES, build_distance
+
+MAX_PSNR = 120.0
+"""Of equal pictures, whose PSNR has no bound."""
+
+Compare = Callable[[Image.Image, Image.Image], float | None]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A figure of one reconstruction; None for a picture too small for it."""
+
+    info: MetricInfo
+    compare: Compare
+    """(original, reconstruction), 8-bit RGB."""
+
+    def __call__(self, original: Image.Image, decoded: Image.Image) -> float | None:
+        value = self.compare(original, decoded)
+        return None if value is None else rounded(value)
+
+
+def build_measures(perceptual: Sequence[str], device: torch.device) -> list[Measure]:
+    """PSNR, MS-SSIM, and the perceptual distances named.
+
+    Args:
+        perceptual: of :data:`PERCEPTUAL`.
+        device: of their networks.
+
+    Raises:
+        ConfigError: an unknown name.
+        MissingDependencyError: a library or weights that are not here.
+    """
+    found = [
+        Measure(MetricInfo("psnr", "PSNR (dB)", True), lambda a, b: min(psnr(a, b), MAX_PSNR)),
+        Measure(MetricInfo("ms_ssim", "MS-SSIM", True), ms_ssim),
+    ]
+    for name in perceptual:
+        if name in DISTANCES:
+            found.append(_network(name, device))
+        elif name in _PIQ:
+            found.append(_piq(name))
+        else:
+            raise ConfigError(
+                f"no perceptual distance is called {name!r}; expected one of "
+                f"{', '.join(PERCEPTUAL)}"
+            )
+    return found
+
+
+def _network(name: str, device: torch.device) -> Measure:
+    distance = build_distance(name).to(device)
+
+    @torch.inference_mode()
+    def compare(original: Image.Image, decoded: Image.Image) -> float:
+        return float(distance(*(to_tensor(image).to(device) for image in (original, decoded))))
+
+    return Measure(MetricInfo(name, f"feature distance ({name})", False), compare)
+
+
+_PIQ = {
+    "haarpsi": ("HaarPSI", True, 48),
+    "gmsd": ("GMSD", False, 16),
+    "fsim": ("FSIM", True, 16),
+    "vif": ("VIF", True, 41),
+}
+"""Name -> label, whether higher is better, smallest side in pixels."""
+
+PERCEPTUAL = (*DISTANCES, *_PIQ)
+"""Names that :func:`build_measures` knows."""
+
+
+def _piq(name: str) -> Measure:
+    label, higher, smallest = _PIQ[name]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import piq
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{label} needs the library piq, which is not installed; "
+            'run: pip install "mpa-core[eval]"'
+        ) from error
+    function = {"haarpsi": piq.haarpsi, "gmsd": piq.gmsd, "fsim": piq.fsim, "vif": piq.vif_p}[name]
+
+    @torch.inference_mode()
+    def compare(original: Image.Image, decoded: Image.Image) -> float | None:
+        if min(original.size) < smallest:
+            return None
+        with warnings.catch_warnings():
+            # piq still calls a function of torch by a deprecated signature.
+            warnings.simplefilter("ignore", UserWarning)
+            return float(function(to_tensor(decoded), to_tensor(original), data_range=1.0))
+
+    return Measure(MetricInfo(name, label, higher), compare)
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """8-bit RGB to [1, 3, H, W] float32 in [0, 1]."""
+    pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+    return pixels.view(1, image.height, image.width, 3).permute(0, 3, 1, 2).float().div(255.0)

@@ -1,0 +1,164 @@
+"""Plots of results: figures against rate, figures along a sweep, and a strip of its pictures."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+from mpa_core.errors import MissingDependencyError
+from mpa_core.evaluation.classic import CODECS
+from mpa_core.evaluation.results import MetricInfo, PictureSet, Results, Row
+from mpa_core.evaluation.tables import SweepRows, label_of, ordered, sweeps
+from mpa_core.files import write_bytes
+
+DPI = 120
+_SIZE = (6.0, 4.2)  # inches
+STRIP_SIDE = 192
+_MAX_BPP = 1.6
+_MARGIN, _LINE, _FONT = 6, 18, 13
+
+
+def write_plots(results: Results, folder: Path) -> list[Path]:
+    """A PNG per set and metric (``photos-psnr.png``) and per sweep; returns what was written.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+        OutputError: a file cannot be written.
+    """
+    written = []
+    for pictures in results.sets.values():
+        for metric in results.metrics.values():
+            curves = _curves(results, pictures, metric)
+            if curves:
+                path = folder / f"{pictures.name}-{metric.name.replace('/', '-')}.png"
+                _write(path, _rate_plot(pictures, metric, curves))
+                written.append(path)
+    for sweep in sweeps(results):
+        path = folder / f"{sweep_name(sweep)}.png"
+        figure = _sweep_plot(results, sweep)
+        if figure is not None:
+            _write(path, figure)
+            written.append(path)
+    return written
+
+
+def sweep_name(sweep: SweepRows) -> str:
+    """How the files about a sweep begin."""
+    return f"{sweep.pictures.name}-sweep-{sweep.first}-{sweep.last}-q{sweep.quality:g}"
+
+
+def strip(
+    original: Image.Image, pictures: Sequence[tuple[str, Image.Image]], side: int = STRIP_SIDE
+) -> Image.Image:
+    """The middle ``side`` pixels of the original and of each picture, in a row, with captions."""
+    parts = [("original", original), *pictures]
+    width, height = min(side, original.width), min(side, original.height)
+    left, top = (original.width - width) // 2, (original.height - height) // 2
+    step = width + _MARGIN
+    sheet = Image.new("RGB", (len(parts) * step + _MARGIN, height + _LINE + 2 * _MARGIN), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(_FONT)
+    for place, (caption, picture) in enumerate(parts):
+        x = _MARGIN + place * step
+        pen.text((x, _MARGIN), caption, fill="black", font=font)
+        crop = picture.crop((left, top, left + width, top + height))
+        sheet.paste(crop, (x, _MARGIN + _LINE))
+    return sheet
+
+
+# ---------------------------------------------------------------------- plots
+
+_Points = list[tuple[float, float]]
+
+
+def _curves(
+    results: Results, pictures: PictureSet, metric: MetricInfo
+) -> list[tuple[str, _Points]]:
+    """Label and points of every curve with at least two; matched rows where a codec has no curve
+    of its own on this set."""
+    curves: list[tuple[str, Sequence[Row]]] = list(ordered(results, pictures))
+    names = {name for name, _ in curves}
+    for codec in CODECS:
+        matched = [
+            row
+            for row in results.rows.values()
+            if row.codec == codec and row.pictures == pictures.key and row.match is not None
+        ]
+        if codec not in names and matched:
+            curves.append((codec, matched))
+    found = [(name, list(results.curve(rows, metric.name))) for name, rows in curves]
+    return [(name, points) for name, points in found if len(points) > 1]
+
+
+def _rate_plot(
+    pictures: PictureSet, metric: MetricInfo, curves: Sequence[tuple[str, _Points]]
+) -> Any:
+    figure, axes = _new()
+    for name, points in curves:
+        shown = [point for point in points if point[0] <= _MAX_BPP]
+        if not shown:
+            continue
+        style = {"linestyle": "--", "linewidth": 1.0} if name in CODECS else {"linewidth": 1.8}
+        axes.plot(
+            *zip(*shown, strict=True), marker="o", markersize=3, label=label_of(name), **style
+        )
+    axes.set_xlabel("bits per pixel (from files)")
+    axes.set_ylabel(metric.label + ("" if metric.higher_is_better else ", lower is better"))
+    count = len(pictures.digests)
+    axes.set_title(f"{count} pictures ({pictures.name})", fontsize=9)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def _sweep_plot(results: Results, sweep: SweepRows) -> Any:
+    """PSNR on the left axis, the tasks' figures on the right one."""
+    figure, axes = _new()
+    right = axes.twinx()
+    lines = []
+    colours = iter(f"C{number}" for number in range(10))
+    for metric in results.metrics.values():
+        values = [results.figure(row, metric.name) for row in sweep.rows]
+        on_right = "/" in metric.name
+        if None in values or not (on_right or metric.name == "psnr"):
+            continue
+        side = right if on_right else axes
+        lines += side.plot(
+            sweep.shares, values, marker="o", markersize=3, color=next(colours), label=metric.label
+        )
+    if not lines:
+        return None
+    axes.set_xlabel(f"share of tokens through {sweep.last} (the rest through {sweep.first})")
+    axes.set_ylabel("PSNR (dB)")
+    right.set_ylabel("task metrics")
+    if not right.lines:
+        right.set_axis_off()
+    axes.grid(alpha=0.3)
+    axes.set_title(f"quality {sweep.quality:g}, the same files throughout", fontsize=9)
+    axes.legend(handles=lines, fontsize=8)
+    return figure
+
+
+def _new() -> tuple[Any, Any]:
+    """A figure and its axes, drawn without a display and without touching pyplot's state."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingDependencyError(
+            "plots need matplotlib, which is not installed; "
+            'run: pip install "mpa-core[eval]", or use --no-plots'
+        ) from error
+    figure = Figure(figsize=_SIZE, dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
+
+
+def _write(path: Path, figure: Any) -> None:
+    buffer = io.BytesIO()
+    # Without a date and version the same results give the same file.
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    write_bytes(path, buffer.getvalue())

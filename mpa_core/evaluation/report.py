@@ -1,0 +1,182 @@
+"""The page of results: made from stored rows alone, by one command."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from mpa_core.errors import OutputError
+from mpa_core.evaluation.classic import CODECS
+from mpa_core.evaluation.plots import sweep_name, write_plots
+from mpa_core.evaluation.results import MetricInfo, PictureSet, Results
+from mpa_core.evaluation.tables import (
+    Table,
+    bd_table,
+    curve_table,
+    difference_table,
+    judged,
+    photo_sets,
+    sweep_table,
+    sweeps,
+    task_tables,
+    to_markdown,
+)
+from mpa_core.files import write_text
+
+HOW = (
+    "Every figure is of a file written to disk and read back: bits are its size, the picture is "
+    "what decoding it gives, 8 bits a channel. Curves are means over the pictures at each setting. "
+    "Intervals are 95 %, by drawing the pictures again 2000 times; differences are paired: both "
+    "sides see the same draws. BD-rate is the mean difference in bits at equal quality (in "
+    "brackets: of the figure at equal bits), interpolated by PCHIP over the range both curves "
+    "share. Encoding and decoding times are of one run on a machine that did other work too."
+)
+
+
+def markdown(results: Results, *, command: str = "", plots: Sequence[str] = ()) -> str:
+    """The page.
+
+    Args:
+        results: what was measured.
+        command: that makes this page, shown on it.
+        plots: files to show, as they are to be linked.
+    """
+    parts = ["# Results", _about(results), HOW]
+    if command:
+        parts.append(f"This page is made from the raw figures by\n\n```sh\n{command}\n```")
+    parts += _photos(results, plots)
+    parts += _tasks(results, plots)
+    parts += _sweeps(results, plots)
+    parts += _points(results)
+    parts += _codecs(results)
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def write_report(
+    results: Results, page: Path, *, plots: Path | None = None, command: str = ""
+) -> list[Path]:
+    """Write the page, and its plots into the folder ``plots``; returns what was written.
+
+    A strip of pictures that is in ``plots`` already (it cannot be made from figures) is shown.
+
+    Raises:
+        MissingDependencyError: plots without matplotlib.
+        OutputError: a file cannot be written.
+    """
+    files: list[Path] = []
+    if plots is not None:
+        make_folder(plots)
+        files = write_plots(results, plots)
+        files += sorted(path for path in plots.glob("*-strip.jpg") if path not in files)
+    text = markdown(results, command=command, plots=relative_links(files, page))
+    write_text(page, text)
+    return [page, *files]
+
+
+def make_folder(folder: Path) -> None:
+    """Make ``folder``; raises :class:`OutputError` where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot make the folder {folder}: {error.strerror}; choose another"
+        ) from error
+
+
+def relative_links(files: Sequence[Path], page: Path) -> list[str]:
+    """``files`` as links from ``page``."""
+    return [Path(os.path.relpath(file, page.parent)).as_posix() for file in files]
+
+
+def _about(results: Results) -> str:
+    lines = []
+    bases = {
+        (row.codec, str(row.source["base"])) for row in results.rows.values() if row.mix is not None
+    }
+    lines += [f"Base `{name}`, fingerprint `{prefix}…`." for name, prefix in sorted(bases)]
+    for item in results.sets.values():
+        sizes = sorted(set(item.sizes))
+        shown = ", ".join(f"{w}x{h}" for w, h in sizes[:3]) + (", …" if len(sizes) > 3 else "")
+        lines.append(f"Set `{item.name}`: {len(item.digests)} pictures of {shown} pixels.")
+    return " ".join(lines)
+
+
+def _photos(results: Results, plots: Sequence[str]) -> list[str]:
+    parts = []
+    metrics = [metric for metric in results.metrics.values() if "/" not in metric.name]
+    for item in photo_sets(results):
+        parts.append("## Rate and distortion")
+        parts.append(_table(bd_table(results, item, metrics)))
+        parts += _shown(plots, item, metrics)
+    return parts
+
+
+def _points(results: Results) -> list[str]:
+    metrics = [metric for metric in results.metrics.values() if "/" not in metric.name]
+    parts = []
+    for item in photo_sets(results):
+        parts += ["## Every point", _table(curve_table(results, item, metrics))]
+    return parts
+
+
+def _tasks(results: Results, plots: Sequence[str]) -> list[str]:
+    found = judged(results)
+    tables = task_tables(results, found)
+    if not tables:
+        return []
+    parts = [
+        "## Each path at its own task",
+        "The paper's table 2 on these weights: one file per picture and quality, read by every "
+        "path; classic codecs at the setting nearest in bytes, picture by picture. The best of a "
+        "row is bold.",
+    ]
+    for quality, table in tables.items():
+        parts += [f"### Quality {quality:g}", _table(table)]
+    for item in found:
+        differences = difference_table(results, item)
+        if differences:
+            title = f"### {item.metric.label}, {item.pictures.name}: paired differences"
+            parts += [title, _table(differences)]
+        parts += _shown(plots, item.pictures, [item.metric] if "/" in item.metric.name else [])
+    return parts
+
+
+def _sweeps(results: Results, plots: Sequence[str]) -> list[str]:
+    parts = []
+    for sweep in sweeps(results):
+        parts.append(
+            f"## From {sweep.first} to {sweep.last}\n\nQuality {sweep.quality:g}, "
+            f"{sweep.pictures.name}: the same files, with a growing share of tokens through "
+            f"`{sweep.last}`."
+        )
+        shown = [plot for plot in plots if sweep_name(sweep) in plot]
+        parts += [f"![{Path(plot).stem}]({plot})" for plot in shown]
+        parts.append(_table(sweep_table(results, sweep)))
+    return parts
+
+
+def _codecs(results: Results) -> list[str]:
+    lines = []
+    for key, codec in CODECS.items():
+        sources = {
+            str(row.source["version"]): row.source["options"]
+            for row in results.rows.values()
+            if row.codec == key
+        }
+        for version, options in sources.items():
+            shown = ", ".join(f"{name} {value}" for name, value in options.items())
+            lines.append(f"- {codec.label}: {version}; {shown}")
+    return ["## Classic codecs", "\n".join(lines)] if lines else []
+
+
+def _shown(plots: Sequence[str], item: PictureSet, metrics: Sequence[MetricInfo]) -> list[str]:
+    found = []
+    for metric in metrics:
+        end = f"{item.name}-{metric.name.replace('/', '-')}.png"
+        found += [f"![{metric.label}]({plot})" for plot in plots if Path(plot).name == end]
+    return found
+
+
+def _table(table: Table) -> str:
+    return to_markdown(table) if table else ""

@@ -1,0 +1,275 @@
+"""What was measured, kept per picture: rows of a set of pictures, in one JSON file.
+
+A row is one way of coding (codec and setting; for ours quality and mix) on every picture of a set.
+Everything reported (means, intervals, paired differences, BD-rates) is made from rows.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mpa_core.errors import ConfigError
+from mpa_core.evaluation.kept import key_of
+from mpa_core.evaluation.statistics import Array, Curve, Estimate, Value, estimate, mean_value
+from mpa_core.files import write_text
+
+FORMAT = 1
+FILE = "results.json"
+PHOTOS = "photos"
+"""Name of the set of plain photos."""
+_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class PictureSet:
+    """The pictures that rows are about, in order."""
+
+    name: str
+    names: list[str]
+    digests: list[str]
+    sizes: list[tuple[int, int]]
+    """Width and height."""
+
+    @property
+    def key(self) -> str:
+        """16 hex digits that identify the pictures and their order."""
+        return key_of({"pictures": self.digests})
+
+
+@dataclass(frozen=True)
+class MetricInfo:
+    """How to read a column of the rows."""
+
+    name: str
+    label: str
+    higher_is_better: bool
+    value: str | None = None
+    """``module:function`` from totals to the figure; None is the mean."""
+    source: dict[str, Any] = field(default_factory=dict)
+    """What it was measured with; another source is another column."""
+
+    def function(self) -> Value:
+        """Totals [K] -> the figure."""
+        if self.value is None:
+            return mean_value
+        module, _, name = self.value.partition(":")
+        function = getattr(importlib.import_module(_allowed(module)), name)
+        return lambda totals: float(function(torch.from_numpy(np.asarray(totals))))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way of coding, on every picture of a set."""
+
+    pictures: str
+    """``PictureSet.key``."""
+    codec: str
+    """Of a classic codec its key, for ours the base's name."""
+    setting: float | None
+    """Setting or quality; None where each picture has its own (``match``)."""
+    mix: str | None
+    """For ours."""
+    source: dict[str, Any]
+    """Version and options, or fingerprints: what fixes the bits and pixels."""
+    bytes: list[int]
+    encode_seconds: list[float]
+    decode_seconds: list[float]
+    values: dict[str, list[Any]] = field(default_factory=dict)
+    """Column -> per picture a number, or the K statistics of a task's metric; null if it has none
+    (MS-SSIM of a small picture)."""
+    match: dict[str, Any] | None = None
+    """For a classic codec at our bytes: ``base`` (fingerprint), ``quality``."""
+    settings: list[int] | None = None
+    """With ``match``: each picture's own."""
+    macs_per_pixel: dict[str, float] | None = None
+    """Multiply-adds: ``encoder``, ``decoder``."""
+
+    @property
+    def key(self) -> str:
+        """What a row is about, without what was measured."""
+        return key_of(
+            {
+                "pictures": self.pictures,
+                "codec": self.codec,
+                "setting": self.setting,
+                "mix": self.mix,
+                "source": self.source,
+                "match": self.match,
+            }
+        )
+
+
+class Results:
+    """Rows with what is needed to read them."""
+
+    def __init__(self) -> None:
+        self.sets: dict[str, PictureSet] = {}
+        self.metrics: dict[str, MetricInfo] = {}
+        self.rows: dict[str, Row] = {}
+        self.about: dict[str, Any] = {}
+        """Versions, machine and command: a record, nothing depends on it."""
+
+    def add(self, row: Row) -> None:
+        """Keep a row; columns of an older row of the same key are kept where the new has none."""
+        older = self.rows.get(row.key)
+        values = {**older.values, **row.values} if older else row.values
+        self.rows[row.key] = Row(**{**vars(row), "values": values})
+
+    def define(self, metric: MetricInfo) -> None:
+        """Register a column; values of another metric under its name are dropped."""
+        older = self.metrics.get(metric.name)
+        if older is not None and older.source != metric.source:
+            for row in self.rows.values():
+                row.values.pop(metric.name, None)
+        self.metrics[metric.name] = metric
+
+    # ------------------------------------------------------------------ reading rows
+
+    def bits(self, row: Row) -> list[float]:
+        """Bits per pixel of each picture's file."""
+        sizes = self.sets[row.pictures].sizes
+        return [8 * n / (w * h) for n, (w, h) in zip(row.bytes, sizes, strict=True)]
+
+    def bpp(self, row: Row) -> float:
+        """Mean over pictures of bits per pixel."""
+        return float(np.mean(self.bits(row)))
+
+    def per_picture(self, row: Row, metric: str) -> Array | None:
+        """[pictures, K] of a column (K = 2 for means); None where it was not measured."""
+        values = row.values.get(metric)
+        if values is None or any(value is None for value in values):
+            return None
+        found = np.asarray(values, dtype=np.float64)
+        return found if found.ndim == 2 else np.stack([found, np.ones(len(found))], axis=1)
+
+    def figure(self, row: Row, metric: str) -> float | None:
+        """The figure of a row, over all pictures."""
+        found = self.per_picture(row, metric)
+        return None if found is None else self.metrics[metric].function()(found.sum(0))
+
+    def estimate(self, row: Row, metric: str) -> Estimate | None:
+        """The figure with its 95 % interval over pictures."""
+        found = self.per_picture(row, metric)
+        return None if found is None else estimate(found, self.metrics[metric].function())
+
+    def curve(self, rows: Sequence[Row], metric: str) -> Curve:
+        """(bpp, figure) of the rows that have the metric, ascending in rate."""
+        points = [(self.bpp(row), self.figure(row, metric)) for row in rows]
+        return sorted((rate, found) for rate, found in points if found is not None)
+
+    def curves(self, pictures: str) -> Iterator[tuple[str, list[Row]]]:
+        """Name and rows of every codec and mix of a set with settings of its own."""
+        found: dict[str, list[Row]] = {}
+        for row in self.rows.values():
+            if row.pictures == pictures and row.match is None:
+                found.setdefault(row.mix or row.codec, []).append(row)
+        yield from ((name, sorted(rows, key=self.bpp)) for name, rows in found.items())
+
+    # ------------------------------------------------------------------ the file
+
+    def save(self, path: Path) -> None:
+        """Write everything as JSON, a row a line."""
+        head = {
+            "format": FORMAT,
+            "about": self.about,
+            "sets": [asdict(item) for item in self.sets.values()],
+            "metrics": [asdict(item) for item in self.metrics.values()],
+        }
+        lines = [_dumps({k: v for k, v in vars(row).items() if v is not None}) for row in
+                 self.rows.values()]  # fmt: skip
+        text = json.dumps(head, indent=1, ensure_ascii=False)
+        body = ",\n".join(lines)
+        write_text(path, f'{text[:-2]},\n "rows": [\n{body}\n ]\n}}\n')
+
+    @classmethod
+    def load(cls, *paths: Path) -> Results:
+        """Read one or several files; a later file's rows replace those of the same key.
+
+        Raises:
+            ConfigError: a file is missing, or no results of this version.
+        """
+        results = cls()
+        for path in paths:
+            data = _read(path)
+            try:
+                for item in data["sets"]:
+                    sizes = [(int(w), int(h)) for w, h in item["sizes"]]
+                    found = PictureSet(**{**item, "sizes": sizes})
+                    results.sets[found.key] = found
+                for item in data["metrics"]:
+                    results.define(MetricInfo(**item))
+                for item in data["rows"]:
+                    results.add(Row(**{"setting": None, "mix": None, **item}))
+                results.about = data["about"]
+            except (KeyError, TypeError, ValueError) as error:
+                raise ConfigError(
+                    f"{path}: not results of mpa eval ({type(error).__name__}: {error}); give a "
+                    f"{FILE} that it wrote"
+                ) from error
+        return results
+
+
+def rounded(value: float) -> float:
+    """A figure with the digits worth keeping."""
+    return float(f"{value:.{_DIGITS}g}")
+
+
+def value_reference(function: Any) -> str:
+    """``module:function`` of a function at the top of a module.
+
+    Raises:
+        ConfigError: it cannot be found again by that name, so results could not be read later.
+    """
+    name = f"{function.__module__}:{function.__qualname__}"
+    module = importlib.import_module(function.__module__)
+    if getattr(module, function.__qualname__, None) is not function:
+        raise ConfigError(
+            f"a metric's value is {name}, expected a function at the top of its module, so that "
+            "it can be found again when results are read; move it there"
+        )
+    return name
+
+
+def _allowed(module: str) -> str:
+    """Results are data: they may name functions of the SDK and of installed plugins alone."""
+    from mpa_core.plugins.registry import registry
+
+    own = {"mpa_core"} | {
+        target.partition(".")[0].partition(":")[0]
+        for path in registry().paths()
+        for target in (path.spec.path, path.spec.recipe or "")
+    }
+    if module.partition(".")[0] not in own:
+        raise ConfigError(
+            f"the results name a function of {module!r}, which is no installed plugin; install "
+            "the plugin they were measured with"
+        )
+    return module
+
+
+def _dumps(row: dict[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path} cannot be read as results: {error}; give a {FILE} that mpa eval wrote"
+        ) from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        found = data.get("format") if isinstance(data, dict) else type(data).__name__
+        raise ConfigError(
+            f"{path}: results of format {found!r}, expected {FORMAT}; measure again with mpa eval, "
+            "or use the version of mpa-core that wrote it"
+        )
+    return data

@@ -1,0 +1,136 @@
+"""The pictures to measure on: plain photos, and those of each task's recipe.
+
+A task whose test pictures are the photos themselves shares their files and reconstructions; one
+with pictures of its own (composites with exact masks) gets a set of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mpa_core.errors import TrainingError
+from mpa_core.evaluation.kept import digest
+from mpa_core.evaluation.results import PHOTOS, MetricInfo, PictureSet, value_reference
+from mpa_core.training.datasets import Sample, WholePhotos
+from mpa_core.training.recipe import Metric, Recipe, collate, load_recipe
+
+_MEAN = Metric.__dataclass_fields__["value"].default
+
+
+@dataclass(frozen=True)
+class Task:
+    """A recipe's metrics on samples."""
+
+    name: str
+    samples: Sequence[Sample]
+    metrics: dict[str, Metric]
+    """Column (``"cls/agreement"``) -> metric."""
+    source: dict[str, Any]
+
+    def infos(self) -> list[MetricInfo]:
+        """How to read the columns."""
+        return [
+            MetricInfo(
+                name,
+                metric.label or name,
+                metric.higher_is_better,
+                None if metric.value is _MEAN else value_reference(metric.value),
+                self.source,
+            )
+            for name, metric in self.metrics.items()
+        ]
+
+    @torch.inference_mode()
+    def statistics(self, index: int, x_hat: Tensor, quality: float) -> dict[str, list[float]]:
+        """What picture ``index`` adds to each metric; ``x_hat`` [1, 3, H, W] in [0, 1]."""
+        level = torch.tensor([quality], dtype=torch.float32)
+        batch = collate([self.samples[index]], level).to(x_hat.device)
+        return {
+            name: _short(metric.per_picture(x_hat, batch)[0])
+            for name, metric in self.metrics.items()
+        }
+
+
+@dataclass(frozen=True)
+class MeasuredSet:
+    """Pictures in memory with the tasks that judge their reconstructions."""
+
+    about: PictureSet
+    images: list[NDArray[np.uint8]]
+    """RGB [H, W, 3] each."""
+    tasks: list[Task] = field(default_factory=list)
+
+    @property
+    def key(self) -> str:
+        """Of the pictures."""
+        return self.about.key
+
+    @property
+    def columns(self) -> list[str]:
+        """Of the tasks' metrics."""
+        return [name for task in self.tasks for name in task.metrics]
+
+
+def collect(
+    folder: Path, tasks: Sequence[str], device: torch.device, limit: int | None = None
+) -> list[MeasuredSet]:
+    """The photos of ``folder``, and the test pictures of each task's recipe made from it.
+
+    Args:
+        folder: photos.
+        tasks: names of paths whose recipe judges.
+        device: of the task models.
+        limit: only the first pictures of each set.
+
+    Raises:
+        TrainingError: no photos, or a path without a recipe.
+        PathNotFoundError, PluginError, MissingDependencyError: a recipe that cannot be used.
+    """
+    photos = WholePhotos(folder)
+    names = [path.relative_to(folder).as_posix() for path in photos.paths]
+    sets = {item.key: item for item in [_measured(PHOTOS, photos, names, limit)]}
+    for name in tasks:
+        recipe = load_recipe(name)()
+        recipe.setup(device)
+        samples = recipe.dataset(folder, "test", None)
+        found = _measured(name, samples, None, limit)
+        found = sets.setdefault(found.key, found)
+        found.tasks.append(_task(name, recipe, samples))
+    return list(sets.values())
+
+
+def _measured(
+    name: str, samples: Sequence[Sample], names: list[str] | None, limit: int | None
+) -> MeasuredSet:
+    count = len(samples) if limit is None else min(limit, len(samples))
+    if not count:
+        raise TrainingError(f"set {name!r} has no pictures; give a folder of photos")
+    images = [samples[i].image for i in range(count)]
+    about = PictureSet(
+        name=name,
+        names=(names or [f"{name}-{i:04d}" for i in range(count)])[:count],
+        digests=[digest(image) for image in images],
+        sizes=[(image.shape[1], image.shape[0]) for image in images],
+    )
+    return MeasuredSet(about, images)
+
+
+def _task(name: str, recipe: Recipe, samples: Sequence[Sample]) -> Task:
+    # PSNR is measured for every picture anyway, on the same 8-bit pictures.
+    metrics = {f"{name}/{key}": metric for key, metric in recipe.metrics().items() if key != "psnr"}
+    source = {"recipe": type(recipe).__qualname__, **recipe.settings.model_dump(mode="json")}
+    return Task(name, samples, metrics, source)
+
+
+def _short(statistics: Tensor) -> list[float]:
+    """As numbers that JSON keeps short: counts are whole."""
+    values = [float(value) for value in statistics]
+    return [int(value) if value.is_integer() else float(f"{value:.8g}") for value in values]

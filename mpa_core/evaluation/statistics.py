@@ -1,0 +1,131 @@
+"""Confidence intervals by drawing pictures again, and Bjøntegaard's differences of curves.
+
+Figures are functions of totals over pictures (:class:`mpa_core.training.recipe.Metric`), so that
+drawing pictures with replacement is one product of a matrix of counts with what each picture adds.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpa_core.errors import MissingDependencyError
+
+Array = NDArray[np.float64]
+Value = Callable[[Array], float]
+"""Totals [K] -> the figure."""
+
+DRAWS = 2000
+LEVEL = 0.95
+_SEED = 20240919
+_FEWEST_POINTS = 4
+
+
+class Estimate(NamedTuple):
+    """A figure and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        return self.low > 0 or self.high < 0
+
+
+def mean_value(totals: Array) -> float:
+    """The mean of totals ``(sum, count)``."""
+    return float(totals[0] / totals[1]) if totals[1] else float("nan")
+
+
+def estimate(per_picture: Array, value: Value = mean_value) -> Estimate:
+    """The figure of [pictures, K] and its interval (percentiles of the bootstrap)."""
+    totals = per_picture.sum(0)
+    drawn = [value(t) for t in _counts(len(per_picture)) @ per_picture]
+    return _estimate(value(totals), drawn)
+
+
+def difference(first: Array, second: Array, value: Value = mean_value) -> Estimate:
+    """First minus second, of the same pictures in the same order: both are drawn together."""
+    counts = _counts(len(first))
+    drawn = [value(a) - value(b) for a, b in zip(counts @ first, counts @ second, strict=True)]
+    return _estimate(value(first.sum(0)) - value(second.sum(0)), drawn)
+
+
+def with_counts(values: Sequence[float]) -> Array:
+    """One number per picture -> ``(value, 1)`` per picture, whose figure is the mean."""
+    return np.stack([np.asarray(values, dtype=np.float64), np.ones(len(values))], axis=1)
+
+
+def _counts(pictures: int) -> Array:
+    """How often each picture is drawn: [DRAWS, pictures], the same for every call."""
+    random = np.random.default_rng(_SEED)
+    drawn = random.multinomial(pictures, np.full(pictures, 1 / pictures), size=DRAWS)
+    return drawn.astype(np.float64)
+
+
+def _estimate(value: float, drawn: Sequence[float]) -> Estimate:
+    tail = 100 * (1 - LEVEL) / 2
+    low, high = np.nanpercentile(drawn, [tail, 100 - tail])
+    return Estimate(value, float(low), float(high))
+
+
+# ---------------------------------------------------------------------- Bjøntegaard
+
+
+Curve = Sequence[tuple[float, float]]
+"""(bits per pixel, figure) of each setting."""
+
+
+def bd_rate(anchor: Curve, test: Curve, *, higher_is_better: bool = True) -> float | None:
+    """Mean difference in bits at equal quality, in percent, ``test`` against ``anchor``.
+
+    Interpolation is monotone (PCHIP) in the logarithm of the rate, over the range that both curves
+    share. None where they share none, or one has fewer than four points. Points where a curve
+    turns back (more bits, no better) are left out.
+    """
+    return _bjontegaard("bd_rate", anchor, test, higher_is_better)
+
+
+def bd_metric(anchor: Curve, test: Curve, *, higher_is_better: bool = True) -> float | None:
+    """Mean difference of the figure at equal rate; see :func:`bd_rate`."""
+    found = _bjontegaard("bd_psnr", anchor, test, higher_is_better)
+    return found if found is None or higher_is_better else -found
+
+
+def _bjontegaard(name: str, anchor: Curve, test: Curve, higher_is_better: bool) -> float | None:
+    try:
+        import bjontegaard
+    except ImportError as error:
+        raise MissingDependencyError(
+            "BD-rates need the library bjontegaard, which is not installed; "
+            'run: pip install "mpa-core[eval]"'
+        ) from error
+    first, second = (_rising(curve, higher_is_better) for curve in (anchor, test))
+    if min(len(first), len(second)) < _FEWEST_POINTS:
+        return None
+    axis = 1 if name == "bd_rate" else 0
+    low = max(min(p[axis] for p in curve) for curve in (first, second))
+    high = min(max(p[axis] for p in curve) for curve in (first, second))
+    if low >= high:
+        return None
+    columns = [list(column) for curve in (first, second) for column in zip(*curve, strict=True)]
+    with warnings.catch_warnings():
+        # It warns where the curves share less than three quarters; the curves are in the report.
+        warnings.simplefilter("ignore", UserWarning)
+        function = getattr(bjontegaard, name)
+        return float(function(*columns, method="pchip", require_matching_points=False))
+
+
+def _rising(curve: Curve, higher_is_better: bool) -> list[tuple[float, float]]:
+    points: list[tuple[float, float]] = []
+    for rate, figure in sorted(curve):
+        signed = figure if higher_is_better else -figure
+        if not points or (signed > points[-1][1] and rate > points[-1][0]):
+            points.append((rate, signed))
+    return points

@@ -1,0 +1,371 @@
+"""Tables of results: curves, BD-rates, and the paper's table 2 with intervals and differences."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mpa_core.evaluation.classic import CODECS
+from mpa_core.evaluation.results import PHOTOS, MetricInfo, PictureSet, Results, Row
+from mpa_core.evaluation.statistics import (
+    Curve,
+    Estimate,
+    bd_metric,
+    bd_rate,
+    difference,
+)
+from mpa_core.mix import MAIN, Mix
+
+ANCHOR = "JPEG"
+SAME_RATE = 0.02
+"""A classic codec's mean rate this near ours, relatively, is called the same."""
+Table = list[list[str]]
+"""Rows of cells; the first is the head."""
+
+
+def label_of(name: str) -> str:
+    """How a column or curve is called: a mix of one path by the path, a classic codec properly."""
+    for key, codec in CODECS.items():
+        if key == name:
+            return codec.label
+    path = single_path(name)
+    return path if path is not None else name
+
+
+def single_path(mix: str | None) -> str | None:
+    """``cls`` for ``cls=1``; None for a mix of several."""
+    name, equals, share = (mix or "").partition("=")
+    return name if equals and share == "1" else None
+
+
+def ordered(results: Results, pictures: PictureSet) -> list[tuple[str, list[Row]]]:
+    """Curves of a set that are no single points: ours first, main before the paths."""
+    found = [
+        (name, rows)
+        for name, rows in results.curves(pictures.key)
+        if name in CODECS or single_path(name) is not None
+    ]
+    rank = {MAIN: 0}
+    return sorted(
+        found, key=lambda item: (item[0] in CODECS, rank.get(label_of(item[0]), 1), item[0])
+    )
+
+
+def photo_sets(results: Results) -> list[PictureSet]:
+    """The sets of plain photos."""
+    return [item for item in results.sets.values() if item.name == PHOTOS]
+
+
+# ---------------------------------------------------------------------- rate and distortion
+
+
+def bd_table(results: Results, pictures: PictureSet, metrics: Sequence[MetricInfo]) -> Table:
+    """BD-rate and BD-metric of every curve against JPEG, for each metric; empty without JPEG."""
+    curves = ordered(results, pictures)
+    anchors = dict(curves).get(ANCHOR)
+    if anchors is None:
+        return []
+    table = [["against JPEG", *(f"{metric.label}" for metric in metrics)]]
+    for name, rows in curves:
+        if name != ANCHOR:
+            cells = [
+                _bd_cell(results.curve(anchors, metric.name), results.curve(rows, metric.name),
+                         metric.higher_is_better)
+                for metric in metrics
+            ]  # fmt: skip
+            table.append([label_of(name), *cells])
+    return table
+
+
+def _bd_cell(anchor: Curve, test: Curve, higher: bool) -> str:
+    rate = bd_rate(anchor, test, higher_is_better=higher)
+    gain = bd_metric(anchor, test, higher_is_better=higher)
+    if rate is None or gain is None:
+        return "-"
+    return f"{rate:+.1f} % ({gain:+.3g})"
+
+
+def curve_table(results: Results, pictures: PictureSet, metrics: Sequence[MetricInfo]) -> Table:
+    """A row per codec or mix and setting."""
+    head = ["codec", "setting", "bpp", *(m.label for m in metrics)]
+    table = [[*head, "encode s", "decode s", "MACs/pixel"]]
+    for name, rows in ordered(results, pictures):
+        for row in rows:
+            figures = [number(results.figure(row, m.name), m) for m in metrics]
+            table.append(
+                [
+                    label_of(name),
+                    f"{row.setting:g}" if row.setting is not None else "-",
+                    f"{results.bpp(row):.3f}",
+                    *figures,
+                    f"{np.mean(row.encode_seconds):.2f}",
+                    f"{np.mean(row.decode_seconds):.2f}",
+                    _macs(row),
+                ]
+            )
+    return table
+
+
+def _macs(row: Row) -> str:
+    if row.macs_per_pixel is None:
+        return "-"
+    return " + ".join(f"{row.macs_per_pixel[p] / 1000:.1f}" for p in ("encoder", "decoder")) + " K"
+
+
+# ---------------------------------------------------------------------- the paper's table 2
+
+
+class Judged(NamedTuple):
+    """One metric on one set, by every single path and every classic codec at the same bytes."""
+
+    metric: MetricInfo
+    pictures: PictureSet
+    columns: dict[str, dict[float, Row]]
+    """Name -> quality -> row; paths first."""
+
+    @property
+    def own(self) -> str | None:
+        """The path that is for this metric: the task's, for PSNR ``mse``."""
+        task = self.metric.name.partition("/")[0] if "/" in self.metric.name else "mse"
+        return f"{task}=1" if f"{task}=1" in self.columns else None
+
+
+def judged(results: Results) -> list[Judged]:
+    """PSNR on the photos, then each task's metrics on the set each was measured on."""
+    pairs = [(item, results.metrics["psnr"]) for item in photo_sets(results)]
+    for name, metric in results.metrics.items():
+        sets = {row.pictures for row in results.rows.values() if name in row.values}
+        pairs += [
+            (item, metric) for key, item in results.sets.items() if key in sets and "/" in name
+        ]
+    found = [Judged(metric, item, _columns(results, item, metric)) for item, metric in pairs]
+    return [item for item in found if len(item.columns) > 1]
+
+
+def task_tables(results: Results, found: Sequence[Judged]) -> dict[float, Table]:
+    """Per quality the paper's table 2: a row per metric, a column per path and classic codec."""
+    names = list(dict.fromkeys(name for item in found for name in item.columns))
+    names.sort(key=lambda name: name in CODECS)
+    tables: dict[float, Table] = {}
+    for quality in sorted({q for item in found for rows in item.columns.values() for q in rows}):
+        table = [["metric", "set", "bpp", *map(label_of, names)]]
+        for item in found:
+            at = {name: rows[quality] for name, rows in item.columns.items() if quality in rows}
+            ours = [row for name, row in at.items() if name not in CODECS]
+            if not ours or len(at) < 2:
+                continue
+            table.append(_judged_line(results, item, at, names, results.bpp(ours[0])))
+        if len(table) > 1:
+            tables[quality] = table
+    return tables
+
+
+def _judged_line(
+    results: Results, item: Judged, at: dict[str, Row], names: Sequence[str], rate: float
+) -> list[str]:
+    metric = item.metric
+    figures = {name: results.estimate(row, metric.name) for name, row in at.items()}
+    best = _best(figures, metric)
+    return [
+        metric.label + (" (%)" if is_share(metric) else ""),
+        f"{item.pictures.name}, {_count(results, item, next(iter(at.values())))}",
+        f"{rate:.3f}",
+        *(
+            _cell(figures.get(name), metric, name in best) + _rate(results, at.get(name), rate)
+            for name in names
+        ),
+    ]
+
+
+def _count(results: Results, item: Judged, row: Row) -> str:
+    """What a mean is over: pictures, or more views than pictures."""
+    found = results.per_picture(row, item.metric.name)
+    pictures = len(item.pictures.digests)
+    if found is not None and item.metric.value is None and found[:, 1].sum() > pictures:
+        return f"{found[:, 1].sum():.0f} views of {pictures}"
+    return str(pictures)
+
+
+def difference_table(results: Results, item: Judged) -> Table:
+    """Paired differences of the metric's own path from every other column, per quality."""
+    if item.own is None:
+        return []
+    others = [name for name in item.columns if name != item.own]
+    unit = "points" if is_share(item.metric) else "dB"
+    own = label_of(item.own)
+    table = [["quality", "bpp", *(f"{own} − {label_of(name)} ({unit})" for name in others)]]
+    for quality, row in sorted(item.columns[item.own].items()):
+        pairs = (
+            _paired(results, item.metric, row, item.columns[name].get(quality)) for name in others
+        )
+        cells = [_difference(pair, item.metric) for pair in pairs]
+        if set(cells) != {"-"}:
+            table.append([f"{quality:g}", f"{results.bpp(row):.3f}", *cells])
+    return table if len(table) > 1 else []
+
+
+def _rate(results: Results, row: Row | None, wanted: float) -> str:
+    """Where a codec could not meet the bytes: its own rate."""
+    rate = wanted if row is None else results.bpp(row)
+    return "" if abs(rate - wanted) <= SAME_RATE * wanted else f" at {rate:.3f} bpp"
+
+
+def _columns(
+    results: Results, pictures: PictureSet, metric: MetricInfo
+) -> dict[str, dict[float, Row]]:
+    """Column name -> quality -> row; of ours the single paths, of classic codecs the matched."""
+    found: dict[str, dict[float, Row]] = {}
+    for row in results.rows.values():
+        if row.pictures != pictures.key or results.per_picture(row, metric.name) is None:
+            continue
+        if row.match is not None:
+            found.setdefault(row.codec, {})[float(row.match["quality"])] = row
+        elif row.mix is not None and single_path(row.mix) and row.setting is not None:
+            found.setdefault(row.mix, {})[row.setting] = row
+    order = ["main=1", "mse=1", "cls=1", "seg=1"]
+    rank = {name: place for place, name in enumerate(order)}
+    names = sorted(found, key=lambda n: (n in CODECS, rank.get(n, len(order)), n))
+    return {name: found[name] for name in names}
+
+
+def _best(found: dict[str, Estimate | None], metric: MetricInfo) -> set[str]:
+    """The columns with the best figure, as it is shown."""
+    known = {name: _cell(e, metric, False).split()[0] for name, e in found.items() if e is not None}
+    choose = max if metric.higher_is_better else min
+    best = choose(map(float, known.values()), default=0.0)
+    return {name for name, text in known.items() if float(text) == best}
+
+
+def _paired(results: Results, metric: MetricInfo, row: Row, other: Row | None) -> Estimate | None:
+    first = results.per_picture(row, metric.name)
+    second = None if other is None else results.per_picture(other, metric.name)
+    if first is None or second is None:
+        return None
+    return difference(first, second, metric.function())
+
+
+# ---------------------------------------------------------------------- the sweep
+
+
+class SweepRows(NamedTuple):
+    """Rows of one set and quality along the shares of two paths."""
+
+    pictures: PictureSet
+    quality: float
+    first: str
+    last: str
+    shares: list[float]
+    """Of ``last``, ascending."""
+    rows: list[Row]
+
+
+def sweeps(results: Results) -> Iterator[SweepRows]:
+    """Every run of mixes of the same two paths with at least three shares."""
+    found: dict[tuple[str, float, str], dict[float, Row]] = {}
+    for row in results.rows.values():
+        if row.mix is None or row.setting is None:
+            continue
+        mix = Mix.parse(row.mix)
+        parts = {**mix.shares, **({MAIN: mix.main} if mix.main else {})}
+        if len(parts) == 2:
+            first, last = sorted(parts, key=lambda name: (name != MAIN, name))
+            key = (row.pictures, row.setting, f"{first}:{last}")
+            found.setdefault(key, {})[parts[last]] = row
+    for (pictures, quality, pair), by_share in found.items():
+        first, _, last = pair.partition(":")
+        for share, end in ((0.0, first), (1.0, last)):
+            for row in results.rows.values():
+                same = row.pictures == pictures and row.setting == quality
+                if same and single_path(row.mix) == end:
+                    by_share[share] = row
+        if len(by_share) >= 3:
+            shares = sorted(by_share)
+            rows = [by_share[share] for share in shares]
+            yield SweepRows(results.sets[pictures], quality, first, last, shares, rows)
+
+
+def sweep_table(results: Results, sweep: SweepRows) -> Table:
+    """A row per share, a column per metric."""
+    metrics = [
+        metric
+        for metric in results.metrics.values()
+        if all(results.per_picture(row, metric.name) is not None for row in sweep.rows)
+    ]
+    head = [f"share of {label_of(sweep.last)}", "MACs/pixel", *(m.label for m in metrics)]
+    return [
+        head,
+        *(
+            [f"{share:.3g}", _macs(row), *(number(results.figure(row, m.name), m) for m in metrics)]
+            for share, row in zip(sweep.shares, sweep.rows, strict=True)
+        ),
+    ]
+
+
+# ---------------------------------------------------------------------- cells and files
+
+
+def is_share(metric: MetricInfo) -> bool:
+    """Whether a task's figure is a share, shown in percent."""
+    return "/" in metric.name
+
+
+def number(value: float | None, metric: MetricInfo) -> str:
+    """A figure as text."""
+    if value is None:
+        return "-"
+    if is_share(metric):
+        return f"{100 * value:.1f} %"
+    return f"{value:.2f}" if metric.name == "psnr" else f"{value:.4f}"
+
+
+def _cell(found: Estimate | None, metric: MetricInfo, best: bool) -> str:
+    if found is None:
+        return "-"
+    scale, digits = (100, 1) if is_share(metric) else (1, 2)
+    value, low, high = (f"{scale * part:.{digits}f}" for part in found)
+    text = f"**{value}**" if best else value
+    return f"{text} [{low}, {high}]"
+
+
+def _difference(found: Estimate | None, metric: MetricInfo) -> str:
+    if found is None:
+        return "-"
+    scale, digits = (100, 1) if is_share(metric) else (1, 2)
+    value, low, high = (f"{scale * part:+.{digits}f}" for part in found)
+    return f"{value} [{low}, {high}]"
+
+
+def to_markdown(table: Table) -> str:
+    """A Markdown table; numbers are not aligned, for Markdown does that."""
+    head, *rows = table
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def to_csv(results: Results) -> str:
+    """Every row with its figures, for a spreadsheet."""
+    out = io.StringIO()
+    names = list(results.metrics)
+    writer = csv.writer(out, lineterminator="\n")
+    columns = ["set", "codec", "mix", "setting", "matched_quality", "bpp", "encode_s", "decode_s"]
+    writer.writerow([*columns, "encoder_macs", "decoder_macs", *names])
+    for row in results.rows.values():
+        macs = row.macs_per_pixel or {}
+        cells: list[Any] = [
+            results.sets[row.pictures].name,
+            row.codec,
+            row.mix,
+            row.setting,
+            (row.match or {}).get("quality"),
+            f"{results.bpp(row):.5f}",
+            f"{np.mean(row.encode_seconds):.4f}",
+            f"{np.mean(row.decode_seconds):.4f}",
+            macs.get("encoder"),
+            macs.get("decoder"),
+        ]
+        writer.writerow([*cells, *(results.figure(row, name) for name in names)])
+    return out.getvalue()
