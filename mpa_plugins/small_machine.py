@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 SMALL_MACHINE: Mapping[str, Any] = {
-    "data": {"batch": 4, "crop": 256, "crops_per_photo": 4},
+    # Few crops, so that their latents are soon all known; crops are as large as cls's views.
+    "data": {"batch": 4, "crop": 256, "crops_per_photo": 2},
     "loss": {
         "perceptual": "efficientnet-lite0",
         "perceptual_weight": 4.26,
