@@ -31,8 +31,9 @@ def override(tree: Mapping[str, Any], item: str) -> dict[str, Any]:
     Raises :class:`ConfigError` if ``item`` is not of that form.
     """
     key, equals, value = item.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"--set {item}: expected key=value, for example optim.lr=3e-4")
+    if not equals or not key or not key.isprintable():
+        shown = " ".join(item.split())
+        raise ConfigError(f"--set {shown}: expected key=value, for example optim.lr=3e-4")
     # YAML 1.1 reads "3e-4" (no dot) as text; pydantic turns such text into the number.
     nested: Any = _safe_load(value, f"--set {item}")
     for part in reversed(key.split(".")):
@@ -55,7 +56,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Values by dotted key."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping):
             flat.update(flatten(value, f"{prefix}{key}."))
         else:
             flat[prefix + key] = value

@@ -1,0 +1,264 @@
+"""Whole runs of a third party's path: resuming to the bit, refusals, export, the command line."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from mpa_core import Mix, MPACodec, hub
+from mpa_core.cli.main import main
+from mpa_core.errors import (
+    BaseMismatchError,
+    CheckpointError,
+    ConfigError,
+    MPAError,
+    TrainingError,
+)
+from mpa_core.training.checkpoint import load_latest
+from mpa_core.training.path_config import PathTrainConfig, load_path_config
+from mpa_core.training.path_export import export_path, is_path_run
+from mpa_core.training.path_runs import PathRun, averaged_path, train_path
+from mpa_core.training.progress import Progress
+
+
+class StopAfter(Progress):
+    """Sends this process SIGTERM when the metrics of a step are shown."""
+
+    def __init__(self, step):
+        super().__init__(1e9)
+        self.step = step
+
+    def update(self, fraction, line):
+        super().update(fraction, line)
+        if line["step"] == self.step:
+            signal.raise_signal(signal.SIGTERM)
+
+
+def state(folder):
+    return load_latest(folder / "checkpoints")
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, photo_folder, settings):
+    """Four steps in one go, validated."""
+    folder = tmp_path_factory.mktemp("straight") / "run"
+    config = settings("edges", "run.validate_samples=true", "run.validate_qualities=[2, 6.5]")
+    outcome = train_path(PathRun(folder, photo_folder, photo_folder), config)
+    assert (outcome.step, outcome.reason) == (4, "budget")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def other_base(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bases") / "other"
+    MPACodec.from_preset("mpa-tiny", seed=1).save_pretrained(folder)
+    return folder
+
+
+def test_resumed_is_the_same_to_the_bit(tmp_path, photo_folder, settings, finished):
+    """From the cache of the first run and without validation: neither makes a difference."""
+    run = PathRun(tmp_path / "run", photo_folder)
+    config = settings("edges", f"cache.dir={finished / 'latents'}")
+    outcome = train_path(run, config, progress=StopAfter(2))
+    assert (outcome.step, outcome.reason) == (2, "signal")
+    torch.manual_seed(123)  # nothing may hang on the generator's state
+    train_path(run, config, resume=True)
+    straight, resumed = state(finished), state(run.folder)
+    assert resumed.meta["step"] == 4
+    assert resumed.meta["stage"] == straight.meta["stage"]
+    assert resumed.tensors.keys() == straight.tensors.keys()
+    different = [
+        name
+        for name, value in straight.tensors.items()
+        if not torch.equal(value, resumed.tensors[name])
+    ]
+    assert different == []
+    assert not (run.folder / "latents").exists()
+
+
+def test_validation_is_of_the_path_and_the_main_path(finished, photo_folder):
+    (event,) = [line for line in lines(finished) if line.get("event") == "validation"]
+    assert [row["quality"] for row in event["levels"]] == [2.0, 6.5]
+    names = {"quality", "bpp", "psnr", "edges", "main_psnr", "main_edges"}
+    assert all(set(row) == names for row in event["levels"])
+    assert event["levels"][0]["bpp"] < event["levels"][1]["bpp"]
+    pictures = {file.name for file in finished.glob("samples/*/*.png")}
+    assert pictures == {"q2-main.png", "q2-path.png", "q6.5-main.png", "q6.5-path.png"}
+
+
+def test_an_exported_path_is_the_averaged_one_and_loads_on_its_base(
+    tmp_path, finished, base_folder, sample
+):
+    out = tmp_path / "edges"
+    fingerprint = export_path(finished, out)
+    codec = MPACodec.from_pretrained(base_folder)
+    assert codec.load_path(out) == "edges"
+    loaded = codec.model.paths["edges"]
+    wanted = averaged_path(finished, hub.load_base(base_folder))
+    assert hub.read_path_meta(out).fingerprint == fingerprint
+    found = loaded.state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in wanted.state_dict().items())
+    tensors = state(finished).tensors
+    live = {n: v for n, v in found.items() if not torch.equal(v, tensors[f"path.{n}"])}
+    assert all(torch.equal(v, tensors[f"average.{n}"]) for n, v in live.items())
+    assert live  # the average is not the last step's weights
+    picture = sample.crop((0, 0, 70, 60))
+    data = codec.encode(picture, 4)
+    side = codec.decode(data, Mix(edges=1.0), output="tensor")
+    assert side.shape == (3, 60, 70)
+    assert not torch.equal(side, codec.decode(data, output="tensor"))
+
+
+def test_an_exported_path_is_refused_by_another_base(tmp_path, finished, other_base):
+    export_path(finished, tmp_path / "edges", dtype="float16")
+    with pytest.raises(BaseMismatchError, match="was trained on base 'tiny'"):
+        MPACodec.from_pretrained(other_base).load_path(tmp_path / "edges")
+
+
+def test_the_card_says_how_it_was_trained(tmp_path, finished, plugin):
+    export_path(finished, tmp_path / "a", licence="mit")
+    card = (tmp_path / "a" / "README.md").read_text()
+    assert card.startswith("---\nlicense: mit\n")
+    assert f'pip install "{plugin}>=1.2.0"' in card
+    assert f"`mpa_plugin_edges.recipe:EdgesRecipe` of {plugin} 1.2.0" in card
+    assert "Data: 6 samples" in card
+    assert "mpa train path edges --base tiny --data PHOTOS --out RUN --steps 4\n" in card
+    assert "| quality | bpp | psnr | edges | main_psnr | main_edges |" in card
+    assert str(finished) not in card
+    export_path(finished, tmp_path / "a", figures="| mine |\n| --- |")
+    card = (tmp_path / "a" / "README.md").read_text()
+    assert "| mine |" in card
+    assert "main_psnr" not in card
+
+
+def test_a_new_run_begins_with_the_weights_of_another(
+    tmp_path, photo_folder, settings, finished, base_folder
+):
+    export_path(finished, tmp_path / "edges")
+    for source in (finished, tmp_path / "edges"):
+        run = PathRun(tmp_path / f"from-{source.name}", photo_folder, start_from=str(source))
+        train_path(run, settings("edges", "optim.lr=1e-30", "budget.steps=1"))
+        begun = averaged_path(run.folder, hub.load_base(base_folder)).named_parameters()
+        wanted = averaged_path(finished, hub.load_base(base_folder))
+        assert all(torch.equal(v, wanted.get_parameter(name)) for name, v in begun)
+        assert state(run.folder).meta["start_from"] == source.name
+    with pytest.raises(TrainingError, match="no weights for base 'tiny'"):
+        train_path(PathRun(tmp_path / "none", photo_folder, start_from="edges"), settings("edges"))
+    wide = settings("edges", "path.hidden_ratio=1")
+    with pytest.raises(CheckpointError, match="does not fit this path"):
+        train_path(PathRun(tmp_path / "wide", photo_folder, start_from=str(finished)), wide)
+
+
+def test_a_path_that_begins_as_the_main_one_trains(tmp_path, photo_folder, settings):
+    run = PathRun(tmp_path / "run", photo_folder)
+    train_path(run, settings("mse", "budget.steps=1", "loss.full_share=1", "optim.lr=1e-30"))
+    line = next(line for line in lines(run.folder) if "loss" in line)
+    assert line["task"] == 0.0
+    assert list((run.folder / "latents").rglob("*.latents"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["data.crop=72"], "data.crop 72 is not a multiple of 64"),
+        (["loss.rate_lambdas=[1, 2]"], "2 loss.rate_lambdas for the 8 quality levels"),
+        (["recipe.strenght=1"], "strenght"),
+        (["path.dropped=1"], "dropped"),
+        (["init.mlp=main"], "builds Sequential"),
+    ],
+)
+def test_settings_that_do_not_fit(tmp_path, photo_folder, settings, overrides, words):
+    with pytest.raises(ConfigError, match=words):
+        train_path(PathRun(tmp_path / "run", photo_folder), settings("edges", *overrides))
+
+
+def test_runs_that_cannot_start_or_go_on(tmp_path, photo_folder, settings, finished, other_base):
+    run = PathRun(finished, photo_folder)
+    with pytest.raises(TrainingError, match="a run is already in it"):
+        train_path(run, settings("edges"))
+    with pytest.raises(TrainingError, match="budget is already spent"):
+        train_path(run, settings("edges"), resume=True)
+    with pytest.raises(TrainingError, match=r"other settings for recipe\.strength;"):
+        train_path(run, settings("edges", "recipe.strength=1"), resume=True)
+    with pytest.raises(BaseMismatchError, match="trained on base 'tiny'"):
+        train_path(run, settings("edges", f"base={other_base}", "budget.steps=9"), resume=True)
+    with pytest.raises(BaseMismatchError, match="give that base with --base"):
+        export_path(finished, tmp_path / "out", base=str(other_base))
+    with pytest.raises(CheckpointError, match="no usable checkpoint"):
+        is_path_run(tmp_path)
+
+
+def test_foreign_code_that_writes_to_the_base_is_found_out(
+    tmp_path, photo_folder, settings, monkeypatch
+):
+    from mpa_core.training.stage2 import Stage2
+
+    step = Stage2.train_step
+
+    def careless(self, *args):
+        self.model.base.y_gains.gain.data.add_(1e-3)
+        return step(self, *args)
+
+    monkeypatch.setattr(Stage2, "train_step", careless)
+    with pytest.raises(TrainingError, match="the base changed during training"):
+        train_path(PathRun(tmp_path / "run", photo_folder), settings("edges", "budget.steps=1"))
+
+
+def test_from_the_command_line(tmp_path, photo_folder, base_folder, capsys):
+    run, out = tmp_path / "run", tmp_path / "out"
+    (tmp_path / "settings.yaml").write_text("loss: {full_share: 0.5}\n")
+    common = ["--data", str(photo_folder), "--out", str(run), "--format", "json"]
+    start = ["--base", str(base_folder), "--config", str(tmp_path / "settings.yaml"),
+             "--cache", str(tmp_path / "cache"), "--steps", "1", "--threads", "1",
+             "--set", "run.log_every=1"]  # fmt: skip
+    assert main(["train", "path", "edges", *start, *common]) == 0
+    assert json.loads(capsys.readouterr().out)["step"] == 1
+    assert main(["train", "path", "edges", "--resume", "--steps", "2", *common]) == 0
+    assert json.loads(capsys.readouterr().out)["step"] == 2
+    config = PathTrainConfig.parse(state(run).meta["config"], source="run")
+    assert (config.loss.full_share, config.budget.steps, config.data.crop) == (0.5, 2, 64)
+    assert list((tmp_path / "cache").rglob("*.latents"))
+    figures = tmp_path / "figures.md"
+    figures.write_text("Better than before.\n")
+    export = ["train", "export", str(run), str(out), "--format", "json"]
+    assert main([*export, "--dtype", "float16", "--figures", str(figures)]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["path"] == str(out)
+    assert answer["fingerprint"] == hub.read_path_meta(out).fingerprint
+    assert "Better than before." in (out / "README.md").read_text()
+    assert "--set loss.full_share=0.5" in (out / "README.md").read_text()
+    assert main(export) == 1  # never overwrites without --force
+    assert "already holds a path" in capsys.readouterr().err
+    assert main([*export, "--force", "--figures", str(tmp_path / "none.md")]) == 2
+
+
+@hypothesis_settings(max_examples=100, deadline=None)
+@given(
+    overrides=st.lists(
+        st.tuples(
+            st.sampled_from(
+                ["path", "recipe", "loss", "loss.full_share", "cache", "run.x", "name"]
+            ),
+            st.text(max_size=12),
+        ).map("=".join)
+        | st.text(max_size=20),
+        max_size=3,
+    )
+)
+def test_any_settings_are_read_or_refused_in_our_words(overrides):
+    try:
+        config = load_path_config("edges", "tiny", None, overrides, defaults={"seed": 3})
+    except MPAError:
+        return
+    again = PathTrainConfig.parse(config.model_dump(mode="json"), source="itself")
+    assert repr(again) == repr(config)
