@@ -102,39 +102,6 @@ def test_bad_input_is_one_line(
     assert printed.count("\n") == 1
 
 
-def test_rate_distortion_script(root: Path, photo: Image.Image, base: Path, tmp_path: Path):
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    photo.save(photos / "a.png")
-    photo.rotate(180).save(photos / "b.png")
-    script = runpy.run_path(str(root / "examples" / "benchmarks" / "rd_photos.py"))
-    script["SETTINGS"].update(JPEG=(5, 20, 50, 80), WEBP=(5, 30, 60, 80))
-    report = tmp_path / "rd.json"
-    arguments = [str(photos), "--base", str(base), "--quality", "2", "--json", str(report)]
-    assert script["main"](arguments) == 0
-    found = json.loads(report.read_text(encoding="utf-8"))
-    assert set(found["curves"]) == {"mpa-tiny-random-0", "JPEG", "WEBP"}
-    (point,) = found["curves"]["mpa-tiny-random-0"]
-    by_photo = point["photos"]
-    assert set(by_photo) == {"a.png", "b.png"}
-    assert point["bpp"] == pytest.approx((by_photo["a.png"]["bpp"] + by_photo["b.png"]["bpp"]) / 2)
-    codec = MPACodec.from_pretrained(base)
-    assert by_photo["a.png"]["bpp"] == 8 * len(codec.encode(photo, quality=2)) / (WIDTH * HEIGHT)
-    # One point is no curve; WebP needs fewer bits than JPEG on photos.
-    rates = found["bd_rate_against_jpeg_percent"]
-    assert rates["psnr"]["mpa-tiny-random-0"] is None
-    assert -60 < rates["psnr"]["WEBP"] < 0
-
-
-def test_bd_rate_of_a_known_shift(root: Path):
-    bd_rate = runpy.run_path(str(root / "examples" / "benchmarks" / "rd_photos.py"))["bd_rate"]
-    anchor = [{"bpp": 0.1 * 2**i, "psnr": 28.0 + 3 * i} for i in range(6)]
-    half = [{"bpp": p["bpp"] / 2, "psnr": p["psnr"]} for p in anchor]
-    assert bd_rate(anchor, half, "psnr") == pytest.approx(-50)
-    far = [{"bpp": p["bpp"], "psnr": p["psnr"] + 100} for p in anchor]
-    assert bd_rate(anchor, far, "psnr") is None
-
-
 def test_speed_script(root: Path, base: Path, tmp_path: Path):
     script = runpy.run_path(str(root / "examples" / "benchmarks" / "codec_speed.py"))
     report = tmp_path / "speed.json"

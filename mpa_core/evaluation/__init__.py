@@ -1,1 +1,1 @@
-"""Measuring codecs: distortion metrics and the classic codecs to compare with."""
+"""Measuring codecs: metrics, classic codecs to compare with, and what ``mpa eval`` does with them."""

