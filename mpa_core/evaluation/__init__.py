@@ -1,1 +1,1 @@
-"""Measuring codecs: metrics, classic codecs to compare with, and what ``mpa eval`` does with them."""
+"""Metrics, classic codecs to compare with, and what ``mpa eval`` does with them."""
