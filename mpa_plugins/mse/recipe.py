@@ -15,6 +15,4 @@ class MSERecipe(Recipe):
     defaults: ClassVar[Mapping[str, Any]] = {
         **SMALL_MACHINE,
         "loss": {**SMALL_MACHINE["loss"], "perceptual": None},
-        # The nearest known reconstruction to start from is the main path's.
-        "init": {"mlp": "main"},
     }
