@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from mpa_core.config import StrictModel
@@ -64,6 +65,8 @@ def prepare_process(settings: RunSettings) -> None:
     """Set torch's thread count and its flush-denormal mode for the process."""
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
+    for kind in (np.float32, np.float64):
+        np.finfo(kind)  # found out and kept now: where denormals are flushed numpy warns about it
     torch.set_flush_denormal(True)
 
 
