@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
+from typing import Any
+
+from mpa_core.cli.common import UsageError
 
 
 def register(
@@ -51,6 +55,14 @@ def register(
         "--tasks", default="", metavar="LIST", help="paths whose recipe judges, such as cls,seg"
     )
     figures.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="TASK.KEY=VALUE",
+        dest="settings",
+        help="an option of a task's recipe, such as cls.stride=128; may be repeated",
+    )
+    figures.add_argument(
         "--perceptual",
         default="efficientnet-lite0,haarpsi",
         metavar="LIST",
@@ -72,8 +84,6 @@ def register(
 
 def run(args: argparse.Namespace) -> int:
     """Measure, or make the page of what was measured."""
-    from mpa_core.cli.common import UsageError
-
     if args.report:
         if args.dataset is not None or args.markdown is None:
             raise UsageError("mpa eval --report RESULTS.json… takes --markdown FILE and no DATASET")
@@ -115,6 +125,7 @@ def _measure(args: argparse.Namespace) -> int:
         codecs=_list(args.codecs),
         match=_list(args.match),
         tasks=_list(args.tasks),
+        task_settings=_settings(args.settings),
         perceptual=_list(args.perceptual),
         limit=args.limit,
         strip_picture=args.strip_picture,
@@ -159,13 +170,29 @@ def _tell(what: str, done: int, total: int) -> None:
     print(f"mpa: [{done}/{total}] {what}", file=sys.stderr, flush=True)
 
 
+def _settings(texts: list[str]) -> dict[str, dict[str, Any]]:
+    """``TASK.KEY=VALUE`` each, the value in JSON or a plain word."""
+    found: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        task, dot, key = name.partition(".")
+        if not (equals and dot and task and key):
+            raise UsageError(
+                f"--set {text!r} is not TASK.KEY=VALUE; write for example cls.stride=128"
+            )
+        try:
+            parsed = json.loads(value)
+        except ValueError:
+            parsed = value
+        found.setdefault(task, {})[key] = parsed
+    return found
+
+
 def _list(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _numbers(text: str) -> list[float]:
-    from mpa_core.cli.common import UsageError
-
     try:
         found = [float(part) for part in _list(text)]
     except ValueError:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mpa_core.evaluation.learned import Sweep
 from mpa_core.mix import Mix
@@ -29,6 +30,8 @@ class Plan:
     match: Sequence[str] = ()
     """Classic codecs at the bytes of each of our files, on every set."""
     tasks: Sequence[str] = ()
+    task_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Task -> options of its recipe."""
     perceptual: Sequence[str] = ("efficientnet-lite0", "haarpsi")
     limit: int | None = None
     strip_picture: int = 0

@@ -95,7 +95,9 @@ class Evaluation:
             learned.check_mixes(codec, [*plan.mixes, *map(Mix.parse, sweep)])
         self.classics = dict(map(classic_codec, [*plan.codecs, *plan.match]))
         self.measures: list[Measure] = build_measures(plan.perceptual, device)
-        self.sets = collect(plan.dataset, plan.tasks, device, plan.limit)
+        self.sets = collect(
+            plan.dataset, plan.tasks, device, limit=plan.limit, settings=plan.task_settings
+        )
         self.kept = KeptFiles(plan.out / FILES)
 
     def run(self, progress: Progress) -> Results:

@@ -6,7 +6,7 @@ with pictures of its own (composites with exact masks) gets a set of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mpa_core.errors import TrainingError
+from mpa_core.errors import ConfigError, TrainingError
 from mpa_core.evaluation.kept import digest
 from mpa_core.evaluation.results import PHOTOS, MetricInfo, PictureSet, value_reference
 from mpa_core.training.datasets import Sample, WholePhotos
@@ -80,7 +80,12 @@ class MeasuredSet:
 
 
 def collect(
-    folder: Path, tasks: Sequence[str], device: torch.device, limit: int | None = None
+    folder: Path,
+    tasks: Sequence[str],
+    device: torch.device,
+    *,
+    limit: int | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[MeasuredSet]:
     """The photos of ``folder``, and the test pictures of each task's recipe made from it.
 
@@ -89,16 +94,24 @@ def collect(
         tasks: names of paths whose recipe judges.
         device: of the task models.
         limit: only the first pictures of each set.
+        settings: task -> options of its recipe.
 
     Raises:
+        ConfigError: options that a recipe does not know, or of a task that is not in ``tasks``.
         TrainingError: no photos, or a path without a recipe.
         PathNotFoundError, PluginError, MissingDependencyError: a recipe that cannot be used.
     """
     photos = WholePhotos(folder)
     names = [path.relative_to(folder).as_posix() for path in photos.paths]
     sets = {item.key: item for item in [_measured(PHOTOS, photos, names, limit)]}
+    options = dict(settings or {})
+    if unknown := options.keys() - set(tasks):
+        raise ConfigError(
+            f"options for {', '.join(sorted(unknown))}, which is no task of this run; tasks: "
+            f"{', '.join(tasks) or 'none'}"
+        )
     for name in tasks:
-        recipe = load_recipe(name)()
+        recipe = load_recipe(name)(options.get(name))
         recipe.setup(device)
         samples = recipe.dataset(folder, "test", None)
         found = _measured(name, samples, None, limit)
@@ -126,7 +139,12 @@ def _measured(
 def _task(name: str, recipe: Recipe, samples: Sequence[Sample]) -> Task:
     # PSNR is measured for every picture anyway, on the same 8-bit pictures.
     metrics = {f"{name}/{key}": metric for key, metric in recipe.metrics().items() if key != "psnr"}
-    source = {"recipe": type(recipe).__qualname__, **recipe.settings.model_dump(mode="json")}
+    # Folders by name alone: what is in them is known by the pictures' digests.
+    options = {
+        key: value.name if isinstance(value, Path) else value
+        for key, value in recipe.settings.model_dump().items()
+    }
+    source = {"recipe": type(recipe).__qualname__, **options}
     return Task(name, samples, metrics, source)
 
 

@@ -52,9 +52,21 @@ def test_measures_then_makes_the_page(mpa, base, path_folder, photos, tmp_path):
         (["photos", "--out", "x", "--codecs", "jpeg", "--sweep", "main:cls:3"], "need --base"),
         (["photos", "--report", "r.json"], "--markdown FILE and no DATASET"),
         (["photos", "--out", "x", "--base", "mpa-small", "--qualities", "low"], "'low'"),
+        (["photos", "--out", "x", "--codecs", "jpeg", "--set", "stride=1"], "TASK.KEY=VALUE"),
     ],
 )
 def test_arguments_that_make_no_sense(mpa, arguments, message):
     done = mpa("eval", *arguments)
     assert done.code == 2
     assert message in done.errors[-1]
+
+
+def test_options_of_recipes(mpa, photos, tmp_path):
+    pytest.importorskip("pytorch_msssim")
+    given = ["eval", photos, "--out", tmp_path, "--codecs", "jpeg", "--perceptual", ""]
+    done = mpa(*given, "--tasks", "mse", "--set", "mse.nonsense=3", "--set", "mse.word=abc")
+    assert done.code == 1
+    assert "nonsense" in done.errors[-1]
+    done = mpa(*given, "--set", "cls.stride=64")
+    assert done.code == 1
+    assert "options for cls, which is no task of this run" in done.errors[-1]
