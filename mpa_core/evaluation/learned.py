@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -15,6 +14,7 @@ from PIL import Image
 from mpa_core.bitstream.container import unpack
 from mpa_core.codec import MPACodec
 from mpa_core.errors import ConfigError, PathNotFoundError
+from mpa_core.evaluation.kept import cpu_seconds
 from mpa_core.fingerprint import fingerprint
 from mpa_core.images import to_pil
 from mpa_core.mix import MAIN, Mix
@@ -104,32 +104,32 @@ def encode(codec: MPACodec, image: NDArray[np.uint8], quality: float) -> bytes:
 def reconstructions(
     codec: MPACodec, data: bytes, mixes: Sequence[Mix]
 ) -> Iterator[tuple[Image.Image, float]]:
-    """The picture in a file by each mix, and the seconds that decoding takes from the bytes on.
+    """The picture in a file by each mix, and the processor time of decoding from the bytes on.
 
     The first mix is decoded by :meth:`MPACodec.decode` itself, which checks the file; the entropy
     model's part is then done once for all the others and counted in the time of each.
     """
     if not mixes:
         return
-    start = time.perf_counter()
+    start = cpu_seconds()
     picture = codec.decode(data, mixes[0])
-    yield picture, time.perf_counter() - start
+    yield picture, cpu_seconds() - start
     if len(mixes) == 1:
         return
     model, container = codec.model, unpack(data)
     stride = model.config.hyper_stride
     height, width = container.height, container.width
     grid = -(-height // stride), -(-width // stride)
-    start = time.perf_counter()
+    start = cpu_seconds()
     q, y_hat = model.decode_latents(
         [[stream] for stream in container.streams],
         grid,
         container.quality,
         symbols_crc=[container.symbols_crc],
     )
-    shared = time.perf_counter() - start
+    shared = cpu_seconds() - start
     for mix in mixes[1:]:
-        start = time.perf_counter()
+        start = cpu_seconds()
         router = Aggregator(
             {name: cast(TaskPath, model.paths[name]) for name in mix.path_names},
             mix,
@@ -139,7 +139,7 @@ def reconstructions(
         )
         x_hat = model.base.synthesise(y_hat, q, router).clamp(0, 1)
         picture = to_pil(x_hat[0, :, :height, :width])
-        yield picture, shared + time.perf_counter() - start
+        yield picture, shared + cpu_seconds() - start
 
 
 def _between(first: str, last: str, share: float) -> Mix:

@@ -30,7 +30,7 @@ HOW = (
     "Intervals are 95 %, by drawing the pictures again 2000 times; differences are paired: both "
     "sides see the same draws. BD-rate is the mean difference in bits at equal quality (in "
     "brackets: of the figure at equal bits), interpolated by PCHIP over the range both curves "
-    "share. Encoding and decoding times are of one run on a machine that did other work too."
+    "share. Times are of the processor, all threads together, per picture."
 )
 
 

@@ -80,7 +80,8 @@ class Row:
     source: dict[str, Any]
     """Version and options, or fingerprints: what fixes the bits and pixels."""
     bytes: list[int]
-    encode_seconds: list[float]
+    encode_seconds: list[float | None]
+    """Processor time; None where it was not recorded."""
     decode_seconds: list[float]
     values: dict[str, list[Any]] = field(default_factory=dict)
     """Column -> per picture a number, or the K statistics of a task's metric; null if it has none

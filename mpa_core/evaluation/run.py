@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import platform
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,7 @@ from mpa_core.evaluation.classic import (
     nearest_setting,
 )
 from mpa_core.evaluation.complexity import macs_per_pixel
-from mpa_core.evaluation.kept import KeptFile, KeptFiles, key_of
+from mpa_core.evaluation.kept import KeptFile, KeptFiles, cpu_seconds, key_of
 from mpa_core.evaluation.learned import mix_name, source_of
 from mpa_core.evaluation.measures import Measure, build_measures, to_tensor
 from mpa_core.evaluation.plan import Plan, Progress
@@ -336,9 +335,9 @@ class Evaluation:
     ) -> None:
         original = Image.fromarray(item.images[index])
         file = self._classic_file(item, index, key, setting)
-        start = time.perf_counter()
+        start = cpu_seconds()
         picture = ClassicFile(key, setting, file.data, original.size).decode()
-        seconds = time.perf_counter() - start
+        seconds = cpu_seconds() - start
         filling.add(file, seconds, self._values(item, index, original, picture, quality))
 
     # ------------------------------------------------------------------ measuring
@@ -365,13 +364,13 @@ class _Filling:
     def __init__(self, fields: dict[str, Any]) -> None:
         self.fields = fields
         self.bytes: list[int] = []
-        self.encode_seconds: list[float] = []
+        self.encode_seconds: list[float | None] = []
         self.decode_seconds: list[float] = []
         self.values: dict[str, list[Any]] = {}
 
     def add(self, file: KeptFile, seconds: float, values: dict[str, Any]) -> None:
         self.bytes.append(len(file.data))
-        self.encode_seconds.append(round(file.seconds, 3))
+        self.encode_seconds.append(None if file.seconds is None else round(file.seconds, 3))
         self.decode_seconds.append(round(seconds, 3))
         for name, value in values.items():
             self.values.setdefault(name, []).append(value)

@@ -92,7 +92,7 @@ def _bd_cell(anchor: Curve, test: Curve, higher: bool) -> str:
 def curve_table(results: Results, pictures: PictureSet, metrics: Sequence[MetricInfo]) -> Table:
     """A row per codec or mix and setting."""
     head = ["codec", "setting", "bpp", *(m.label for m in metrics)]
-    table = [[*head, "encode s", "decode s", "MACs/pixel"]]
+    table = [[*head, "encode CPU s", "decode CPU s", "MACs/pixel"]]
     for name, rows in ordered(results, pictures):
         for row in rows:
             figures = [number(results.figure(row, m.name), m) for m in metrics]
@@ -102,12 +102,18 @@ def curve_table(results: Results, pictures: PictureSet, metrics: Sequence[Metric
                     f"{row.setting:g}" if row.setting is not None else "-",
                     f"{results.bpp(row):.3f}",
                     *figures,
-                    f"{np.mean(row.encode_seconds):.2f}",
-                    f"{np.mean(row.decode_seconds):.2f}",
+                    _seconds(row.encode_seconds),
+                    _seconds(row.decode_seconds),
                     _macs(row),
                 ]
             )
     return table
+
+
+def _seconds(values: Sequence[float | None]) -> str:
+    """Mean of what was recorded."""
+    known = [value for value in values if value is not None]
+    return f"{np.mean(known):.3f}" if known else "-"
 
 
 def _macs(row: Row) -> str:
@@ -351,8 +357,18 @@ def to_csv(results: Results) -> str:
     out = io.StringIO()
     names = list(results.metrics)
     writer = csv.writer(out, lineterminator="\n")
-    columns = ["set", "codec", "mix", "setting", "matched_quality", "bpp", "encode_s", "decode_s"]
-    writer.writerow([*columns, "encoder_macs", "decoder_macs", *names])
+    columns = [
+        "set",
+        "codec",
+        "mix",
+        "setting",
+        "matched_quality",
+        "bpp",
+        "encode_cpu_s",
+        "decode_cpu_s",
+    ]
+    columns += ["encode_cpu_s", "decode_cpu_s", "encoder_macs", "decoder_macs"]
+    writer.writerow([*columns, *names])
     for row in results.rows.values():
         macs = row.macs_per_pixel or {}
         cells: list[Any] = [
@@ -362,8 +378,8 @@ def to_csv(results: Results) -> str:
             row.setting,
             (row.match or {}).get("quality"),
             f"{results.bpp(row):.5f}",
-            f"{np.mean(row.encode_seconds):.4f}",
-            f"{np.mean(row.decode_seconds):.4f}",
+            _seconds(row.encode_seconds),
+            _seconds(row.decode_seconds),
             macs.get("encoder"),
             macs.get("decoder"),
         ]
