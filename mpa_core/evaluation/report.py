@@ -11,6 +11,7 @@ from mpa_core.evaluation.classic import CODECS
 from mpa_core.evaluation.plots import sweep_name, write_plots
 from mpa_core.evaluation.results import MetricInfo, PictureSet, Results
 from mpa_core.evaluation.tables import (
+    ANCHORS,
     Table,
     bd_table,
     curve_table,
@@ -107,7 +108,7 @@ def _photos(results: Results, plots: Sequence[str]) -> list[str]:
     metrics = [metric for metric in results.metrics.values() if "/" not in metric.name]
     for item in photo_sets(results):
         parts.append("## Rate and distortion")
-        parts.append(_table(bd_table(results, item, metrics)))
+        parts += [_table(bd_table(results, item, metrics, anchor)) for anchor in ANCHORS]
         parts += _shown(plots, item, metrics)
     return parts
 

@@ -20,7 +20,7 @@ from mpa_core.evaluation.statistics import (
 )
 from mpa_core.mix import MAIN, Mix
 
-ANCHOR = "JPEG"
+ANCHORS = ("JPEG", "WEBP")
 SAME_RATE = 0.02
 """A classic codec's mean rate this near ours, relatively, is called the same."""
 Table = list[list[str]]
@@ -63,15 +63,17 @@ def photo_sets(results: Results) -> list[PictureSet]:
 # ---------------------------------------------------------------------- rate and distortion
 
 
-def bd_table(results: Results, pictures: PictureSet, metrics: Sequence[MetricInfo]) -> Table:
-    """BD-rate and BD-metric of every curve against JPEG, for each metric; empty without JPEG."""
+def bd_table(
+    results: Results, pictures: PictureSet, metrics: Sequence[MetricInfo], anchor: str
+) -> Table:
+    """BD-rate and BD-metric of every other curve against ``anchor``; empty if that is not there."""
     curves = ordered(results, pictures)
-    anchors = dict(curves).get(ANCHOR)
+    anchors = dict(curves).get(anchor)
     if anchors is None:
         return []
-    table = [["against JPEG", *(f"{metric.label}" for metric in metrics)]]
+    table = [[f"against {label_of(anchor)}", *(f"{metric.label}" for metric in metrics)]]
     for name, rows in curves:
-        if name != ANCHOR:
+        if name != anchor:
             cells = [
                 _bd_cell(results.curve(anchors, metric.name), results.curve(rows, metric.name),
                          metric.higher_is_better)
