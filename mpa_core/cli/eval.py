@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mpa_core.cli.common import UsageError
-
 
 def register(
     subparsers: argparse._SubParsersAction[argparse.ArgumentParser],
@@ -84,6 +82,8 @@ def register(
 
 def run(args: argparse.Namespace) -> int:
     """Measure, or make the page of what was measured."""
+    from mpa_core.cli.common import UsageError
+
     if args.report:
         if args.dataset is not None or args.markdown is None:
             raise UsageError("mpa eval --report RESULTS.json… takes --markdown FILE and no DATASET")
@@ -172,6 +172,8 @@ def _tell(what: str, done: int, total: int) -> None:
 
 def _settings(texts: list[str]) -> dict[str, dict[str, Any]]:
     """``TASK.KEY=VALUE`` each, the value in JSON or a plain word."""
+    from mpa_core.cli.common import UsageError
+
     found: dict[str, dict[str, Any]] = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -193,6 +195,8 @@ def _list(text: str) -> list[str]:
 
 
 def _numbers(text: str) -> list[float]:
+    from mpa_core.cli.common import UsageError
+
     try:
         found = [float(part) for part in _list(text)]
     except ValueError:

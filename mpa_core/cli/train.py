@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpa_core.cli import train_path
-from mpa_core.hub.cards import LICENCE
 
 if TYPE_CHECKING:
     from mpa_core.training.loop import Outcome
@@ -53,7 +52,7 @@ def register(
         "--base", metavar="ID", help="of a path: where its base is now (default: as it was)"
     )
     export.add_argument("--dtype", choices=("float32", "float16"), default="float32")
-    export.add_argument("--license", default=LICENCE, help=f"of a path (default: {LICENCE})")
+    export.add_argument("--license", help="of a path (default: apache-2.0)")
     export.add_argument(
         "--figures",
         type=Path,
@@ -153,6 +152,7 @@ def run_export(args: argparse.Namespace) -> int:
     """Write the averaged weights of the newest checkpoint as a folder that a codec loads."""
     from mpa_core.cli.output import emit
     from mpa_core.errors import OutputError
+    from mpa_core.hub.cards import LICENCE
     from mpa_core.hub.meta import BASE_CONFIG, PATH_CONFIG
     from mpa_core.training.path_export import export_path, is_path_run
     from mpa_core.training.runs import export_run
@@ -169,7 +169,7 @@ def run_export(args: argparse.Namespace) -> int:
             args.out,
             base=args.base,
             dtype=args.dtype,
-            licence=args.license,
+            licence=args.license or LICENCE,
             figures=_figures(args.figures),
         )
     else:

@@ -205,3 +205,13 @@ def test_layout_of_the_parameters() -> None:
 def test_refuses(dim: int, heads: int, window: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         NeighborhoodAttention(dim, heads, window)
+
+
+def test_what_inference_keeps_serves_training():
+    qkv = torch.randn(1, 9, 11, 3 * 32, dtype=torch.bfloat16)
+    rpb = torch.randn(2, 9, 9)
+    with torch.inference_mode():
+        neighborhood_attention(qkv, rpb)
+    qkv.requires_grad_(True)
+    neighborhood_attention(qkv, rpb).float().sum().backward()
+    assert qkv.grad is not None

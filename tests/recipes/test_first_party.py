@@ -40,12 +40,17 @@ def test_defaults_and_published_constants_are_valid_settings(recipe_name, root: 
     defaults = load_recipe(recipe_name).defaults
     small = load_path_config(recipe_name, "mpa-tiny", None, defaults=defaults)
     assert (small.budget.hours, small.budget.epochs) == (0.4, None)
-    assert (small.init.mlp == "main") == (recipe_name == "mse")
+    assert (small.init.mlp, small.path) == ("main", {"hidden_ratio": 2.0})
     assert small.loss.perceptual == (None if recipe_name == "mse" else "efficientnet-lite0")
     file = root / "examples" / "configs" / f"{recipe_name}-paper.yaml"
     paper = load_path_config(recipe_name, "mpa-base", file, defaults=defaults)
     load_recipe(recipe_name).Settings.parse(paper.recipe, source=str(file))
     assert (paper.optim.lr, paper.optim.ema_decay, paper.optim.clip) == (1e-4, 0, 1.0)
+    assert (paper.init.mlp, paper.loss.full_share) == ("random", 0)
+    assert (paper.loss.task_weight, paper.loss.distortion_weight) == (1, 1)
+    assert paper.loss.perceptual_weight == 4.26
+    # Table 2 of the paper: inverted bottlenecks for MSE, bottlenecks for the others.
+    assert paper.path == {"hidden_ratio": 2.0 if recipe_name == "mse" else 0.5}
     assert (paper.loss.loss_scale, paper.loss.quality_sampling) == ("paper", "per_step")
     assert paper.budget.hours is None
     epochs = {"mse": 200, "cls": 4, "seg": 200}
