@@ -1,0 +1,63 @@
+"""How a checkpoint is found: bundled ids, folders, and what is neither."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from folder_tools import one_line
+
+from mpa_core import hub
+from mpa_core.errors import CheckpointError
+from mpa_core.hub import locate
+
+
+def test_bundled_ids_and_folders(tmp_path, monkeypatch, base):
+    packages = tmp_path / "package"
+    (packages / "weights").mkdir(parents=True)
+    base.rename(packages / "weights" / "tiny-one")
+    (packages / "weights" / "not-a-base").mkdir()
+    monkeypatch.setattr(locate.resources, "files", lambda name: packages)
+    assert hub.bundled_bases() == {"tiny-one": packages / "weights" / "tiny-one"}
+    assert hub.load_base("tiny-one").name == "org/tiny"
+    monkeypatch.chdir(tmp_path)
+    Path("tiny-one").mkdir()
+    assert hub.resolve("tiny-one") == packages / "weights" / "tiny-one"
+    with pytest.raises(CheckpointError) as error:
+        hub.resolve("tiny-two")
+    assert "tiny-one" in one_line(error)
+
+
+def test_a_saved_folder_wins_over_a_bundled_id(tmp_path, monkeypatch, base):
+    monkeypatch.setattr(locate, "bundled_bases", lambda: {"base": Path("/elsewhere")})
+    monkeypatch.chdir(tmp_path)
+    assert hub.resolve("base") == Path("base")
+
+
+def test_what_cannot_be_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError) as error:
+        hub.resolve("org/model")
+    assert "hf download org/model" in one_line(error)
+    Path("empty").mkdir()
+    with pytest.raises(CheckpointError, match=r"empty has neither config\.json nor"):
+        hub.resolve("empty")
+    Path("file.pth.tar").write_bytes(b"PK")
+    with pytest.raises(CheckpointError, match=r"mpa import-official file\.pth\.tar"):
+        hub.load_base("file.pth.tar")
+    with pytest.raises(CheckpointError, match="is not a folder"):
+        hub.load_path("nothing-here")
+
+
+def test_describing_a_folder_needs_no_torch(base, saved_path):
+    code = (
+        "import sys; from pathlib import Path; from mpa_core import hub; "
+        f"print(hub.read_base_meta(Path({str(base)!r})).name, "
+        f"hub.read_path_meta(Path({str(saved_path)!r})).path_type, len(hub.bundled_bases()) >= 0); "
+        "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("org/tiny wide")
