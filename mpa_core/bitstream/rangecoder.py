@@ -10,138 +10,45 @@ gets there. Streams are byte for byte those of compressai, see ``docs/spec/bitst
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from mpa_core.bitstream.cdf import (
+    ESCAPE_LIMIT,
+    NIBBLE,
+    PRECISION,
+    CdfTables,
+    Int32Array,
+    fits_int32,
+)
 from mpa_core.compressai_parts import BufferedRansEncoder, RansDecoder
-from mpa_core.errors import BitstreamError, CheckpointError, DesyncError
+from mpa_core.errors import BitstreamError, DesyncError
 
-PRECISION = 16
-"""Bits of a probability: a CDF row runs from 0 to 65536."""
+__all__ = [
+    "ESCAPE_LIMIT",
+    "MAX_STREAM_BYTES",
+    "PRECISION",
+    "CdfTables",
+    "RangeDecoder",
+    "RangeEncoder",
+    "check_capacity",
+]
+
 MAX_STREAM_BYTES = 2**26
 """Longest stream we decode: below it no counter of the native decoder can overflow."""
-ESCAPE_LIMIT = 2**27
-"""Symbols reach this far outside their table: seven nibbles of bypass, one sign bit among them."""
 
 _STATE_MIN = 2**31
-_NIBBLE = 4
 _NIBBLE_MAX = 15
 _BLOCK = 16384
 # 16 bits for the escape interval and 8 nibbles (the count and 7 of value) are 48 bits; the seventh
 # byte is more than the rounding below and the state at the end can add.
 _MAX_SYMBOL_BYTES = 7
-# A symbol changes the state by its probability to within a factor 1 +- 2^-15 (the division by
-# 65536 is rounded), a refill likewise: together at most 8.9e-5 bits.
-_DRIFT_BITS = 1e-4
+# The division by 65536 is rounded, so that a symbol of probability p changes the state by p to
+# within a factor 1 +- (1 - p) 2^-15, a refill by 2^32 to within 1 +- 2^-15: of the bits that a
+# symbol takes a share of 2^-15, and never more than 4.5e-5 bits per symbol and as much per word.
+_DRIFT_BITS = 5e-5
 _ESCAPE_WORDS = 17
-
-Int32Array = NDArray[np.int32]
-_Native = tuple[list[int], list[list[int]], list[int], list[int]]
-
-
-class CdfTables:
-    """Checked CDF tables, ready for the native coder.
-
-    Row i covers the symbols ``offset[i]`` to ``offset[i] + cdf_length[i] - 3``; its last interval
-    is the escape, after which a symbol outside that range is coded in plain nibbles.
-
-    Args:
-        quantized_cdf: ``[n, L]`` integers; row i is valid up to ``cdf_length[i]``, strictly
-            increasing from 0 to 65536.
-        cdf_length: ``[n]`` integers, 3 to L.
-        offset: ``[n]`` integers within 2^30: the smallest symbol of each row.
-
-    Raises:
-        CheckpointError: tables that cannot be coded with. They come from a checkpoint.
-    """
-
-    def __init__(self, quantized_cdf: ArrayLike, cdf_length: ArrayLike, offset: ArrayLike) -> None:
-        cdf = _integers(quantized_cdf, "quantized_cdf", 2)
-        length = _integers(cdf_length, "cdf_length", 1)
-        offsets = _integers(offset, "offset", 1)
-        rows, columns = cdf.shape
-        if not rows == len(length) == len(offsets):
-            raise CheckpointError(
-                f"CDF tables: {rows} rows, {len(length)} lengths and {len(offsets)} offsets, "
-                "expected as many of each; the checkpoint is damaged"
-            )
-        _refuse_rows((length < 3) | (length > columns), f"has a length outside 3 to {columns}")
-        _refuse_rows((offsets <= -(2**30)) | (offsets >= 2**30), "has an offset beyond 2^30")
-        inside = np.arange(columns - 1) < (length - 1)[:, None]
-        width = np.diff(cdf, axis=1)
-        ends = cdf[np.arange(rows), length - 1]
-        _refuse_rows(
-            (cdf[:, 0] != 0) | (ends != 1 << PRECISION) | ((width <= 0) & inside).any(axis=1),
-            "does not rise strictly from 0 to 65536",
-        )
-        self.rows: list[list[int]] = [row[:n].tolist() for row, n in zip(cdf, length, strict=True)]
-        self.lengths: list[int] = length.tolist()
-        self.offsets: list[int] = offsets.tolist()
-        self._offset, self._escape = offsets, length - 2
-        self._first = np.cumsum(length - 1) - (length - 1)
-        bits = PRECISION - np.log2(width[inside])
-        bits[self._first + self._escape] += _NIBBLE  # the nibble that counts the nibbles
-        self._bits = bits
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def check_indexes(self, indexes: ArrayLike) -> Int32Array:
-        """``indexes`` as a flat int32 array, each the number of a row; else a BitstreamError."""
-        array = np.asarray(indexes)
-        if array.size and not np.issubdtype(array.dtype, np.integer):
-            raise BitstreamError(f"table indexes of type {array.dtype}, expected integers")
-        if array.size and not 0 <= int(array.min()) <= int(array.max()) < len(self):
-            raise BitstreamError(
-                f"table indexes run from {array.min()} to {array.max()}, "
-                f"expected 0 to {len(self) - 1}: one per row of the tables"
-            )
-        return np.ascontiguousarray(array, dtype=np.int32).reshape(-1)
-
-    def cost(self, symbols: NDArray[Any], indexes: Int32Array) -> tuple[float, int]:
-        """Bits that coding ``symbols`` takes, and how many of them are escapes.
-
-        Raises:
-            BitstreamError: a symbol further outside its row than the coder can express.
-        """
-        value = symbols.astype(np.int64) - self._offset[indexes]
-        escape_value = self._escape[indexes]
-        escaped = (value < 0) | (value >= escape_value)
-        interval = np.where(escaped, escape_value, value)
-        bits = float(self._bits[self._first[indexes] + interval].sum())
-        count = int(np.count_nonzero(escaped))
-        if count:
-            value, escape_value = value[escaped], escape_value[escaped]
-            raw = np.where(value < 0, -2 * value - 1, 2 * (value - escape_value))
-            if int(raw.max()) >= 2 * ESCAPE_LIMIT:
-                worst = int(np.argmax(raw))
-                raise BitstreamError(
-                    f"symbol {symbols[escaped][worst]} is {raw[worst] // 2} outside its CDF table, "
-                    f"the coder reaches {ESCAPE_LIMIT - 1}; the latents diverged or the stream is "
-                    "damaged"
-                )
-            # frexp's exponent is the bit length of an integer, exactly.
-            nibbles = -(-np.frexp(raw.astype(np.float64))[1] // _NIBBLE)
-            bits += _NIBBLE * int(nibbles.sum())
-        return bits, count
-
-    def native(self, indexes: Int32Array) -> _Native:
-        """Arguments of the native coder: the indexes and only those rows that they name.
-
-        The binding copies the rows at every call; a call rarely needs the long ones.
-        """
-        used = np.flatnonzero(np.bincount(indexes, minlength=len(self)))
-        remap = np.zeros(len(self), dtype=np.int32)
-        remap[used] = np.arange(len(used), dtype=np.int32)
-        rows = used.tolist()
-        return (
-            remap[indexes].tolist(),
-            [self.rows[i] for i in rows],
-            [self.lengths[i] for i in rows],
-            [self.offsets[i] for i in rows],
-        )
 
 
 class RangeEncoder:
@@ -172,12 +79,15 @@ class RangeEncoder:
             raise BitstreamError(f"{len(flat)} symbols but {len(rows)} table indexes")
         if not len(flat):
             return
-        if not _fits_int32(flat):
+        if not fits_int32(flat):
             raise BitstreamError(
                 f"symbols run from {flat.min()} to {flat.max()}, expected 32-bit integers; "
                 "the latents diverged"
             )
-        tables.cost(flat, rows)
+        impossible = np.isinf(tables.bits(flat, rows)[0])
+        if impossible.any():
+            first = int(np.argmax(impossible))
+            raise BitstreamError(tables.too_far(int(flat[first]), int(rows[first])))
         if self._count < 3:
             for symbol, row in zip(flat[:3].tolist(), rows[:3].tolist(), strict=True):
                 self._operations += _operations(symbol, row, tables)
@@ -214,7 +124,7 @@ class RangeDecoder:
       Of those 8 at most 7 are left for the value, so that it stays below 2^28: it lies outside its
       row, and the escape is seen as one. (A longer value wraps and may look like any symbol.)
     * Other symbols cost what their probability says. That sum is known after the fact
-      (:meth:`CdfTables.cost`) and compared, every block, with what the stream holds; so before
+      (:meth:`CdfTables.bits`) and compared, every block, with what the stream holds; so before
       each block they have read at most W words past the end, and a block adds half a word each.
 
     So ``16 W + 17 (E + 1) + drift`` zero words are safe while E counts all escapes so far plus the
@@ -224,39 +134,44 @@ class RangeDecoder:
     Args:
         data: the stream.
         max_symbols: how many symbols it holds; asking for more is an error.
+        conceal: make the best of a damaged stream. Symbols that it does not hold, or that come
+            after its end was passed, are 0; nothing that the stream does wrong is an error, and
+            :attr:`damage` and :attr:`concealed` say what happened. rANS decodes from front to
+            back, so a stream cut short still gives its beginning; after a changed byte the symbols
+            are wrong but possible ones, up to where they take more bits than there are.
+
+    Attributes:
+        damage: with ``conceal``, what is wrong with the stream as far as it was looked at (whole
+            only after :meth:`finish`); None: nothing.
+        concealed: how many symbols were replaced by 0.
 
     Raises:
         BitstreamError: ``data`` is no stream of at most ``max_symbols`` symbols.
     """
 
-    def __init__(self, data: bytes, max_symbols: int) -> None:
-        if len(data) < 8 or len(data) % 4:
-            raise BitstreamError(
-                f"a range-coded stream of {len(data)} bytes, expected a multiple of 4, at least 8; "
-                "the stream is truncated or damaged"
-            )
-        longest = min(8 + _MAX_SYMBOL_BYTES * max_symbols, MAX_STREAM_BYTES)
-        if len(data) > longest:
-            raise BitstreamError(
-                f"a range-coded stream of {len(data)} bytes for {max_symbols} symbols, expected "
-                f"{longest} bytes at most; the stream is not of this picture"
-            )
-        state = int.from_bytes(data[:8], "little")
-        if not _STATE_MIN <= state < _STATE_MIN << 32:
-            raise BitstreamError(
-                f"a range-coded stream starts with state {state:#x}, expected 2^31 to 2^63 - 1; "
-                "the stream is damaged or was not written by this coder"
-            )
-        self._data = bytes(data)
-        self._words = len(data) // 4
-        self._available = math.log2(state) - 31 + 32 * (self._words - 2)
+    def __init__(self, data: bytes, max_symbols: int, *, conceal: bool = False) -> None:
+        self.damage = _refusal(data, max_symbols)
+        self.concealed = 0
+        if conceal:
+            data = data[: _longest(max_symbols)]
+            data = data[: len(data) // 4 * 4]
+        elif self.damage:
+            raise BitstreamError(self.damage)
+        self._conceal = conceal
+        self._lost = _refusal(data, max_symbols)
         self._max_symbols = max_symbols
+        self._asked = 0
         self._count = 0
         self._escapes = 0
         self._bits = 0.0
-        self._lost: str | None = None
         self._history: list[tuple[Int32Array, CdfTables]] = []
-        self._make_room(_BLOCK + self._words)
+        self._available = 0.0
+        if not self._lost:
+            state = int.from_bytes(data[:8], "little")
+            self._data = bytes(data)
+            self._words = len(data) // 4
+            self._available = math.log2(state) - 31 + 32 * (self._words - 2)
+            self._make_room(_BLOCK + self._words)
 
     def decode(self, indexes: ArrayLike, tables: CdfTables) -> Int32Array:
         """The next symbols, flat, one per entry of ``indexes``, coded with that row of ``tables``.
@@ -264,21 +179,28 @@ class RangeDecoder:
         Raises:
             BitstreamError: an index has no row, or more than ``max_symbols`` symbols are asked for.
             DesyncError: the stream ended before the symbols did, or a symbol is impossible: the
-                stream is damaged, or these are not the indexes it was encoded with.
+                stream is damaged, or these are not the indexes it was encoded with. Not with
+                ``conceal``.
         """
-        if self._lost:
-            # What was read is not accounted for: reading on would not be safe.
-            raise DesyncError(self._lost)
+        self._check_not_lost()
         rows = tables.check_indexes(indexes)
-        if self._count + len(rows) > self._max_symbols:
+        if self._asked + len(rows) > self._max_symbols:
             raise BitstreamError(
-                f"{self._count + len(rows)} symbols asked of a stream declared to hold "
+                f"{self._asked + len(rows)} symbols asked of a stream declared to hold "
                 f"{self._max_symbols}"
             )
-        out = np.empty(len(rows), dtype=np.int32)
+        self._asked += len(rows)
+        out = np.zeros(len(rows), dtype=np.int32)
+        kept = 0
         for start in range(0, len(rows), _BLOCK):
-            block = rows[start : start + _BLOCK]
-            out[start : start + _BLOCK] = self._decode_block(block, tables)
+            if self._lost:
+                break
+            symbols = self._decode_block(rows[start : start + _BLOCK], tables)
+            out[start : start + len(symbols)] = symbols
+            kept = start + len(symbols)
+        self._check_not_lost()
+        self.damage = self.damage or self._lost
+        self.concealed += len(rows) - kept
         return out
 
     def finish(self) -> None:
@@ -288,38 +210,59 @@ class RangeDecoder:
         the rest. It holds for every stream whose encoder was given exactly these symbols.
 
         Raises:
-            DesyncError: words are left over, or were read past the end.
+            DesyncError: words are left over, or were read past the end. Not with ``conceal``,
+                where :attr:`damage` says so.
         """
-        if abs(self._bits - self._available) > self._tolerance:
-            raise DesyncError(
-                f"{self._count} symbols account for {self._bits:.0f} bits of a stream of "
-                f"{self._available:.0f}; the stream is damaged or the decoder lost sync"
-            )
+        self._check_not_lost()
+        if self._lost:
+            return
+        tolerance = _tolerance(self._count, self._bits, self._words)
+        if abs(self._bits - self._available) <= tolerance:
+            return
+        text = (
+            f"{self._count} symbols account for {self._bits:.0f} bits of a stream of "
+            f"{self._available:.0f}; the stream is damaged or the decoder lost sync"
+        )
+        if not self._conceal:
+            raise DesyncError(text)
+        self.damage = self.damage or text
 
-    @property
-    def _tolerance(self) -> float:
-        return 1 + _DRIFT_BITS * self._count
+    def report(self, name: str) -> str | None:
+        """With ``conceal``, after :meth:`finish`: what is wrong with the stream called ``name``."""
+        if self.damage is None:
+            return None
+        return f"{name}: {self.concealed} of {self._asked} symbols concealed; {self.damage}"
+
+    def _check_not_lost(self) -> None:
+        if self._lost and not self._conceal:
+            # What was read is not accounted for: reading on would not be safe.
+            raise DesyncError(self._lost)
 
     def _decode_block(self, rows: Int32Array, tables: CdfTables) -> Int32Array:
+        """The symbols that the stream holds, all of ``rows`` or, if it is lost there, fewer."""
         if self._escapes + len(rows) > self._room:
             self._make_room(4 * (self._escapes + len(rows)))
         symbols = np.array(self._native.decode_stream(*tables.native(rows)), dtype=np.int32)
         if self._room < self._max_symbols:
             self._history.append((rows.copy(), tables))  # the caller may write to its array
-        self._count += len(rows)
-        try:
-            bits, escapes = tables.cost(symbols, rows)
-        except BitstreamError as error:
-            self._lost = str(error)
-            raise DesyncError(self._lost) from error
-        self._bits += bits
-        self._escapes += escapes
-        if self._bits > self._available + self._tolerance:
-            self._lost = (
-                f"the stream holds {self._available:.0f} bits, its first {self._count} symbols "
-                f"took {self._bits:.0f}; the stream is damaged or the decoder lost sync"
-            )
-            raise DesyncError(self._lost)
+        bits, escaped = tables.bits(symbols, rows)
+        total = self._bits + float(bits.sum())
+        count = self._count + len(rows)
+        if total > self._available + _tolerance(count, total, self._words):
+            # Up to the end itself: beyond it, within the tolerance, zeros may have been read.
+            good = int(np.searchsorted(self._bits + np.cumsum(bits), self._available, "right"))
+            self._count += good
+            if math.isinf(total):
+                first = int(np.argmax(np.isinf(bits)))
+                self._lost = tables.too_far(int(symbols[first]), int(rows[first]))
+            else:
+                self._lost = (
+                    f"the stream holds {self._available:.0f} bits, its first {count} symbols "
+                    f"took {total:.0f}; the stream is damaged or the decoder lost sync"
+                )
+            return symbols[:good]
+        self._count, self._bits = count, total
+        self._escapes += int(np.count_nonzero(escaped))
         return symbols
 
     def _make_room(self, escapes: int) -> None:
@@ -332,6 +275,67 @@ class RangeDecoder:
             self._native.decode_stream(*tables.native(rows))
 
 
+def check_capacity(data: bytes, tables: CdfTables, counts: int | ArrayLike, name: str) -> None:
+    """Refuse a stream that is too short for its symbols, whatever they are.
+
+    Cheap, and to be asked before anything is allocated for the symbols: a forged header can
+    declare a picture of any size.
+
+    Args:
+        data: the stream.
+        tables: what its symbols are coded with.
+        counts: how many symbols; one number if their rows are not known yet, else ``[n]``, one
+            number per row of ``tables``.
+        name: of the stream, for the message.
+
+    Raises:
+        BitstreamError: even if each symbol were the likeliest of its row, they would take more bits
+            than ``data`` has.
+    """
+    per_row = np.asarray(counts, dtype=np.float64)
+    least = tables.least_bits if per_row.ndim else tables.least_bits.min()
+    bits, count = float((least * per_row).sum()), int(per_row.sum())
+    words = len(data) // 4
+    if bits > 32 * max(words - 1, 0) + _tolerance(count, bits, words):
+        raise BitstreamError(
+            f"the {name} stream has {len(data)} bytes, the {count} symbols of a picture of the "
+            f"declared size take {math.ceil(bits / 8)} at least; the header is damaged or forged"
+        )
+
+
+# ---------------------------------------------------------------------- streams at first sight
+
+
+def _longest(max_symbols: int) -> int:
+    return min(8 + _MAX_SYMBOL_BYTES * max_symbols, MAX_STREAM_BYTES)
+
+
+def _refusal(data: bytes, max_symbols: int) -> str | None:
+    """Why ``data`` cannot be a stream of at most ``max_symbols`` symbols."""
+    if len(data) < 8 or len(data) % 4:
+        return (
+            f"a range-coded stream of {len(data)} bytes, expected a multiple of 4, at least 8; "
+            "the stream is truncated or damaged"
+        )
+    if len(data) > _longest(max_symbols):
+        return (
+            f"a range-coded stream of {len(data)} bytes for {max_symbols} symbols, expected "
+            f"{_longest(max_symbols)} bytes at most; the stream is not of this picture"
+        )
+    state = int.from_bytes(data[:8], "little")
+    if not _STATE_MIN <= state < _STATE_MIN << 32:
+        return (
+            f"a range-coded stream starts with state {state:#x}, expected 2^31 to 2^63 - 1; "
+            "the stream is damaged or was not written by this coder"
+        )
+    return None
+
+
+def _tolerance(count: int, bits: float, words: int) -> float:
+    """How far the bits that symbols take by their probabilities may be from those they used."""
+    return 1 + _DRIFT_BITS * (min(count, bits) + words)
+
+
 # ---------------------------------------------------------------------- coder of tiny streams
 
 
@@ -342,11 +346,11 @@ def _operations(symbol: int, row: int, tables: CdfTables) -> list[tuple[int, int
     if 0 <= value < escape:
         return [(cdf[value], cdf[value + 1] - cdf[value], PRECISION)]
     raw = -2 * value - 1 if value < 0 else 2 * (value - escape)
-    count = -(-raw.bit_length() // _NIBBLE)
-    nibbles = [count, *(raw >> (_NIBBLE * i) & _NIBBLE_MAX for i in range(count))]
+    count = -(-raw.bit_length() // NIBBLE)
+    nibbles = [count, *(raw >> (NIBBLE * i) & _NIBBLE_MAX for i in range(count))]
     return [
         (cdf[escape], cdf[escape + 1] - cdf[escape], PRECISION),
-        *((nibble, 1, _NIBBLE) for nibble in nibbles),
+        *((nibble, 1, NIBBLE) for nibble in nibbles),
     ]
 
 
@@ -359,28 +363,3 @@ def _encode_operations(operations: list[tuple[int, int, int]]) -> bytes:
             state >>= 32
         state = (state // width << bits) + state % width + start
     return state.to_bytes(8, "little") + words
-
-
-# ---------------------------------------------------------------------- checks of tables
-
-
-def _fits_int32(array: NDArray[Any]) -> bool:
-    return int(array.min()) >= -(2**31) and int(array.max()) < 2**31
-
-
-def _integers(values: ArrayLike, name: str, ndim: int) -> NDArray[np.int64]:
-    array = np.asarray(values)
-    whole = np.issubdtype(array.dtype, np.integer)
-    if array.ndim != ndim or not whole or not array.size or not _fits_int32(array):
-        raise CheckpointError(
-            f"CDF tables: {name} is {array.dtype} of shape {array.shape}, expected {ndim}-D "
-            "32-bit integers; the checkpoint is damaged"
-        )
-    return array.astype(np.int64)
-
-
-def _refuse_rows(wrong: NDArray[np.bool_], why: str) -> None:
-    if wrong.any():
-        raise CheckpointError(
-            f"CDF tables: row {int(np.argmax(wrong))} {why}; the checkpoint is damaged"
-        )
