@@ -1,4 +1,4 @@
-"""The ``.mpa`` file, version 1: build, parse, verify. Pure Python, nothing else is imported.
+"""The ``.mpa`` file, version 1: build, parse, verify. Pure Python, without torch or numpy.
 
 ``docs/spec/bitstream.md`` specifies the same file byte by byte. Every length that a file declares
 is checked against the bytes that are there before anything is sliced.
@@ -12,12 +12,13 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mpa_core.bitstream.signatures import check_magic
 from mpa_core.errors import BitstreamError, QualityError
 
 MAGIC = b"\x89MPA"
 """Not ASCII and not UTF-8 in its first byte: a transfer as text damages it visibly."""
 VERSION = 1
-PROFILES = {0: "float"}
+PROFILES = {0: "float", 1: "exact"}
 """Entropy profiles this version reads and writes, by the number in the file."""
 STREAM_COUNT = 2
 """Streams of a version-1 file: y, then z."""
@@ -145,14 +146,9 @@ def unpack(data: Buffer, *, max_pixels: int | None = MAX_PIXELS) -> Container:
             picture is larger than ``max_pixels``. Whether the symbols are right is for the entropy
             decoder to check, against ``symbols_crc``.
     """
-    data = _as_bytes(data)
+    data = as_bytes(data)
     header = peek_header(data)
-    pixels = header.width * header.height
-    if max_pixels is not None and pixels > max_pixels:
-        raise BitstreamError(
-            f"the picture is {header.width}x{header.height} = {pixels} pixels, the limit is "
-            f"{max_pixels}; if you trust the file, raise the limit with max_pixels="
-        )
+    check_pixels(header, max_pixels)
     if len(data) < header.file_size:
         raise BitstreamError(
             f"truncated: found {len(data)} bytes, the header promises {header.file_size}; "
@@ -168,6 +164,103 @@ def unpack(data: Buffer, *, max_pixels: int | None = MAX_PIXELS) -> Container:
         raise BitstreamError(
             f"payload CRC-32 is {found:08x}, expected {header.payload_crc:08x}; {_COPY_AGAIN}"
         )
+    return cut(data, header)
+
+
+def peek_header(data: Buffer) -> Header:
+    """Parse and verify the header alone; ``data`` is the file or any beginning that holds it.
+
+    Raises:
+        BitstreamError: as :func:`unpack`, for everything that the header shows.
+    """
+    data = as_bytes(data)
+    size = header_size(data)
+    crc_at = size - _CRC.size
+    (expected,) = _CRC.unpack_from(data, crc_at)
+    found = zlib.crc32(memoryview(data)[:crc_at])
+    if found != expected:
+        raise BitstreamError(
+            f"header CRC-32 is {found:08x}, expected {expected:08x}; {_COPY_AGAIN}"
+        )
+    return read_fields(data, size)
+
+
+def header_size(data: bytes) -> int:
+    """Bytes of the header that ``data`` begins with, all of which are there.
+
+    Raises:
+        BitstreamError: no ``.mpa`` file, one of another version, or too short for its header.
+    """
+    check_magic(data[:512], MAGIC)
+    if len(data) > len(MAGIC) and data[len(MAGIC)] != VERSION:
+        # Before anything else: another version may lay out everything that follows differently.
+        found = data[len(MAGIC)]
+        advice = (
+            f"written by a newer version: {_UPGRADE}" if found > VERSION else "the file is damaged"
+        )
+        raise BitstreamError(f"container version {found}, expected {VERSION}; {advice}")
+    if len(data) < _SMALLEST:
+        raise _truncated_header(len(data), _SMALLEST)
+    chunk_count, stream_count = data[_FIXED.size - 2 : _FIXED.size]
+    size = _FIXED.size + chunk_count * _CHUNK.size + stream_count * _STREAM.size + _CRC.size
+    if len(data) < size:
+        raise _truncated_header(len(data), size)
+    return size
+
+
+def read_fields(data: bytes, size: int) -> Header:
+    """What the header of ``size`` bytes says, whether or not its checksum is right.
+
+    Raises:
+        BitstreamError: a field has a value that no writer of this version gives it.
+    """
+    # The header is what its writer wrote; this guards against other and hostile writers.
+    (
+        *_,
+        profile,
+        fingerprint,
+        quality,
+        width,
+        height,
+        symbols_crc,
+        payload_crc,
+        chunk_count,
+        stream_count,
+    ) = _FIXED.unpack_from(data)
+    _check_profile(profile)
+    if not MIN_QUALITY * QUALITY_SCALE <= quality <= MAX_QUALITY * QUALITY_SCALE:
+        raise BitstreamError(
+            f"quality {quality / QUALITY_SCALE:g}, expected {MIN_QUALITY} to {MAX_QUALITY}; "
+            "a conforming encoder never writes this"
+        )
+    _check_size(width, height)
+    _check_stream_count(stream_count)
+    chunk_lengths: dict[bytes, int] = {}
+    for i in range(chunk_count):
+        name, length = _CHUNK.unpack_from(data, _FIXED.size + i * _CHUNK.size)
+        _check_chunk_name(name)
+        if name in chunk_lengths:
+            raise BitstreamError(f"chunk {name.decode()} appears twice, expected once at most")
+        chunk_lengths[name] = length
+    streams_at = _FIXED.size + chunk_count * _CHUNK.size
+    lengths = struct.unpack_from(f"<{stream_count}I", data, streams_at)
+    return Header(
+        version=VERSION,
+        profile=profile,
+        fingerprint=fingerprint,
+        quality=quality / QUALITY_SCALE,
+        width=width,
+        height=height,
+        symbols_crc=symbols_crc,
+        payload_crc=payload_crc,
+        stream_lengths=lengths,
+        chunk_lengths=chunk_lengths,
+        size=size,
+    )
+
+
+def cut(data: bytes, header: Header) -> Container:
+    """The container of ``header`` with what ``data`` has of each chunk and stream, unchecked."""
     parts = []
     start = header.size
     for length in (*header.chunk_lengths.values(), *header.stream_lengths):
@@ -186,80 +279,18 @@ def unpack(data: Buffer, *, max_pixels: int | None = MAX_PIXELS) -> Container:
     )
 
 
-def peek_header(data: Buffer) -> Header:
-    """Parse and verify the header alone; ``data`` is the file or any beginning that holds it.
-
-    Raises:
-        BitstreamError: as :func:`unpack`, for everything that the header shows.
-    """
-    data = _as_bytes(data)
-    _check_magic(data[:512])
-    if len(data) > len(MAGIC) and data[len(MAGIC)] != VERSION:
-        # Before anything else: another version may lay out everything that follows differently.
-        found = data[len(MAGIC)]
-        advice = (
-            f"written by a newer version: {_UPGRADE}" if found > VERSION else "the file is damaged"
-        )
-        raise BitstreamError(f"container version {found}, expected {VERSION}; {advice}")
-    if len(data) < _SMALLEST:
-        raise _truncated_header(len(data), _SMALLEST)
-    (
-        *_,
-        profile,
-        fingerprint,
-        quality,
-        width,
-        height,
-        symbols_crc,
-        payload_crc,
-        chunk_count,
-        stream_count,
-    ) = _FIXED.unpack_from(data)
-    streams_at = _FIXED.size + chunk_count * _CHUNK.size
-    crc_at = streams_at + stream_count * _STREAM.size
-    size = crc_at + _CRC.size
-    if len(data) < size:
-        raise _truncated_header(len(data), size)
-    (expected,) = _CRC.unpack_from(data, crc_at)
-    found = zlib.crc32(memoryview(data)[:crc_at])
-    if found != expected:
+def check_pixels(header: Header, max_pixels: int | None) -> None:
+    """Refuse a picture of more than ``max_pixels`` with a BitstreamError; None is no limit."""
+    pixels = header.width * header.height
+    if max_pixels is not None and pixels > max_pixels:
         raise BitstreamError(
-            f"header CRC-32 is {found:08x}, expected {expected:08x}; {_COPY_AGAIN}"
+            f"the picture is {header.width}x{header.height} = {pixels} pixels, the limit is "
+            f"{max_pixels}; if you trust the file, raise the limit with max_pixels="
         )
 
-    # The header is what its writer wrote; what follows guards against other and hostile writers.
-    _check_profile(profile)
-    if not MIN_QUALITY * QUALITY_SCALE <= quality <= MAX_QUALITY * QUALITY_SCALE:
-        raise BitstreamError(
-            f"quality {quality / QUALITY_SCALE:g}, expected {MIN_QUALITY} to {MAX_QUALITY}; "
-            "a conforming encoder never writes this"
-        )
-    _check_size(width, height)
-    _check_stream_count(stream_count)
-    chunk_lengths: dict[bytes, int] = {}
-    for i in range(chunk_count):
-        name, length = _CHUNK.unpack_from(data, _FIXED.size + i * _CHUNK.size)
-        _check_chunk_name(name)
-        if name in chunk_lengths:
-            raise BitstreamError(f"chunk {name.decode()} appears twice, expected once at most")
-        chunk_lengths[name] = length
-    lengths = struct.unpack_from(f"<{stream_count}I", data, streams_at)
-    return Header(
-        version=VERSION,
-        profile=profile,
-        fingerprint=fingerprint,
-        quality=quality / QUALITY_SCALE,
-        width=width,
-        height=height,
-        symbols_crc=symbols_crc,
-        payload_crc=payload_crc,
-        stream_lengths=lengths,
-        chunk_lengths=chunk_lengths,
-        size=size,
-    )
 
-
-def _as_bytes(data: Buffer) -> bytes:
+def as_bytes(data: Buffer) -> bytes:
+    """``data`` as bytes; a :class:`BitstreamError` if it is none of :data:`Buffer`'s kinds."""
     if not isinstance(data, Buffer):
         raise BitstreamError(
             f"expected the bytes of an .mpa file, got {type(data).__name__}; "
@@ -346,59 +377,3 @@ def _check_chunk_name(name: bytes) -> None:
 def _check_length(what: str, data: bytes) -> None:
     if len(data) > _U32_MAX:
         raise BitstreamError(f"{what} has {len(data)} bytes, a file holds {_U32_MAX} at most")
-
-
-# ---------------------------------------------------------------------- what else it may be
-
-_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"\x89PNG\r\n\x1a\n", "a PNG picture"),
-    (0, b"\xff\xd8\xff", "a JPEG picture"),
-    (8, b"WEBP", "a WebP picture"),
-    (0, b"GIF8", "a GIF picture"),
-    (0, b"BM", "a BMP picture"),
-    (0, b"II*\x00", "a TIFF picture"),
-    (0, b"MM\x00*", "a TIFF picture"),
-    (4, b"ftypavif", "an AVIF picture"),
-    (4, b"ftyp", "a HEIF picture or a video"),
-    (0, b"\xff\x0a", "a JPEG XL picture"),
-    (4, b"JXL \r\n\x87\n", "a JPEG XL picture"),
-    (0, b"PK\x03\x04", "a ZIP archive"),
-    (0, b"\x1f\x8b", "a gzip archive"),
-    (0, b"%PDF", "a PDF document"),
-    (0, b"version https://git-lfs", "a Git LFS pointer; fetch the file itself with `git lfs pull`"),
-)
-_PICTURE = "a picture is compressed with `mpa encode`"
-
-
-def _check_magic(head: bytes) -> None:
-    if not head:
-        raise BitstreamError("the file is empty, expected an .mpa file; copy or encode it again")
-    if MAGIC.startswith(head) or head.startswith(MAGIC):
-        return
-    raise BitstreamError(f"not an .mpa file: {_looks_like(head)}")
-
-
-def _looks_like(head: bytes) -> str:
-    for offset, signature, name in _SIGNATURES:
-        if head[offset : offset + len(signature)] == signature:
-            return f"it looks like {name}" + (f"; {_PICTURE}" if name.endswith("picture") else "")
-    if b"MPA" in head[1:6]:
-        return (
-            f"it starts with {head[:6].hex(' ')}, expected {MAGIC.hex(' ')}; it is an .mpa file "
-            "damaged by a transfer as text: copy it again in binary mode"
-        )
-    if _is_text(head):
-        return "it looks like text; an .mpa file is made by `mpa encode`"
-    return (
-        f"it starts with {head[:4].hex(' ')}, expected {MAGIC.hex(' ')}; "
-        "an .mpa file is made by `mpa encode`"
-    )
-
-
-def _is_text(head: bytes) -> bool:
-    try:
-        # The head may end inside a character: up to 3 bytes of UTF-8 are missing then.
-        text = head[: max(1, len(head) - 3)].decode()
-    except UnicodeDecodeError:
-        return False
-    return all(character.isprintable() or character in "\r\n\t\ufeff" for character in text)

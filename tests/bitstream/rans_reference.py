@@ -42,6 +42,11 @@ def encode(symbols: list[int], indexes: list[int], rows: list[Row]) -> bytes:
                 digits.append(extra % 16)
                 extra //= 16
             steps += [(d, 1, 4) for d in [len(digits), *digits]]
+    return write(steps)
+
+
+def write(steps: list[tuple[int, int, int]]) -> bytes:
+    """The stream of coder operations (start, width, total bits), in decoding order."""
     state, words = 1 << 31, []
     for start, width, bits in reversed(steps):
         if state >> (63 - bits) >= width:
@@ -87,3 +92,15 @@ def decode(data: bytes, indexes: list[int], rows: list[Row]) -> tuple[list[int],
             interval = -(extra + 1) // 2 if extra % 2 else interval + extra // 2
         out.append(interval + row.offset)
     return out, state, max(0, position - len(words))
+
+
+# An escape with 40 nibbles of value, one in the eighth set: nothing a symbol can hold.
+_COUNT_OF_40 = [15, 15, 10]
+IMPOSSIBLE = (
+    Row([0, 32768, 65536], 0),
+    write(
+        [(32768, 32768, 16)]
+        + [(nibble, 1, 4) for nibble in [*_COUNT_OF_40, *[0] * 6, 0, 8, *[0] * 32]]
+    ),
+)
+"""A row, and a well-formed stream of one symbol that is out of the coder's reach."""

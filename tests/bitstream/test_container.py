@@ -194,7 +194,11 @@ def test_damage_messages_say_what_and_what_next():
 @pytest.mark.parametrize(
     ("offset", "value", "expected"),
     [
-        (5, b"\x07", "entropy profile 7, this version knows 0 (float); written by a newer version"),
+        (
+            5,
+            b"\x07",
+            "entropy profile 7, this version knows 0 (float), 1 (exact); written by",
+        ),
         (14, b"\xff\x0f", "quality 0.999756, expected 1 to 8"),
         (14, b"\x01\x80", "quality 8.00024, expected 1 to 8"),
         (16, bytes(4), "0x512 pixels"),

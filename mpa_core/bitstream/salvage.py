@@ -1,0 +1,154 @@
+"""What is left of a damaged ``.mpa`` file. Pure Python, without torch or numpy.
+
+:func:`salvage` is for those who would rather have a part of a picture than none. One wrong byte is
+put right, since a CRC-32 tells where it is; bytes after the end are cut off; of a file that is cut
+short, what is there of each stream is returned.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from dataclasses import dataclass
+
+from mpa_core.bitstream.container import (
+    MAX_PIXELS,
+    Buffer,
+    Container,
+    Header,
+    as_bytes,
+    check_pixels,
+    cut,
+    header_size,
+    peek_header,
+    read_fields,
+)
+from mpa_core.errors import BitstreamError
+
+_COUNTS_AT = 32
+"""Where the header says how many chunks and streams it has, one byte each."""
+_CRC_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Salvage:
+    """What :func:`salvage` found."""
+
+    container: Container
+    """Streams may be shorter than they were, down to nothing, or hold wrong bytes."""
+    problems: tuple[str, ...]
+    """What was wrong with the file, one sentence each; empty for a file that :func:`unpack` takes.
+
+    Whether a byte was put right rightly, the checksum of the symbols tells once they are decoded.
+    """
+
+
+def salvage(data: Buffer, *, max_pixels: int | None = MAX_PIXELS) -> Salvage:
+    """Parse a file that may be damaged: one wrong byte, bytes missing at its end, or too many.
+
+    Time is proportional to the size of the file, about half a second per MB if it is damaged.
+
+    Args:
+        data: all bytes that are left of the file.
+        max_pixels: most pixels (width x height) to accept; None for no limit.
+
+    Raises:
+        BitstreamError: the header is cut short or cannot be believed, or the picture is larger than
+            ``max_pixels``.
+    """
+    data = as_bytes(data)
+    data, header, problems = _believable(data)
+    check_pixels(header, max_pixels)
+    missing = header.file_size - len(data)
+    if missing > 0:
+        problems.append(f"the last {missing} of {header.file_size} bytes are missing")
+    elif missing < 0:
+        problems.append(f"{-missing} bytes after the last stream were left out")
+        data = data[: header.file_size]
+    if missing <= 0:
+        syndrome = zlib.crc32(memoryview(data)[header.size :]) ^ header.payload_crc
+        changes = _changes(syndrome, len(data) - header.size) if syndrome else []
+        if len(changes) == 1:
+            data, text = _put_right(data, header.size + changes[0][0], changes[0][1])
+            problems.append(text)
+        elif syndrome:
+            problems.append("the payload CRC-32 is wrong by more than one byte")
+    container = cut(data, header)
+    whole = {k: v for k, v in container.chunks.items() if len(v) == header.chunk_lengths[k]}
+    if len(whole) < len(container.chunks):
+        lost = ", ".join(sorted(name.decode() for name in container.chunks.keys() - whole.keys()))
+        problems.append(f"metadata cut short and left out: {lost}")
+    return Salvage(dataclasses.replace(container, chunks=whole), tuple(problems))
+
+
+def _believable(data: bytes) -> tuple[bytes, Header, list[str]]:
+    """The file with its header put right, the header, and what was wrong with it."""
+    try:
+        return data, peek_header(data), []
+    except BitstreamError as error:
+        refusal = error
+    for repaired, text in _header_repairs(data):
+        try:
+            return repaired, peek_header(repaired), [text]
+        except BitstreamError:
+            continue  # the checksum agrees, the fields do not: not what was written
+    # More than one byte is wrong. A file exactly as long as its tables say has the right tables.
+    try:
+        header = read_fields(data, header_size(data))
+    except BitstreamError:
+        raise refusal from None
+    if header.file_size != len(data):
+        raise refusal
+    found, _, _ = str(refusal).partition(";")
+    return data, header, [f"{found}; its fields were believed all the same"]
+
+
+def _header_repairs(data: bytes) -> list[tuple[bytes, str]]:
+    """Ways to change one byte so that the header agrees with its checksum, and what to say."""
+    if len(data) <= _COUNTS_AT:
+        return []
+    repairs = []
+    # The number of chunks decides where the checksum is, so it is tried rather than found.
+    for count in range(256):
+        crc_at = _COUNTS_AT + 2 + 8 * count + 8
+        if len(data) < crc_at + _CRC_BYTES:
+            break
+        stored = int.from_bytes(data[crc_at : crc_at + _CRC_BYTES], "little")
+        if count != data[_COUNTS_AT]:
+            tried = data[:_COUNTS_AT] + bytes([count]) + data[_COUNTS_AT + 1 :]
+            if zlib.crc32(memoryview(tried)[:crc_at]) == stored:
+                repairs.append(_put_right(data, _COUNTS_AT, data[_COUNTS_AT] ^ count))
+            continue
+        if syndrome := zlib.crc32(memoryview(data)[:crc_at]) ^ stored:
+            changes = _changes(syndrome, crc_at)
+            # Or the checksum itself has the wrong byte.
+            for i in range(_CRC_BYTES):
+                if not syndrome & ~(0xFF << 8 * i):
+                    changes.append((crc_at + i, syndrome >> 8 * i))
+            repairs += [_put_right(data, offset, mask) for offset, mask in changes]
+    return repairs if len(repairs) == 1 else []
+
+
+def _put_right(data: bytes, offset: int, mask: int) -> tuple[bytes, str]:
+    value = data[offset] ^ mask
+    text = f"byte {offset} was {data[offset]:02x}, put right to {value:02x} by the CRC-32"
+    return data[:offset] + bytes([value]) + data[offset + 1 :], text
+
+
+# A CRC is linear: the XOR of the right and the wrong one, the syndrome, is that of the change
+# alone, and a step of the table can be undone, because its entries differ in their highest byte.
+_TABLE = [zlib.crc32(bytes([0xFF ^ byte])) ^ 0xFF000000 for byte in range(256)]
+_BY_HIGHEST = bytes(
+    byte for _, byte in sorted((entry >> 24, byte) for byte, entry in enumerate(_TABLE))
+)
+
+
+def _changes(syndrome: int, length: int) -> list[tuple[int, int]]:
+    """(offset, XOR mask) of every change of one byte, of ``length``, that explains ``syndrome``."""
+    found = []
+    for offset in range(length - 1, -1, -1):
+        byte = _BY_HIGHEST[syndrome >> 24]
+        syndrome = (syndrome ^ _TABLE[byte]) << 8 | byte
+        if syndrome < 256:
+            found.append((offset, syndrome))
+    return found
