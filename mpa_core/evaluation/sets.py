@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from mpa_core.errors import ConfigError, TrainingError
 from mpa_core.evaluation.kept import digest
 from mpa_core.evaluation.results import PHOTOS, MetricInfo, PictureSet, value_reference
 from mpa_core.training.datasets import Sample, WholePhotos
+from mpa_core.training.photos import undamaged
 from mpa_core.training.recipe import Metric, Recipe, collate, load_recipe
 
 _MEAN = Metric.__dataclass_fields__["value"].default
@@ -31,6 +33,9 @@ class Task:
 
     name: str
     samples: Sequence[Sample]
+    """The recipe's."""
+    chosen: list[int]
+    """Which of them are measured."""
     metrics: dict[str, Metric]
     """Column (``"cls/agreement"``) -> metric."""
     source: dict[str, Any]
@@ -50,9 +55,12 @@ class Task:
 
     @torch.inference_mode()
     def statistics(self, index: int, x_hat: Tensor, quality: float) -> dict[str, list[float]]:
-        """What picture ``index`` adds to each metric; ``x_hat`` [1, 3, H, W] in [0, 1]."""
+        """What picture ``index`` of the set adds to each metric.
+
+        ``x_hat`` [1, 3, H, W] in [0, 1].
+        """
         level = torch.tensor([quality], dtype=torch.float32)
-        batch = collate([self.samples[index]], level).to(x_hat.device)
+        batch = collate([self.samples[self.chosen[index]]], level).to(x_hat.device)
         return {
             name: _short(metric.per_picture(x_hat, batch)[0])
             for name, metric in self.metrics.items()
@@ -89,11 +97,13 @@ def collect(
 ) -> list[MeasuredSet]:
     """The photos of ``folder``, and the test pictures of each task's recipe made from it.
 
+    Damaged ones are left out with a warning.
+
     Args:
         folder: photos.
         tasks: names of paths whose recipe judges.
         device: of the task models.
-        limit: only the first pictures of each set.
+        limit: only the first so many pictures of each set.
         settings: task -> options of its recipe.
 
     Raises:
@@ -103,7 +113,8 @@ def collect(
     """
     photos = WholePhotos(folder)
     names = [path.relative_to(folder).as_posix() for path in photos.paths]
-    sets = {item.key: item for item in [_measured(PHOTOS, photos, names, limit)]}
+    plain, _ = _measured(PHOTOS, photos, names, limit)
+    sets = {plain.key: plain}
     options = dict(settings or {})
     if unknown := options.keys() - set(tasks):
         raise ConfigError(
@@ -114,29 +125,29 @@ def collect(
         recipe = load_recipe(name)(options.get(name))
         recipe.setup(device)
         samples = recipe.dataset(folder, "test", None)
-        found = _measured(name, samples, None, limit)
+        found, chosen = _measured(name, samples, None, limit)
         found = sets.setdefault(found.key, found)
-        found.tasks.append(_task(name, recipe, samples))
+        found.tasks.append(_task(name, recipe, samples, chosen))
     return list(sets.values())
 
 
 def _measured(
     name: str, samples: Sequence[Sample], names: list[str] | None, limit: int | None
-) -> MeasuredSet:
-    count = len(samples) if limit is None else min(limit, len(samples))
-    if not count:
+) -> tuple[MeasuredSet, list[int]]:
+    """The set, and which of ``samples`` are in it."""
+    images = {i: sample.image for i, sample in islice(undamaged(samples), limit)}
+    if not images:
         raise TrainingError(f"set {name!r} has no pictures; give a folder of photos")
-    images = [samples[i].image for i in range(count)]
     about = PictureSet(
         name=name,
-        names=(names or [f"{name}-{i:04d}" for i in range(count)])[:count],
-        digests=[digest(image) for image in images],
-        sizes=[(image.shape[1], image.shape[0]) for image in images],
+        names=[names[i] if names else f"{name}-{i:04d}" for i in images],
+        digests=[digest(image) for image in images.values()],
+        sizes=[(image.shape[1], image.shape[0]) for image in images.values()],
     )
-    return MeasuredSet(about, images)
+    return MeasuredSet(about, list(images.values())), list(images)
 
 
-def _task(name: str, recipe: Recipe, samples: Sequence[Sample]) -> Task:
+def _task(name: str, recipe: Recipe, samples: Sequence[Sample], chosen: list[int]) -> Task:
     # PSNR is measured for every picture anyway, on the same 8-bit pictures.
     metrics = {f"{name}/{key}": metric for key, metric in recipe.metrics().items() if key != "psnr"}
     # Folders by name alone: what is in them is known by the pictures' digests.
@@ -145,7 +156,7 @@ def _task(name: str, recipe: Recipe, samples: Sequence[Sample]) -> Task:
         for key, value in recipe.settings.model_dump().items()
     }
     source = {"recipe": type(recipe).__qualname__, **options}
-    return Task(name, samples, metrics, source)
+    return Task(name, samples, chosen, metrics, source)
 
 
 def _short(statistics: Tensor) -> list[float]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mpa_core.training.data import PhotoFolder
+from mpa_core.training.photos import Indexed, PhotoFolder, Pixel, random_crop
 
 _PATH_CROP = 4  # stream of the seed; the others are in data.py and stage1.py
 
@@ -26,11 +26,35 @@ class Sample:
     """Labels, masks, strings as numbers: of one shape per name, so that a batch can stack them."""
 
 
-class PhotoCrops(Sequence[Sample]):
+class PhotoSamples(Indexed[Sample]):
+    """Samples each of which shows a photo, or a part of it; ``per_photo`` of each photo.
+
+    Sample ``i`` is of photo ``i // per_photo``. Asking for one whose photo turns out to be damaged
+    raises :class:`ImageError`: training then takes the next one, and ``mpa eval`` leaves it out.
+    """
+
+    def __init__(self, photos: PhotoFolder, per_photo: int = 1) -> None:
+        self.photos = photos
+        self.per_photo = per_photo
+
+    def __len__(self) -> int:
+        return len(self.photos) * self.per_photo
+
+    @abstractmethod
+    def cut(self, picture: NDArray[Pixel], index: int) -> NDArray[Pixel]:
+        """What sample ``index`` shows of ``picture`` [H, W, ...], its photo or one of its size."""
+
+    def item(self, index: int) -> Sample:
+        """Sample ``index``."""
+        photo = self.photos[index // self.per_photo]
+        return Sample(np.ascontiguousarray(self.cut(photo, index)))
+
+
+class PhotoCrops(PhotoSamples):
     """Square crops of the photos in a folder: ``per_photo`` of each, fixed by the seed.
 
-    Sample ``i`` is crop ``i % per_photo`` of photo ``i // per_photo``. Nothing is drawn anew from
-    epoch to epoch: that is what lets the latents of a crop be computed once and kept.
+    Nothing is drawn anew from epoch to epoch: that is what lets the latents of a crop be computed
+    once and kept.
 
     Args:
         folder: photos, at any depth below it; those with a side under ``crop`` are left out.
@@ -56,54 +80,29 @@ class PhotoCrops(Sequence[Sample]):
         transpose: bool = False,
         cache_mib: int = 4096,
     ) -> None:
-        self.photos = PhotoFolder(folder, min_side=crop, cache_mib=cache_mib)
+        super().__init__(PhotoFolder(folder, min_side=crop, cache_mib=cache_mib), per_photo)
         self.crop = crop
-        self.per_photo = per_photo
         self.seed = seed
         self.flip = flip
         self.transpose = transpose
 
-    def __len__(self) -> int:
-        return len(self.photos) * self.per_photo
-
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        photo = self.photos[range(len(self))[index] // self.per_photo]
-        random = np.random.default_rng((self.seed, _PATH_CROP, range(len(self))[index]))
-        top = int(random.integers(0, photo.shape[0] - self.crop, endpoint=True))
-        left = int(random.integers(0, photo.shape[1] - self.crop, endpoint=True))
-        turn = int(random.integers(0, 8))
-        crop = photo[top : top + self.crop, left : left + self.crop]
-        if self.transpose:
-            crop = np.rot90(crop, turn % 4)
-        if (self.flip or self.transpose) and turn >= 4:
-            crop = crop[:, ::-1]
-        return Sample(np.ascontiguousarray(crop))
+    def cut(self, picture: NDArray[Pixel], index: int) -> NDArray[Pixel]:
+        """The crop."""
+        random = np.random.default_rng((self.seed, _PATH_CROP, index))
+        return random_crop(picture, self.crop, random, flip=self.flip, transpose=self.transpose)
 
 
-class WholePhotos(Sequence[Sample]):
+class WholePhotos(PhotoSamples):
     """The photos of a folder as they are, in the order of their names, each of its own size.
 
     ``paths[i]`` is the file of sample ``i``. Raises :class:`TrainingError` if there is none.
     """
 
     def __init__(self, folder: Path, *, cache_mib: int = 1024) -> None:
-        self.photos = PhotoFolder(folder, min_side=1, cache_mib=cache_mib)
+        super().__init__(PhotoFolder(folder, min_side=1, cache_mib=cache_mib))
         self.paths = self.photos.paths
 
-    def __len__(self) -> int:
-        return len(self.photos)
-
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        return Sample(self.photos[range(len(self))[index]])
+    def cut(self, picture: NDArray[Pixel], index: int) -> NDArray[Pixel]:
+        """All of it."""
+        del index
+        return picture

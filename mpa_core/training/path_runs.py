@@ -261,8 +261,8 @@ def _check(config: PathTrainConfig, base: hub.LoadedBase) -> None:
 
 def _init_from_main(stage: Stage2) -> None:
     """Fit to the first pictures, one at each quality in turn."""
-    dataset, levels = stage.source.dataset, stage.model.config.quality_levels
-    samples = [dataset[i * len(dataset) // INIT_PICTURES] for i in range(INIT_PICTURES)]
+    levels = stage.model.config.quality_levels
+    samples = stage.source.samples.spread(INIT_PICTURES)
     quality = torch.tensor([float(1 + i % levels) for i in range(INIT_PICTURES)])
     y_hat = stage.latents_of(samples, quality)
     init_from_main(stage.path, stage.model, y_hat, quality.to(y_hat.device))
@@ -285,8 +285,8 @@ def _start_path(source: str, config: PathTrainConfig, base: hub.LoadedBase) -> T
 
 
 def _describe(run: PathRun, stage: Stage2, base: hub.LoadedBase) -> dict[str, Any]:
-    config, dataset, accelerator = stage.config, stage.source.dataset, stage.accelerator
-    probes = [dataset[i * len(dataset) // _PROBES] for i in range(min(_PROBES, len(dataset)))]
+    config, samples, accelerator = stage.config, stage.source.samples, stage.accelerator
+    probes = samples.spread(min(_PROBES, len(samples)))
     digest = hashlib.sha256(b"".join(probe.image.tobytes() for probe in probes)).hexdigest()
     path = registry().get(config.name)
     return {
@@ -296,7 +296,7 @@ def _describe(run: PathRun, stage: Stage2, base: hub.LoadedBase) -> dict[str, An
         "plugin": {"distribution": path.distribution, "version": path.version},
         "recipe": path.spec.recipe,
         "start_from": None if run.start_from is None else Path(run.start_from).name,
-        "data": f"{len(dataset)} samples, {digest[:12]}",
+        "data": f"{len(samples)} samples, {digest[:12]}",
         "processes": accelerator.num_processes,
         "device": accelerator.device.type,
         "precision": accelerator.mixed_precision,

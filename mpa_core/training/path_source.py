@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mpa_core.training.data import Places
 from mpa_core.training.path_config import PathDataSettings, PathLossSettings
+from mpa_core.training.photos import Replacing
 from mpa_core.training.recipe import PathBatch, Sample, collate
 
 _SHARE = 5  # stream of the seed; the others are in data.py, stage1.py and datasets.py
@@ -33,7 +34,8 @@ class PathSource:
     """Steps of a recipe's data set.
 
     Args:
-        dataset: of the recipe; every sample is seen once per epoch, in an order of its own.
+        dataset: of the recipe; every sample is seen once per epoch, in an order of its own. One
+            that raises :class:`ImageError` is replaced.
         data, loss: settings.
         levels: quality levels of the base.
         seed: fixes order, qualities and shares.
@@ -48,7 +50,7 @@ class PathSource:
         levels: int,
         seed: int,
     ) -> None:
-        self.dataset = dataset
+        self.samples = Replacing(dataset)
         self.loss = loss
         self.levels = levels
         self.seed = seed
@@ -63,7 +65,7 @@ class PathSource:
         """The input of ``step`` (counted from 0), or these ``rows`` of it and no others."""
         places = self.places.of(step)
         chosen = list(range(len(places)) if rows is None else rows)
-        samples = [self.dataset[self.places.item(places[row])] for row in chosen]
+        samples = [self.samples[self.places.item(places[row])] for row in chosen]
         q_task = self.places.draw(step, self._q_task)[chosen]
         return PathStep(
             pictures=[sample.image for sample in samples],

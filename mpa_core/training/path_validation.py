@@ -17,6 +17,7 @@ from mpa_core.paths.path import TaskPath
 from mpa_core.training.checkpoint import checkpoint_name
 from mpa_core.training.latents import encode_latents
 from mpa_core.training.loop import SAMPLES
+from mpa_core.training.photos import Replacing
 from mpa_core.training.recipe import Metric, PathBatch, Sample, collate, psnr_metric
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class PathValidator:
         self.folder = folder
         settings = stage.config.run
         count = min(settings.validate_images, len(dataset))
-        self.samples = [dataset[i * len(dataset) // count] for i in range(count)]
+        self.samples = Replacing(dataset).spread(count)
         self.qualities = settings.validate_qualities
         self.metrics: Mapping[str, Metric] = {PSNR: psnr_metric(), **stage.recipe.metrics()}
         self._coded: dict[float, list[tuple[PathBatch, Tensor, float]]] = {}

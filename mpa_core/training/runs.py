@@ -25,10 +25,11 @@ from mpa_core.training.checkpoint import (
     load_latest,
 )
 from mpa_core.training.config import FIXED, TrainConfig
-from mpa_core.training.data import BatchSource, PhotoFolder
+from mpa_core.training.data import BatchSource
 from mpa_core.training.freezing import entropy_is_frozen, freeze_all_but
 from mpa_core.training.loop import CHECKPOINTS, SAMPLES, Outcome, TrainingLoop
 from mpa_core.training.parallel import joined
+from mpa_core.training.photos import PhotoFolder
 from mpa_core.training.run_folder import (
     budget_steps,
     open_run,

@@ -134,10 +134,10 @@ class Stage2:
 
     def _shard_step(self, step: int, shard: Shard, fraction: float) -> _Part:
         """Add the gradients of a shard."""
-        given = self.source.step(step, shard.rows)
+        torch.manual_seed(noise_seed(self.config.seed, step, shard.number))
+        given = self.source.step(step, shard.rows)  # where data are random, it draws
         batch = given.batch.to(self.device)
         y_hat, bpp = self.latents(given.pictures, batch.images, batch.quality)
-        torch.manual_seed(noise_seed(self.config.seed, step, shard.number))
         router = GumbelAggregator(self.path, given.main_share, given.q_task)
         base = self.model.base
         quality = base.quality(batch.quality, y_hat)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +14,8 @@ from torch import Tensor
 from torchvision.transforms import v2 as transforms
 
 from mpa_core.errors import TrainingError
-from mpa_core.training.data import PhotoFolder
 from mpa_core.training.datasets import Sample, WholePhotos
+from mpa_core.training.photos import Indexed, PhotoFolder
 
 _STREAM = 40  # of the seed
 
@@ -51,7 +51,7 @@ class ClassFolders:
         return " ".join(name.replace("_", " ").lower().split())
 
 
-class LabelledPhotos(Sequence[Sample]):
+class LabelledPhotos(Indexed[Sample]):
     """Whole photos; target ``label``, int64 scalar, from the folder a photo lies in."""
 
     def __init__(self, folder: Path, *, cache_mib: int) -> None:
@@ -62,21 +62,17 @@ class LabelledPhotos(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self.whole)
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def item(self, index: int) -> Sample:
+        """Sample ``index``; raises :class:`ImageError` if its photo is damaged."""
         return Sample(self.whole[index].image, {"label": torch.tensor(self.labels[index])})
 
 
-class LabelledCrops(Sequence[Sample]):
+class LabelledCrops(Indexed[Sample]):
     """Random resized crops, half of them mirrored, with hard or mixed labels.
 
     Without ``mixup`` sample ``i`` is the same every time it is asked for, target ``label``. With
-    it each is drawn anew by torch's generator and mixed with another; target ``probabilities``.
+    it each is drawn anew by torch's generator, which stage 2 seeds before each step, and mixed with
+    another; target ``probabilities``.
 
     Args:
         folder: of class folders.
@@ -108,24 +104,16 @@ class LabelledCrops(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self.photos) * self.per_photo
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        place = range(len(self))[index]
+    def item(self, index: int) -> Sample:
+        """Sample ``index``; raises :class:`ImageError` if a photo of it is damaged."""
+        photo = index // self.per_photo
         if self.mixup is None:
-            with _seeded(np.random.SeedSequence((self.seed, _STREAM, place))):
-                crop, label = self._crop(place // self.per_photo)
+            with _seeded(self.seed, _STREAM, index):
+                crop, label = self._crop(photo)
             return Sample(_to_array(crop), {"label": torch.tensor(label)})
-        drawn = int(torch.randint(2**62, ()))
-        with _seeded(np.random.SeedSequence(drawn)):
+        with _seeded(int(torch.randint(2**62, ()))):
             other = int(torch.randint(len(self.photos), ()))
-            crops, labels = zip(
-                *(self._crop(i) for i in (place // self.per_photo, other)), strict=True
-            )
+            crops, labels = zip(*map(self._crop, (photo, other)), strict=True)
             mixed, targets = self.mixup(torch.stack(crops).float(), torch.tensor(labels))
         return Sample(_to_array(mixed[0].round().byte()), {"probabilities": targets[0]})
 
@@ -144,10 +132,10 @@ def _to_array(image: Tensor) -> NDArray[np.uint8]:
 
 
 @contextmanager
-def _seeded(sequence: np.random.SeedSequence) -> Iterator[None]:
+def _seeded(*key: int) -> Iterator[None]:
     """Both global generators seeded inside and as they were outside: timm draws from NumPy's."""
     state = np.random.get_state()
-    low, high = (int(word) for word in sequence.generate_state(2))
+    low, high = (int(word) for word in np.random.SeedSequence(key).generate_state(2))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(low | high << 32)
         np.random.seed(low)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import overload
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mpa_core.training.datasets import Sample
+from mpa_core.training.photos import Indexed
 from mpa_plugins.seg.stamps import Stamp, as_array
 
 _STREAM = 41  # of the seed
@@ -99,7 +99,7 @@ def paste(
     return np.rint(picture).astype(np.uint8), labels
 
 
-class Composites(Sequence[Sample]):
+class Composites(Indexed[Sample]):
     """``photos`` with stamps on them; target ``mask``, int64 [H, W]. The same at every call.
 
     Args:
@@ -116,16 +116,10 @@ class Composites(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self.photos)
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        at = range(len(self))[index]
-        photo = self.photos[at].image
-        random = np.random.default_rng((self.seed, _STREAM, at))
+    def item(self, index: int) -> Sample:
+        """Sample ``index``; raises :class:`ImageError` if its photo is damaged."""
+        photo = self.photos[index].image
+        random = np.random.default_rng((self.seed, _STREAM, index))
         placed = place(self.stamps, photo.shape[1], photo.shape[0], random)
         picture, labels = paste(photo, placed)
         return Sample(picture, {"mask": torch.from_numpy(labels)})

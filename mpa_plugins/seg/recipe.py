@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mpa_core.config import StrictModel
 from mpa_core.errors import ConfigError
+from mpa_core.training.datasets import PhotoSamples
 from mpa_core.training.recipe import Metric, PathBatch, Recipe, Sample, Split, freeze, psnr_metric
 from mpa_plugins.seg.composites import Composites
 from mpa_plugins.seg.masked import MaskedPhotos
@@ -72,20 +73,14 @@ class SegRecipe(Recipe):
 
     def dataset(self, root: Path, split: Split, crop: int | None) -> Sequence[Sample]:
         settings = self.settings
+        photos = super().dataset(root, split, crop)
         if settings.masks is not None:
-            return MaskedPhotos(
-                root,
-                settings.masks,
-                first_label=settings.first_label,
-                crop=crop if split == "train" else None,
-                per_photo=self.data.crops_per_photo,
-                seed=self.seed,
-                cache_mib=self.data.cache_mib,
-            )
+            assert isinstance(photos, PhotoSamples)
+            return MaskedPhotos(photos, root, settings.masks, first_label=settings.first_label)
         stamps = load_stamps(settings.stamps, "test" if split == "test" else "train")
         # The pictures that paths are judged by do not change with the seed of a training.
         seed = self.seed if split == "train" else 0
-        return Composites(super().dataset(root, split, crop), stamps, seed=seed)
+        return Composites(photos, stamps, seed=seed)
 
     def metrics(self) -> Mapping[str, Metric]:
         """Mean intersection over union with each network, and PSNR."""

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from mpa_core.errors import MPAError, TrainingError
-from mpa_core.training.data import PhotoFolder
-from mpa_core.training.datasets import Sample, WholePhotos
+from mpa_core.training.datasets import WholePhotos
+from mpa_core.training.photos import PhotoFolder, Replacing, random_crop, undamaged
 from mpa_plugins.seg.composites import Composites, paste, place
 from mpa_plugins.seg.network import HeadConfig, Segmenter, save_head
 from mpa_plugins.seg.scores import cross_entropy, intersections_and_unions, mean_iou
@@ -32,7 +32,7 @@ class FreshComposites:
     """Composites that never come twice: crops of photos, drawn by the number of the sample."""
 
     def __init__(self, photos: PhotoFolder, stamps: list[Stamp], crop: int, seed: int) -> None:
-        self.photos = photos
+        self.photos = Replacing(photos)
         self.stamps = stamps
         self.crop = crop
         self.seed = seed
@@ -41,9 +41,7 @@ class FreshComposites:
         """Picture [3, crop, crop] in [0, 1] and labels [crop, crop]."""
         random = np.random.default_rng((self.seed, number))
         photo = self.photos[int(random.integers(len(self.photos)))]
-        top, left = (int(random.integers(side - self.crop + 1)) for side in photo.shape[:2])
-        view = photo[top : top + self.crop, left : left + self.crop]
-        view = view[:, ::-1] if random.integers(2) else view
+        view = random_crop(photo, self.crop, random, flip=True, transpose=False)
         placed = place(self.stamps, self.crop, self.crop, random)
         picture, labels = paste(view, placed)
         image = torch.from_numpy(picture).permute(2, 0, 1).float() / 255
@@ -124,7 +122,7 @@ def _run(args: argparse.Namespace) -> None:
     save_head(model, args.out)
     logger.info("%d steps; written: %s", steps, args.out)
     if args.test is not None:
-        whole: list[Sample] = list(WholePhotos(args.test))
+        whole = [sample for _, sample in undamaged(WholePhotos(args.test))]
         samples = Composites(whole, load_stamps(args.stamps, "test"), seed=args.seed)
         mean, each = evaluate(model, samples)
         names = ", ".join(f"{name} {value:.3f}" for name, value in zip(CLASSES, each, strict=True))

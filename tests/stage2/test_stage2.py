@@ -97,7 +97,7 @@ def test_a_step_asks_each_picture_for_its_own_share(make_stage):
 
 def test_each_epoch_has_every_sample_once(make_stage):
     source = make_stage("edges").source
-    assert (len(source.dataset), source.steps_per_epoch) == (6, 3)
+    assert (len(source.samples), source.steps_per_epoch) == (6, 3)
     epochs = [
         sorted(w for n in range(3 * e, 3 * e + 3) for w in weights(source.step(n)))
         for e in range(2)

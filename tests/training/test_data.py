@@ -3,13 +3,11 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-import pytest
 import torch
-from PIL import Image
 
-from mpa_core.errors import TrainingError
 from mpa_core.training.config import DataSettings, LossSettings
-from mpa_core.training.data import BatchSource, PhotoFolder
+from mpa_core.training.data import BatchSource
+from mpa_core.training.photos import PhotoFolder
 
 REAL = LossSettings(quality_sampling="per_image", quality_values="real")
 
@@ -89,36 +87,3 @@ def test_qualities():
     real = torch.cat([source(photos, data).places.quality(step) for step in range(50)])
     assert 1 <= real.min() < 1.5 and 7.5 < real.max() <= 8
     assert len(real.unique()) == 200
-
-
-def test_uncached_photos_give_the_same_batches(photo_folder):
-    cached = PhotoFolder(photo_folder, min_side=16, cache_mib=64)
-    on_disk = PhotoFolder(photo_folder, min_side=16, cache_mib=0)
-    assert cached.cached and not on_disk.cached
-    ahead = source(on_disk)
-    try:
-        for step in (0, 1, 2, 5):
-            assert torch.equal(ahead.batch(step).images, source(cached).batch(step).images)
-    finally:
-        ahead.close()
-
-
-def test_broken_and_small_photos_are_counted(tmp_path, sample, caplog):
-    sample.crop((0, 0, 80, 80)).save(tmp_path / "good.png")
-    sample.crop((0, 0, 80, 20)).save(tmp_path / "flat.png")
-    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 not a photo")
-    (tmp_path / "notes.txt").write_text("not a photo either")
-    photos = PhotoFolder(tmp_path, min_side=64, cache_mib=64)
-    assert (len(photos), len(photos.broken), len(photos.small)) == (1, 1, 1)
-    assert "broken.jpg" in caplog.text
-    assert "1 photos left out as unreadable, 1 as smaller than 64" in caplog.text
-
-
-def test_folders_without_photos(tmp_path):
-    with pytest.raises(TrainingError, match="no photos"):
-        PhotoFolder(tmp_path, min_side=64, cache_mib=64)
-    with pytest.raises(TrainingError, match="not a folder"):
-        PhotoFolder(tmp_path / "missing", min_side=64, cache_mib=64)
-    Image.new("RGB", (32, 32)).save(tmp_path / "small.png")
-    with pytest.raises(TrainingError, match="1 have a side below 64"):
-        PhotoFolder(tmp_path, min_side=64, cache_mib=64)

@@ -6,7 +6,8 @@ from mpa_core.base.gains import Quality
 from mpa_core.model import MPAModel
 from mpa_core.presets import PRESETS
 from mpa_core.training import klt
-from mpa_core.training.data import BatchSource, PhotoFolder
+from mpa_core.training.data import BatchSource
+from mpa_core.training.photos import PhotoFolder
 
 
 def reconstruct(model, x):

@@ -1,0 +1,216 @@
+"""Photos on disk: found, opened when they are first asked for, and passed over where damaged."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from typing import Generic, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mpa_core.errors import ImageError, TrainingError
+from mpa_core.images import load_image, to_rgb_tensor
+
+logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Pixel = TypeVar("Pixel", bound=np.generic)
+
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".gif", ".avif", ".jp2"}
+)
+
+_PLAIN_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA"})
+"""Pillow's modes that :func:`read_photo` always takes."""
+
+
+def find_photos(folder: Path) -> list[Path]:
+    """All pictures below ``folder`` in a fixed order; :class:`TrainingError` if there are none."""
+    if not folder.is_dir():
+        raise TrainingError(f"{folder}: not a folder; --data and --val take folders of photos")
+    found = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
+    if not found:
+        raise TrainingError(
+            f"{folder}: no photos in it; expected files ending in {', '.join(sorted(SUFFIXES))}"
+        )
+    return sorted(found)
+
+
+def read_photo(path: Path) -> NDArray[np.uint8]:
+    """A photo as RGB [H, W, 3] uint8; raises :class:`ImageError` if it cannot be read."""
+    image = load_image(path)
+    try:
+        tensor = to_rgb_tensor(image).tensor[0]
+    except ImageError as error:  # of the picture, which has no name
+        raise ImageError(f"{path}: {error}") from error
+    return np.ascontiguousarray((tensor * 255.0).round().byte().permute(1, 2, 0).numpy())
+
+
+def photo_shape(path: Path) -> tuple[int, ...]:
+    """[H, W, 3] of a photo, from the header of its file where that says all there is to know.
+
+    Raises :class:`ImageError` if it cannot be read, as far as the header tells.
+    """
+    # What is out of the ordinary (animations, CMYK, warnings, damage) is left to the reader.
+    with suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with Image.open(path) as image:
+            single = image.format == "MPO" or getattr(image, "n_frames", 1) == 1
+            if single and image.mode in _PLAIN_MODES:
+                return (image.height, image.width, 3)
+    return read_photo(path).shape
+
+
+class Indexed(Sequence[Item]):
+    """A sequence by ``len()`` and :meth:`item`, which a subclass gives; slices are lists."""
+
+    @abstractmethod
+    def item(self, index: int) -> Item:
+        """Item ``index``, 0 <= ``index`` < ``len(self)``."""
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+        if isinstance(index, slice):
+            return [self.item(i) for i in range(len(self))[index]]
+        return self.item(range(len(self))[index])
+
+
+class PhotoFolder(Indexed[NDArray[np.uint8]]):
+    """The photos of a folder, RGB [H, W, 3] uint8 each, read when they are first asked for.
+
+    Only headers are read here. Photos that are unreadable by them, or with a side below
+    ``min_side``, are left out; how many is in ``broken`` and ``small`` and in a warning. What has
+    been read is kept in memory while it fits in ``cache_mib``.
+
+    Raises :class:`TrainingError` if no photo is left. Asking for one whose file turns out to be
+    damaged behind its header raises :class:`ImageError`; see :class:`Replacing`.
+    """
+
+    def __init__(self, folder: Path, *, min_side: int, cache_mib: int) -> None:
+        self.broken: list[Path] = []
+        self.small: list[Path] = []
+        self.shapes: list[tuple[int, ...]] = []
+        """[H, W, 3] of each photo."""
+        self.paths: list[Path] = []
+        """File of each photo."""
+        for path in find_photos(folder):
+            try:
+                shape = photo_shape(path)
+            except ImageError as error:
+                logger.warning("left out: %s", error)
+                self.broken.append(path)
+                continue
+            if min(shape[:2]) < min_side:
+                self.small.append(path)
+                continue
+            self.shapes.append(shape)
+            self.paths.append(path)
+        if self.broken or self.small:
+            logger.warning(
+                "%s: %d photos left out as unreadable, %d as smaller than %d pixels",
+                folder, len(self.broken), len(self.small), min_side,
+            )  # fmt: skip
+        if not self.paths:
+            raise TrainingError(
+                f"{folder}: none of its photos can be used: {len(self.broken)} are unreadable and "
+                f"{len(self.small)} have a side below {min_side} pixels; add photos or set a "
+                "smaller data.crop"
+            )
+        self._room = cache_mib * 2**20
+        self._kept: dict[int, NDArray[np.uint8]] = {}
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def item(self, index: int) -> NDArray[np.uint8]:
+        pixels = self._kept.get(index)
+        if pixels is None:
+            pixels = read_photo(self.paths[index])
+            with self._lock:  # batches are read ahead by another thread
+                if index not in self._kept and pixels.nbytes <= self._room:
+                    self._room -= pixels.nbytes
+                    self._kept[index] = pixels
+        return pixels
+
+    @property
+    def cached(self) -> bool:
+        """Whether every photo is in memory."""
+        return len(self._kept) == len(self)
+
+
+class Replacing(Generic[Item]):
+    """Items of a data set; for one with a damaged picture the next that is whole.
+
+    What stands at an index is a function of the files alone, whatever was asked for before. Each
+    damaged picture is named once in a warning; ``damaged`` has what was said of them.
+    """
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        self.items = items
+        self.damaged: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def spread(self, count: int) -> list[Item]:
+        """``count`` items, evenly over the data set."""
+        return [self[i * len(self) // count] for i in range(count)]
+
+    def __getitem__(self, index: int) -> Item:
+        """Raises :class:`TrainingError` if no item is whole."""
+        text = ""
+        for place in range(index, index + len(self)):
+            try:
+                return self.items[place % len(self)]
+            except ImageError as error:
+                text = str(error)
+            if text not in self.damaged:
+                self.damaged.add(text)
+                logger.warning(
+                    "%s; the next picture takes its place (%d so far)", text, len(self.damaged)
+                )
+        raise TrainingError(f"none of the {len(self)} pictures can be read; the last: {text}")
+
+
+def undamaged(items: Sequence[Item]) -> Iterator[tuple[int, Item]]:
+    """Index and item, of those whose pictures are not damaged; a warning names each other one."""
+    for index in range(len(items)):
+        try:
+            item = items[index]
+        except ImageError as error:
+            logger.warning("left out: %s", error)
+            continue
+        yield index, item
+
+
+def random_crop(
+    picture: NDArray[Pixel],
+    side: int,
+    random: np.random.Generator,
+    *,
+    flip: bool,
+    transpose: bool,
+) -> NDArray[Pixel]:
+    """A square of ``side`` pixels of ``picture`` [H, W, ...], H, W >= ``side``; not a copy.
+
+    Its place and orientation are drawn, the latter from left-right flips (``flip``) or from all
+    eight (``transpose``). Equal generators draw the same for a photo and its mask.
+    """
+    top = int(random.integers(0, picture.shape[0] - side, endpoint=True))
+    left = int(random.integers(0, picture.shape[1] - side, endpoint=True))
+    turn = int(random.integers(0, 8))
+    crop = picture[top : top + side, left : left + side]
+    if transpose:
+        crop = np.rot90(crop, turn % 4)
+    return crop[:, ::-1] if (flip or transpose) and turn >= 4 else crop

@@ -1,0 +1,159 @@
+"""Photos on disk: what is left out, what is read when, and what stands for a damaged one."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mpa_core.errors import ImageError, TrainingError
+from mpa_core.training.config import DataSettings, LossSettings
+from mpa_core.training.data import BatchSource
+from mpa_core.training.photos import PhotoFolder, Replacing, photo_shape, random_crop, read_photo
+
+LOSS = LossSettings(quality_sampling="per_image", quality_values="real")
+
+
+def source(folder, cache_mib=64):
+    photos = PhotoFolder(folder, min_side=16, cache_mib=cache_mib)
+    return BatchSource(photos, DataSettings(crop=16, batch=4), LOSS, levels=8, seed=7)
+
+
+def break_off(file):
+    os.truncate(file, file.stat().st_size - 2000)
+
+
+@pytest.fixture
+def damaged_folder(tmp_path, sample):
+    """Four photos, a to d; b and c break off behind their headers."""
+    for index, name in enumerate("abcd"):
+        sample.crop((80 * index, 40, 80 * index + 80, 120)).save(tmp_path / f"{name}.png")
+    for name in "bc":
+        break_off(tmp_path / f"{name}.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "options"),
+    [
+        ("a.png", "RGB", {}),
+        ("a.png", "RGBA", {}),
+        ("a.png", "P", {}),
+        ("a.png", "1", {}),
+        ("a.png", "I;16", {}),
+        ("a.jpg", "L", {}),
+        ("a.jpg", "RGB", {"exif": True}),
+        ("a.jpg", "RGB", {"format": "MPO", "save_all": True}),
+        ("a.webp", "RGB", {}),
+        ("a.gif", "P", {}),
+        ("a.tif", "RGB", {}),
+        ("a.bmp", "RGB", {}),
+        ("a.jp2", "RGB", {}),
+    ],
+)
+def test_headers_say_the_size_of_the_picture(tmp_path, sample, name, mode, options):
+    photo = sample.crop((80, 40, 180, 104))
+    photo = Image.new("I;16", photo.size, 500) if mode == "I;16" else photo.convert(mode)
+    if options.pop("exif", False):
+        options["exif"] = photo.getexif()
+        options["exif"][0x0112] = 6  # to be shown turned, which no reader of ours does
+    if options.get("save_all"):
+        options["append_images"] = [photo.transpose(Image.Transpose.ROTATE_90)]
+    photo.save(tmp_path / name, **options)
+    assert photo_shape(tmp_path / name) == read_photo(tmp_path / name).shape == (64, 100, 3)
+
+
+def test_broken_and_small_photos_are_counted(tmp_path, sample, caplog):
+    small = sample.crop((0, 0, 80, 80))
+    small.save(tmp_path / "good.png")
+    sample.crop((0, 0, 80, 20)).save(tmp_path / "flat.png")
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 not a photo")
+    small.convert("CMYK").save(tmp_path / "print.jpg")
+    frame = small.convert("L")
+    frame.save(tmp_path / "film.gif", save_all=True, append_images=[frame.rotate(90)])
+    (tmp_path / "notes.txt").write_text("not a photo either")
+    photos = PhotoFolder(tmp_path, min_side=64, cache_mib=64)
+    assert (len(photos), len(photos.broken), len(photos.small)) == (1, 3, 1)
+    assert photos.shapes == [(80, 80, 3)] and photos.paths == [tmp_path / "good.png"]
+    for name in ("broken.jpg", "print.jpg", "film.gif"):
+        assert name in caplog.text
+    assert "3 photos left out as unreadable, 1 as smaller than 64" in caplog.text
+
+
+def test_folders_without_photos(tmp_path):
+    with pytest.raises(TrainingError, match="no photos"):
+        PhotoFolder(tmp_path, min_side=64, cache_mib=64)
+    with pytest.raises(TrainingError, match="not a folder"):
+        PhotoFolder(tmp_path / "missing", min_side=64, cache_mib=64)
+    Image.new("RGB", (32, 32)).save(tmp_path / "small.png")
+    with pytest.raises(TrainingError, match="1 have a side below 64"):
+        PhotoFolder(tmp_path, min_side=64, cache_mib=64)
+
+
+def test_photos_are_read_when_asked_for_and_kept_while_they_fit(photo_folder):
+    photos = PhotoFolder(photo_folder, min_side=16, cache_mib=1)  # of 22.5 KiB each
+    assert not photos.cached
+    first = photos[0]
+    assert photos[0] is first and not photos.cached
+    assert np.array_equal(first, read_photo(photos.paths[0]))
+    assert len(list(photos)) == 5 and photos.cached
+    none = PhotoFolder(photo_folder, min_side=16, cache_mib=0)
+    assert none[-1] is not none[-1]
+    assert [p.tobytes() for p in none[1:4]] == [p.tobytes() for p in photos[1:4]]
+
+
+def test_uncached_photos_give_the_same_batches(photo_folder):
+    ahead = source(photo_folder, cache_mib=0)
+    try:
+        for step in (0, 1, 2, 5):
+            cached = source(photo_folder)
+            assert torch.equal(ahead.batch(step).images, cached.batch(step).images)
+            cached.close()
+    finally:
+        ahead.close()
+
+
+def test_a_damaged_photo_is_replaced_by_the_next(damaged_folder, caplog):
+    photos = PhotoFolder(damaged_folder, min_side=16, cache_mib=64)
+    assert len(photos) == 4 and not photos.broken
+    with pytest.raises(ImageError, match=r"b\.png is damaged or incomplete"):
+        photos[1]
+    whole = Replacing(photos)
+    found = whole.spread(4)
+    assert found[0] is photos[0]
+    assert all(photo is photos[3] for photo in found[1:])
+    assert whole[2] is photos[3]
+    lines = [r.getMessage() for r in caplog.records if "takes its place" in r.getMessage()]
+    assert len(lines) == len(whole.damaged) == 2  # each is named once
+    assert "b.png is damaged" in lines[0] and lines[1].endswith("its place (2 so far)")
+
+
+def test_batches_with_damaged_photos_depend_on_seed_and_step_alone(damaged_folder):
+    straight = source(damaged_folder)
+    batches = [straight.batch(step) for step in range(4)]
+    straight.close()
+    resumed = source(damaged_folder, cache_mib=0)
+    assert torch.equal(resumed.batch(3).images, batches[3].images)
+    resumed.close()
+    assert len({tuple(image.flatten().tolist()) for b in batches for image in b.images}) == 16
+
+
+def test_nothing_but_damaged_photos(damaged_folder):
+    for name in "ad":
+        break_off(damaged_folder / f"{name}.png")
+    with pytest.raises(TrainingError, match=r"none of the 4 pictures can be read; the last: .*png"):
+        source(damaged_folder).batch(0)
+
+
+def test_a_mask_is_cut_as_its_photo():
+    photo = np.arange(40 * 50).reshape(40, 50, 1)
+    mask = photo[..., 0]
+    for seed in range(16):
+        crops = [
+            random_crop(picture, 16, np.random.default_rng(seed), flip=True, transpose=True)
+            for picture in (photo, mask)
+        ]
+        assert np.array_equal(crops[0][..., 0], crops[1])
