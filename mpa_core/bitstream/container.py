@@ -195,9 +195,7 @@ def header_size(data: bytes) -> int:
     if len(data) > len(MAGIC) and data[len(MAGIC)] != VERSION:
         # Before anything else: another version may lay out everything that follows differently.
         found = data[len(MAGIC)]
-        advice = (
-            f"written by a newer version: {_UPGRADE}" if found > VERSION else "the file is damaged"
-        )
+        advice = f"written by a newer version: {_UPGRADE}" if found > VERSION else _COPY_AGAIN
         raise BitstreamError(f"container version {found}, expected {VERSION}; {advice}")
     if len(data) < _SMALLEST:
         raise _truncated_header(len(data), _SMALLEST)

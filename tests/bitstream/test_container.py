@@ -220,7 +220,9 @@ def test_version_is_looked_at_before_the_checksum():
         "upgrade with `pip install -U mpa-core`"
     )
     assert "version 2" in message(newer[:5])
-    assert message(FILE[:4] + b"\x00" + FILE[5:]).endswith("expected 1; the file is damaged")
+    assert message(FILE[:4] + b"\x00" + FILE[5:]).endswith(
+        "expected 1; the file is damaged: copy or encode it again"
+    )
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
