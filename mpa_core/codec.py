@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -10,7 +13,11 @@ from torch.nn import functional as F
 from typing_extensions import Self
 
 from mpa_core import hub
-from mpa_core.bitstream.container import Container, pack, quantize_quality, unpack
+from mpa_core.base.exact.fixed import Format
+from mpa_core.base.exact.formats import check_layers, choose_formats
+from mpa_core.base.exact.networks import ExactNetworks
+from mpa_core.base.networks import EntropyNetworks
+from mpa_core.bitstream.container import PROFILES, Container, pack, quantize_quality, unpack
 from mpa_core.config import PathStage
 from mpa_core.errors import (
     BaseMismatchError,
@@ -32,8 +39,9 @@ from mpa_core.presets import preset
 if TYPE_CHECKING:
     from mpa_core.hub.meta import StorageType
 
-FLOAT_PROFILE = 0
-"""Entropy profile: the networks between bytes and symbols run in float32."""
+Profile = Literal["exact", "float"]
+"""Entropy profile: arithmetic of the networks between bytes and symbols (docs/reliability.md)."""
+PROFILE_NUMBERS: dict[str, int] = {name: number for number, name in PROFILES.items()}
 FINGERPRINT_BYTES = 8
 """Length of the base's fingerprint in a file."""
 
@@ -48,13 +56,27 @@ class MPACodec:
     Args:
         model: with CDF tables (``model.update()``); it is put in eval mode.
         name: what messages and paths call this base.
+        formats: of the exact profile (``mpa exact`` finds them on photos); None takes those that
+            fit any input.
+
+    Raises:
+        CheckpointError: ``formats`` are not for this base.
     """
 
-    def __init__(self, model: MPAModel, *, name: str) -> None:
+    def __init__(
+        self, model: MPAModel, *, name: str, formats: Mapping[str, Format] | None = None
+    ) -> None:
         self.model = model.eval()
         self.name = name
+        self.formats = dict(formats) if formats is not None else choose_formats(model.base)
+        """Of the exact profile, by layer."""
+        check_layers(model.base, self.formats, name)
         self.fingerprint = fingerprint(model.frozen_state())
-        """64 hex digits that identify the base: files and paths belong to it."""
+        """64 hex digits that identify the base: paths and files of the float profile name it."""
+        self.exact_fingerprint = hub.exact_fingerprint(model.frozen_state(), self.formats)
+        """Of the base and ``formats``: files of the exact profile name it."""
+        self._exact: ExactNetworks | None = None
+        self._building = threading.Lock()
 
     # ------------------------------------------------------------------ making and keeping
 
@@ -66,7 +88,7 @@ class MPACodec:
             CheckpointError: nothing there, or files that are damaged or of another version.
         """
         loaded = hub.load_base(id_or_folder)
-        return cls(loaded.model, name=loaded.name)
+        return cls(loaded.model, name=loaded.name, formats=loaded.formats)
 
     @classmethod
     def from_preset(cls, name: str, *, seed: int = 0) -> Self:
@@ -93,12 +115,19 @@ class MPACodec:
         """
         model = self.model
         hub.save_base(
-            folder, model.config, model.frozen_state(), name=self.name, card=card, dtype=dtype
+            folder,
+            model.config,
+            model.frozen_state(),
+            name=self.name,
+            formats=self.formats,
+            card=card,
+            dtype=dtype,
         )
 
     def to(self, device: str | torch.device) -> Self:
         """Move base and paths to ``device``."""
         self.model.to(device)
+        self._exact = None
         return self
 
     # ------------------------------------------------------------------ paths
@@ -196,6 +225,7 @@ class MPACodec:
         return {
             "base": self.name,
             "fingerprint": self.fingerprint,
+            "exact_fingerprint": self.exact_fingerprint,
             "parameters": count - sum(int(p["parameters"]) for p in paths.values()),  # type: ignore[call-overload]
             "quality_levels": self.model.config.quality_levels,
             "device": str(self._device),
@@ -214,6 +244,7 @@ class MPACodec:
         image: ImageLike,
         quality: float = 4.5,
         *,
+        profile: Profile = "exact",
         icc_profile: bytes | None = None,
         exif: bytes | None = None,
     ) -> bytes:
@@ -224,12 +255,16 @@ class MPACodec:
                 ``[1, 3, H, W]`` in [0, 1]; any size from 1x1. Other modes: see
                 :mod:`mpa_core.images`.
             quality: 1 (fewest bits) to 8, real; kept to 1/4096.
+            profile: ``"exact"``: any machine decodes the same. ``"float"``: the streams of the
+                paper's code, which decode on the kind of machine that wrote them.
             icc_profile, exif: to carry along; None takes those of ``image``.
 
         Raises:
             ImageError: not a picture, or one we refuse to guess about.
             QualityError: outside the base's levels.
         """
+        if profile not in PROFILE_NUMBERS:
+            raise ConfigError(f"profile is {profile!r}, expected 'exact' or 'float'")
         levels = self.model.config.quality_levels
         if not 1 <= quality <= levels:
             raise QualityError(
@@ -243,15 +278,15 @@ class MPACodec:
         padded_height, padded_width = self._padded(height, width)
         # Repeating the last row and column costs fewest bits and never shows.
         x = F.pad(x, (0, padded_width - width, 0, padded_height - height), mode="replicate")
-        coded = self.model.compress(x, quality)
+        coded = self.model.compress(x, quality, networks=self._networks(profile))
         chunks = {
             b"ICCP": icc_profile if icc_profile is not None else source.icc_profile,
             b"EXIF": exif if exif is not None else source.exif,
         }
         return pack(
             Container(
-                fingerprint=bytes.fromhex(self.fingerprint)[:FINGERPRINT_BYTES],
-                profile=FLOAT_PROFILE,
+                fingerprint=self.file_prefix(profile),
+                profile=PROFILE_NUMBERS[profile],
                 quality=quality,
                 width=width,
                 height=height,
@@ -292,6 +327,7 @@ class MPACodec:
             mix,
             symbols_crc=[container.symbols_crc],
             image_size=(height, width),
+            networks=self._networks(cast(Profile, PROFILES[container.profile])),
         )["x_hat"][0, :, :height, :width]
         if output == "tensor":
             return x_hat.clone()
@@ -305,18 +341,31 @@ class MPACodec:
                 picture.info[key] = container.chunks[chunk]
         return picture
 
+    def file_prefix(self, profile: Profile = "exact") -> bytes:
+        """What the header of this codec's files says of their origin: 8 bytes of a fingerprint."""
+        whole = self.exact_fingerprint if profile == "exact" else self.fingerprint
+        return bytes.fromhex(whole)[:FINGERPRINT_BYTES]
+
+    def _networks(self, profile: Profile) -> EntropyNetworks | None:
+        if profile == "float":
+            return None
+        with self._building:
+            if self._exact is None:
+                base = self.model.base
+                # Some devices have no float64.
+                if self._device.type == "mps":
+                    base = copy.deepcopy(base).cpu()
+                with torch.inference_mode(False), torch.no_grad():
+                    self._exact = ExactNetworks(base, self.formats)
+            return self._exact
+
     def _check_origin(self, container: Container) -> None:
-        own = bytes.fromhex(self.fingerprint)[:FINGERPRINT_BYTES]
+        own = self.file_prefix(cast(Profile, PROFILES[container.profile]))
         if container.fingerprint != own:
             raise BaseMismatchError(
                 f"the file was encoded by base {container.fingerprint.hex()}…, this codec is "
                 f"{self.name!r} ({own.hex()}…); decode it with the base that encoded it"
                 + _known_base(container.fingerprint)
-            )
-        if container.profile != FLOAT_PROFILE:
-            raise BitstreamError(
-                f"the file uses entropy profile {container.profile}, this version decodes "
-                f"profile {FLOAT_PROFILE}; upgrade mpa-core"
             )
         if len(container.streams) != 2:
             raise BitstreamError(
@@ -339,11 +388,11 @@ def _readable(stages: tuple[PathStage, ...]) -> str:
 
 def _known_base(prefix: bytes) -> str:
     """A hint when a bundled base has this fingerprint."""
-    for name, folder in hub.bundled_bases().items():
-        try:
-            known = hub.read_base_meta(folder).fingerprint
-        except CheckpointError:
-            continue
-        if known.startswith(prefix.hex()):
+    try:
+        known = hub.bundled_fingerprints()
+    except CheckpointError:  # a damaged installation is not what this message is about
+        return ""
+    for fingerprint_, name in known.items():
+        if fingerprint_.startswith(prefix.hex()):
             return f': MPACodec.from_pretrained("{name}")'
     return ""

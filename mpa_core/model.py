@@ -18,7 +18,7 @@ from mpa_core.base.blocks import StageRouter
 from mpa_core.base.codec import BaseCodec
 from mpa_core.base.entropy import Symbols, check_streams
 from mpa_core.base.gains import Quality
-from mpa_core.base.threads import one_thread
+from mpa_core.base.networks import EntropyNetworks, FloatNetworks
 from mpa_core.config import BaseConfig, PathConfig
 from mpa_core.errors import DesyncError, ImageError, PathNotFoundError
 from mpa_core.mix import Mix
@@ -115,8 +115,15 @@ class MPAModel(nn.Module):
         return result
 
     @torch.no_grad()
-    def compress(self, x: Tensor, quality: float | Tensor) -> dict[str, Any]:
+    def compress(
+        self, x: Tensor, quality: float | Tensor, *, networks: EntropyNetworks | None = None
+    ) -> dict[str, Any]:
         """Code a batch.
+
+        Args:
+            x, quality: see :meth:`forward`.
+            networks: arithmetic of the entropy model; None is float32 (profile 0), whose streams
+                are those of the paper's code.
 
         Returns:
             ``strings`` ``[[y stream of each picture], [z stream of each picture]]``, ``shape``
@@ -127,10 +134,11 @@ class MPAModel(nn.Module):
         y = self.base.analyse(x, q, self._encoder_router(q))
         z = self.base.hyper_analyse(y, q)
         entropy = self.base.entropy
-        z_hat, z_streams, z_symbols = entropy.encode_z(z)
-        with one_thread():
-            params = self.base.hyper_synthesise(z_hat, q)
-            _, y_streams, y_symbols = entropy.encode_y(y, params)
+        networks = networks or FloatNetworks(self.base)
+        symbols, z_streams, z_symbols = entropy.encode_z(z)
+        with networks.alike():
+            params = networks.hyper_synthesise(symbols.to(networks.device), q)
+            _, y_streams, y_symbols = entropy.encode_y(y.to(params.device), params, networks)
         return {
             "strings": [y_streams, z_streams],
             "shape": (z.shape[-2], z.shape[-1]),
@@ -149,6 +157,7 @@ class MPAModel(nn.Module):
         *,
         symbols_crc: Sequence[int] | None = None,
         image_size: tuple[int, int] | None = None,
+        networks: EntropyNetworks | None = None,
     ) -> dict[str, Tensor]:
         """Decode a batch: ``x_hat`` ``[B, 3, H, W]`` in [0, 1].
 
@@ -159,11 +168,14 @@ class MPAModel(nn.Module):
             mix: see :meth:`forward`.
             image_size: height and width of the picture inside the padded one; region masks of
                 ``mix`` have this size. None is the whole.
+            networks: the arithmetic used to compress.
 
         Raises:
             DesyncError: the decoded symbols are not those that were coded.
         """
-        q, y_hat = self.decode_latents(strings, shape, quality, symbols_crc=symbols_crc)
+        q, y_hat = self.decode_latents(
+            strings, shape, quality, symbols_crc=symbols_crc, networks=networks
+        )
         stride = self.config.hyper_stride
         padded = (shape[0] * stride, shape[1] * stride)
         router = self._decoder_router(mix, image_size or padded, padded, len(y_hat))
@@ -177,17 +189,19 @@ class MPAModel(nn.Module):
         quality: float | Tensor,
         *,
         symbols_crc: Sequence[int] | None = None,
+        networks: EntropyNetworks | None = None,
     ) -> tuple[Quality, Tensor]:
         """The bitstream's part of decoding, the same for all paths: ``y_hat`` ``[B, M, h, w]``."""
         y_streams, z_streams = strings
         check_streams(y_streams, len(z_streams), "y")
         entropy = self.base.entropy
         like = self.base.y_gains.gain
-        z_hat, z_symbols = entropy.decode_z(z_streams, shape, like)
-        q = self.base.quality(quality, z_hat)
-        with one_thread():
-            params = self.base.hyper_synthesise(z_hat, q)
-            y_hat, y_symbols = entropy.decode_y(y_streams, params)
+        networks = networks or FloatNetworks(self.base)
+        symbols, z_symbols = entropy.decode_z(z_streams, shape, like)
+        q = self.base.quality(quality, symbols)
+        with networks.alike():
+            params = networks.hyper_synthesise(symbols.to(networks.device), q)
+            y_hat, y_symbols = entropy.decode_y(y_streams, params, networks)
         if symbols_crc is not None:
             for pair, expected in zip(
                 zip(z_symbols, y_symbols, strict=True), symbols_crc, strict=True
@@ -200,7 +214,7 @@ class MPAModel(nn.Module):
                         "or the file was forged; decode it on the kind of machine that encoded "
                         "it, with the same version of torch"
                     )
-        return q, y_hat
+        return q, y_hat.to(like)
 
     def update(self) -> None:
         """Compute the integer CDF tables; needed once after training, then stored."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from mpa_core import Mix, MPACodec
-from mpa_core.bitstream.container import unpack
+from mpa_core.bitstream.container import PROFILES, unpack
 from mpa_core.errors import (
     BaseMismatchError,
     BitstreamError,
@@ -104,7 +104,18 @@ def test_header_says_what_was_asked(codec, data, sample):
     container = unpack(data)
     assert (container.width, container.height) == sample.size
     assert container.quality == 4.5
+    assert PROFILES[container.profile] == "exact"
+    assert codec.exact_fingerprint.startswith(container.fingerprint.hex())
+
+
+def test_float_profile_on_request(codec, sample):
+    data = codec.encode(sample, 3, profile="float")
+    container = unpack(data)
+    assert PROFILES[container.profile] == "float"
     assert codec.fingerprint.startswith(container.fingerprint.hex())
+    assert codec.decode(data).size == sample.size
+    with pytest.raises(ConfigError, match="'exact' or 'float'"):
+        codec.encode(sample, 3, profile="double")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ a step into decoded values, each in its own way.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -39,6 +39,20 @@ Symbols = NDArray[np.int32]
 
 Visitor = Callable[[Step, Tensor, Tensor], Tensor]
 """(step, means, scales), each ``[P, B, C, h, w]``, to decoded values of the same shape."""
+
+
+class ContextNetworks(Protocol):
+    """The networks of the walk. The entropy model's own compute in floating point;
+    :class:`mpa_core.base.exact.networks.ExactNetworks` computes the same everywhere."""
+
+    def channel_context(self, index: int, known: Tensor) -> Tensor:
+        """Of slice ``index``: parameters, decoded slices ``[B, C, H, W]`` to ``[B, 2c, H, W]``."""
+
+    def spatial_context(self, step: int, known: Tensor) -> Tensor:
+        """Of step ``step``: its slice, zeros where unknown, to ``[P, B, 2c, H/2, W/2]``."""
+
+    def predict(self, index: int, features: Tensor) -> Tensor:
+        """Of slice ``index``: contexts ``[B, C, h, w]`` to scales, means ``[B, 2c, h, w]``."""
 
 
 def round_straight_through(tensor: Tensor) -> Tensor:
@@ -146,31 +160,50 @@ class EntropyModel(nn.Module):
 
     # ------------------------------------------------------------------ the one walk
 
-    def walk(self, params: Tensor, visit: Visitor) -> Tensor:
+    def walk(
+        self, params: Tensor, visit: Visitor, networks: ContextNetworks | None = None
+    ) -> Tensor:
         """Decode ``y`` step by step: ``params`` ``[B, 2M, H, W]`` to ``y_hat`` ``[B, M, H, W]``.
 
-        H and W are even. ``visit`` sees each step once, in coding order.
+        H and W are even. ``visit`` sees each step once, in coding order. ``networks`` predict;
+        None are the model's own.
         """
+        networks = networks or self
         decoded: list[Tensor] = []
         parts: dict[Phase, Tensor] = {}
         for number, step in enumerate(SCHEDULE):
             if not step.known:
-                channel = self.channel_contexts[step.slice](torch.cat([params, *decoded], 1))
+                channel = networks.channel_context(step.slice, torch.cat([params, *decoded], 1))
                 parts = {}
             by_channel = split_phases(channel, step.phases)
             context = [split_phases(params, step.phases), by_channel]
             if step.known:
-                context.insert(1, self.spatial_contexts[str(number)](join_phases(parts)))
+                context.insert(1, networks.spatial_context(number, join_phases(parts)))
             elif self._has_spatial(step.slice):
                 context.insert(1, torch.zeros_like(by_channel))
             features = torch.cat(context, 2)
-            predicted = self.parameter_nets[step.slice](features.flatten(0, 1))
+            predicted = networks.predict(step.slice, features.flatten(0, 1))
             scales, means = predicted.unflatten(0, features.shape[:2]).chunk(2, 2)
             values = visit(step, means, scales)
             parts.update(zip(step.phases, values.unbind(0), strict=True))
             if len(parts) == 4:
                 decoded.append(join_phases(parts))
         return torch.cat(decoded, 1)
+
+    def channel_context(self, index: int, known: Tensor) -> Tensor:
+        """See :class:`ContextNetworks`."""
+        out: Tensor = self.channel_contexts[index](known)
+        return out
+
+    def spatial_context(self, step: int, known: Tensor) -> Tensor:
+        """See :class:`ContextNetworks`."""
+        out: Tensor = self.spatial_contexts[str(step)](known)
+        return out
+
+    def predict(self, index: int, features: Tensor) -> Tensor:
+        """See :class:`ContextNetworks`."""
+        out: Tensor = self.parameter_nets[index](features)
+        return out
 
     def _has_spatial(self, index: int) -> bool:
         return any(step.slice == index and step.known for step in SCHEDULE)
@@ -213,7 +246,7 @@ class EntropyModel(nn.Module):
 
     def estimate_z(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """``z_hat`` and the likelihoods of ``z``, both ``[B, C, h, w]``; see :meth:`estimate`."""
-        medians = self._medians()
+        medians = self.z_medians
         symbols = round_straight_through(z - medians)
         if not self.training and self.has_tables:
             indexes = torch.arange(z.shape[1], device=z.device)[None, :, None, None]
@@ -224,14 +257,17 @@ class EntropyModel(nn.Module):
                 _, likelihoods = self.z_prior(z.float(), training=self.training)
         return symbols + medians, likelihoods
 
-    def _medians(self) -> Tensor:
+    @property
+    def z_medians(self) -> Tensor:
+        """What is subtracted from ``z`` before rounding: ``[1, C, 1, 1]``."""
         return self.z_prior.quantiles[:, 0, 1].detach()[None, :, None, None]
 
     # ------------------------------------------------------------------ symbols
 
     def encode_z(self, z: Tensor) -> tuple[Tensor, list[bytes], list[Symbols]]:
-        """``z_hat``, one stream per picture, and the symbols of each (int32, (C, h, w) order)."""
-        symbols = (z - self._medians()).round()
+        """Symbols ``[B, C, h, w]`` (integers in z's type), one stream per picture, and the symbols
+        of each (int32, (C, h, w) order)."""
+        symbols = (z - self.z_medians).round()
         z_table = self.tables[0]
         arrays = [_int32(picture) for picture in symbols]
         streams = []
@@ -239,12 +275,12 @@ class EntropyModel(nn.Module):
             encoder = RangeEncoder()
             encoder.encode(array, self._z_indexes(z.shape[-2:]), z_table)
             streams.append(encoder.finish())
-        return symbols + self._medians(), streams, arrays
+        return symbols, streams, arrays
 
     def decode_z(
         self, streams: Sequence[bytes], shape: tuple[int, int], like: Tensor
     ) -> tuple[Tensor, list[Symbols]]:
-        """``z_hat`` ``[B, C, h, w]`` and the symbols of each picture."""
+        """Symbols ``[B, C, h, w]``, integers in the type of ``like``, and those of each picture."""
         indexes = self._z_indexes(shape)
         z_table = self.tables[0]
         arrays = []
@@ -253,12 +289,14 @@ class EntropyModel(nn.Module):
             arrays.append(decoder.decode(indexes, z_table))
             decoder.finish()
         symbols = torch.from_numpy(np.stack(arrays)).to(like)
-        return symbols.reshape(len(streams), -1, *shape) + self._medians(), arrays
+        return symbols.reshape(len(streams), -1, *shape), arrays
 
     def _z_indexes(self, shape: Sequence[int]) -> Symbols:
         return np.repeat(np.arange(self.z_prior.channels, dtype=np.int32), shape[0] * shape[1])
 
-    def encode_y(self, y: Tensor, params: Tensor) -> tuple[Tensor, list[bytes], list[Symbols]]:
+    def encode_y(
+        self, y: Tensor, params: Tensor, networks: ContextNetworks | None = None
+    ) -> tuple[Tensor, list[bytes], list[Symbols]]:
         """``y_hat``, one stream per picture, and the symbols of each (int32, coding order)."""
         y_table = self.tables[1]
         encoders = [RangeEncoder() for _ in range(len(y))]
@@ -273,10 +311,15 @@ class EntropyModel(nn.Module):
                 written[i].append(symbols)
             return residual + means
 
-        y_hat = self.walk(params, visit)
+        y_hat = self.walk(params, visit, networks)
         return y_hat, [e.finish() for e in encoders], [np.concatenate(w) for w in written]
 
-    def decode_y(self, streams: Sequence[bytes], params: Tensor) -> tuple[Tensor, list[Symbols]]:
+    def decode_y(
+        self,
+        streams: Sequence[bytes],
+        params: Tensor,
+        networks: ContextNetworks | None = None,
+    ) -> tuple[Tensor, list[Symbols]]:
         """``y_hat`` ``[B, M, H, W]`` and the symbols of each picture."""
         y_table = self.tables[1]
         count = sum(self.slices) * params.shape[-2] * params.shape[-1]
@@ -293,14 +336,15 @@ class EntropyModel(nn.Module):
                 read[i].append(symbols)
             return residual + means
 
-        y_hat = self.walk(params, visit)
+        y_hat = self.walk(params, visit, networks)
         for decoder in decoders:
             decoder.finish()
         return y_hat, [np.concatenate(r) for r in read]
 
     def _scale_indexes(self, scales: Tensor) -> Tensor:
         """Index of the smallest table scale that is at least ``scales`` (the last if none is)."""
-        return torch.searchsorted(self.y_prior.scale_table[:-1], scales.detach().contiguous())
+        table = self.y_prior.scale_table[:-1].to(scales)
+        return torch.searchsorted(table, scales.detach().contiguous())
 
     # ------------------------------------------------------------------ tables
 

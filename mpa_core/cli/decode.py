@@ -11,7 +11,6 @@ from mpa_core.cli.common import (
     Job,
     UsageError,
     add_job_arguments,
-    bundled_fingerprints,
     plan,
     read_input,
     run_jobs,
@@ -133,11 +132,13 @@ class _Codecs:
 
 
 def _bundled_base(prefix: bytes) -> str:
+    from mpa_core.hub import bundled_fingerprints
+
     bundled = bundled_fingerprints()
-    for name, fingerprint in bundled.items():
+    for fingerprint, name in bundled.items():
         if fingerprint.startswith(prefix.hex()):
             return name
-    known = ", ".join(f"{name} {value[:16]}" for name, value in bundled.items()) or "none"
+    known = ", ".join(f"{name} {value[:16]}" for value, name in bundled.items()) or "none"
     raise BaseMismatchError(
         f"the file was made by the base {prefix.hex()}, which is not bundled (bundled: {known}); "
         "name the folder of that base with --base"

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from mpa_core.cli.common import bundled_fingerprints, read_input
+from mpa_core.cli.common import read_input
 from mpa_core.cli.output import emit, facts, report_error
 from mpa_core.errors import MPAError
 
@@ -25,7 +25,9 @@ def register(
 
 def run(args: argparse.Namespace) -> int:
     """Describe every file; one that is damaged is reported and the others go on."""
-    bases = {value[:16]: name for name, value in bundled_fingerprints().items()}
+    from mpa_core.hub import bundled_fingerprints
+
+    bases = {value[:16]: name for value, name in bundled_fingerprints().items()}
     results: list[dict[str, Any]] = []
     failed = 0
     for name in args.files:

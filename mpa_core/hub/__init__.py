@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mpa_core.hub.locate import bundled_bases, resolve
+from mpa_core.hub.locate import bundled_bases, bundled_fingerprints, resolve
 from mpa_core.hub.meta import (
     BASE_CONFIG,
     PATH_CONFIG,
@@ -20,6 +20,7 @@ from mpa_core.hub.meta import (
 )
 
 if TYPE_CHECKING:
+    from mpa_core.hub.exact import exact_fingerprint
     from mpa_core.hub.folders import LoadedBase, load_base, save_base
     from mpa_core.hub.path_folders import LoadedPath, load_path, save_path
     from mpa_core.hub.tensors import load_into
@@ -34,6 +35,8 @@ __all__ = [
     "PathMeta",
     "PluginRef",
     "bundled_bases",
+    "bundled_fingerprints",
+    "exact_fingerprint",
     "load_base",
     "load_into",
     "load_path",
@@ -45,6 +48,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "exact_fingerprint": "exact",
     "LoadedBase": "folders",
     "load_base": "folders",
     "save_base": "folders",

@@ -1,4 +1,4 @@
-"""Base folders: ``config.json``, ``model.safetensors``, ``README.md``."""
+"""Base folders: ``config.json``, ``model.safetensors``, ``exact.safetensors``, ``README.md``."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mpa_core.base.exact.fixed import Format
+from mpa_core.base.exact.formats import check_layers, choose_formats
+from mpa_core.base.exact.networks import ExactNetworks
 from mpa_core.config import BaseConfig
 from mpa_core.fingerprint import fingerprint
 from mpa_core.hub import tensors as tensor_io
 from mpa_core.hub.cards import base_card
+from mpa_core.hub.exact import exact_fingerprint, formats_file, read_formats
 from mpa_core.hub.locate import resolve
 from mpa_core.hub.meta import (
     BASE_CONFIG,
     BASE_WEIGHTS,
     CARD,
+    EXACT_FORMATS,
     BaseMeta,
     StorageType,
     canonical_json,
@@ -39,6 +44,8 @@ class LoadedBase:
     folder: Path
     model: MPAModel
     """Built and filled, in eval mode, on the CPU."""
+    formats: dict[str, Format]
+    """Of the exact entropy profile, by layer."""
 
 
 def save_base(
@@ -47,6 +54,7 @@ def save_base(
     tensors: Mapping[str, Tensor],
     *,
     name: str,
+    formats: Mapping[str, Format] | None = None,
     card: str | None = None,
     dtype: StorageType = "float32",
 ) -> str:
@@ -57,6 +65,7 @@ def save_base(
         config: Architecture.
         tensors: ``MPAModel.frozen_state()``: base and encoder path, CDF tables included.
         name: Id for messages and for paths that refer to this base.
+        formats: Of the exact profile; None takes those that fit any input.
         card: Text of ``README.md``; None writes a plain one.
         dtype: ``float16`` halves the file by rounding matrices and kernels.
 
@@ -70,11 +79,22 @@ def save_base(
         ConfigError: ``name`` or ``dtype`` is not one the format takes.
         OutputError: The folder cannot be written; what was there is untouched.
     """
-    tensor_io.check_layout(tensors, _build(config).state_dict(), f"base {name!r}")
+    model = _build(config)
+    tensor_io.check_layout(tensors, model.state_dict(), f"base {name!r}")
     kept = tensor_io.stored(tensors, dtype)
-    print_ = fingerprint(tensor_io.used(kept))
+    used = tensor_io.used(kept)
+    print_ = fingerprint(used)
+    model.load_state_dict(used)
+    formats = _formats_that_fit(model, formats)
+    exact = exact_fingerprint(used, formats)
     meta = BaseMeta.parse(
-        {"name": name, "fingerprint": print_, "dtype": dtype, "architecture": config},
+        {
+            "name": name,
+            "fingerprint": print_,
+            "exact": exact,
+            "dtype": dtype,
+            "architecture": config,
+        },
         source=f"base {name!r}",
     )
     weights = tensor_io.to_file(
@@ -84,6 +104,7 @@ def save_base(
         Path(folder),
         {
             BASE_WEIGHTS: weights,
+            EXACT_FORMATS: formats_file(formats, exact),
             BASE_CONFIG: canonical_json(meta).encode(),
             CARD: (card if card is not None else base_card(meta)).encode(),
         },
@@ -106,6 +127,11 @@ def load_base(id_or_folder: str | Path) -> LoadedBase:
     tensor_io.load_into(model, loaded, source)
     found = fingerprint(loaded)
     tensor_io.check_fingerprint(found, meta.fingerprint, source, BASE_CONFIG)
+    formats = (
+        choose_formats(model.base)
+        if meta.exact is None
+        else read_formats(folder, model.base, loaded, meta.exact)
+    )
     return LoadedBase(
         config=meta.architecture,
         tensors=model.frozen_state(),
@@ -113,7 +139,19 @@ def load_base(id_or_folder: str | Path) -> LoadedBase:
         fingerprint=found,
         folder=folder,
         model=model,
+        formats=formats,
     )
+
+
+def _formats_that_fit(
+    model: MPAModel, formats: Mapping[str, Format] | None
+) -> Mapping[str, Format]:
+    """``formats``, or new ones; networks are built with them once, which proves all sums exact."""
+    if formats is None:
+        formats = choose_formats(model.base)
+    check_layers(model.base, formats, "formats of the exact profile")
+    ExactNetworks(model.base, formats)
+    return formats
 
 
 def _build(config: BaseConfig) -> MPAModel:

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from mpa_core.errors import CheckpointError
-from mpa_core.hub.meta import BASE_CONFIG, PATH_CONFIG
+from mpa_core.hub.meta import BASE_CONFIG, PATH_CONFIG, read_base_meta
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 
@@ -18,6 +18,15 @@ def bundled_bases() -> dict[str, Path]:
     if not weights.is_dir():
         return {}
     return {f.name: f for f in sorted(weights.iterdir()) if (f / BASE_CONFIG).is_file()}
+
+
+def bundled_fingerprints() -> dict[str, str]:
+    """Fingerprints that files of the bundled bases begin with, of any profile, to the base's id."""
+    found = {}
+    for name, folder in bundled_bases().items():
+        meta = read_base_meta(folder)
+        found.update({print_: name for print_ in (meta.fingerprint, meta.exact) if print_})
+    return found
 
 
 def resolve(id_or_folder: str | Path) -> Path:

@@ -15,6 +15,7 @@ from mpa_core.errors import CheckpointError, ConfigError
 
 BASE_CONFIG = "config.json"
 BASE_WEIGHTS = "model.safetensors"
+EXACT_FORMATS = "exact.safetensors"
 PATH_CONFIG = "path_config.json"
 PATH_WEIGHTS = "path.safetensors"
 CARD = "README.md"
@@ -61,6 +62,9 @@ class BaseMeta(_Versioned):
     name: Name
     """Id a user loads it by, and the one messages call it by."""
     fingerprint: Fingerprint
+    exact: Fingerprint | None = None
+    """Of the base with the formats of the exact profile; None: a folder from before there was one,
+    whose formats are found when it is loaded."""
     dtype: StorageType
     architecture: BaseConfig
 

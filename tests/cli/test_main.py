@@ -200,7 +200,7 @@ def test_info_says_what_is_in_the_file(mpa, encoded):
     parts = [*entry["streams"].values(), *entry["chunks"].values(), entry["overhead"]]
     assert sum(parts) == len(data)
     assert 0 < entry["overhead"] < 100
-    assert entry["profile"] == "float"
+    assert entry["profile"] == "exact"
     text = mpa("info", encoded).out
     for key in ("80", "48", container.fingerprint.hex(), str(len(container.streams[0]))):
         assert key in text
