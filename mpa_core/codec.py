@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import copy
-import threading
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Self
 
 from mpa_core import hub
 from mpa_core.base.exact.fixed import Format
-from mpa_core.base.exact.formats import check_layers, choose_formats
-from mpa_core.base.exact.networks import ExactNetworks
-from mpa_core.base.networks import EntropyNetworks
-from mpa_core.bitstream.container import PROFILES, Container, pack, quantize_quality, unpack
+from mpa_core.base.gains import Quality
+from mpa_core.bitstream.container import STREAM_NAMES, Container, pack, quantize_quality, unpack
+from mpa_core.bitstream.salvage import salvage
 from mpa_core.config import PathStage
 from mpa_core.errors import (
     BaseMismatchError,
     BitstreamError,
     CheckpointError,
     ConfigError,
+    DamageWarning,
     PathNotFoundError,
     QualityError,
 )
-from mpa_core.fingerprint import fingerprint
 from mpa_core.images import ImageLike, to_pil, to_rgb_tensor
 from mpa_core.mix import Mix
 from mpa_core.model import MPAModel
@@ -35,17 +34,22 @@ from mpa_core.paths.path import TaskPath
 from mpa_core.plugins.hookspecs import RESERVED_NAMES
 from mpa_core.plugins.registry import registry
 from mpa_core.presets import preset
+from mpa_core.profiles import NUMBERS, EntropyProfiles, Profile, profile_of
 
 if TYPE_CHECKING:
     from mpa_core.hub.meta import StorageType
 
-Profile = Literal["exact", "float"]
-"""Entropy profile: arithmetic of the networks between bytes and symbols (docs/reliability.md)."""
-PROFILE_NUMBERS: dict[str, int] = {name: number for number, name in PROFILES.items()}
-FINGERPRINT_BYTES = 8
-"""Length of the base's fingerprint in a file."""
-
 Output = Literal["pil", "tensor", "array"]
+
+
+class _Opened(NamedTuple):
+    """A file that was parsed and found to be of this base."""
+
+    container: Container
+    damage: list[str] | None
+    """What was wrong with it; None where damage is an error."""
+    coded: dict[str, Any]
+    """Arguments of the model's decoding methods."""
 
 
 class MPACodec:
@@ -68,15 +72,10 @@ class MPACodec:
     ) -> None:
         self.model = model.eval()
         self.name = name
-        self.formats = dict(formats) if formats is not None else choose_formats(model.base)
-        """Of the exact profile, by layer."""
-        check_layers(model.base, self.formats, name)
-        self.fingerprint = fingerprint(model.frozen_state())
-        """64 hex digits that identify the base: paths and files of the float profile name it."""
-        self.exact_fingerprint = hub.exact_fingerprint(model.frozen_state(), self.formats)
-        """Of the base and ``formats``: files of the exact profile name it."""
-        self._exact: ExactNetworks | None = None
-        self._building = threading.Lock()
+        self.profiles = EntropyProfiles(model, name, formats)
+        """Entropy profiles: formats and fingerprint of the exact one."""
+        self.fingerprint = self.profiles.fingerprint
+        """64 hex digits that identify the base: paths belong to it."""
 
     # ------------------------------------------------------------------ making and keeping
 
@@ -119,7 +118,7 @@ class MPACodec:
             model.config,
             model.frozen_state(),
             name=self.name,
-            formats=self.formats,
+            formats=self.profiles.formats,
             card=card,
             dtype=dtype,
         )
@@ -127,7 +126,7 @@ class MPACodec:
     def to(self, device: str | torch.device) -> Self:
         """Move base and paths to ``device``."""
         self.model.to(device)
-        self._exact = None
+        self.profiles.moved()
         return self
 
     # ------------------------------------------------------------------ paths
@@ -225,7 +224,7 @@ class MPACodec:
         return {
             "base": self.name,
             "fingerprint": self.fingerprint,
-            "exact_fingerprint": self.exact_fingerprint,
+            "exact_fingerprint": self.profiles.exact_fingerprint,
             "parameters": count - sum(int(p["parameters"]) for p in paths.values()),  # type: ignore[call-overload]
             "quality_levels": self.model.config.quality_levels,
             "device": str(self._device),
@@ -263,8 +262,7 @@ class MPACodec:
             ImageError: not a picture, or one we refuse to guess about.
             QualityError: outside the base's levels.
         """
-        if profile not in PROFILE_NUMBERS:
-            raise ConfigError(f"profile is {profile!r}, expected 'exact' or 'float'")
+        networks = self.profiles.networks(profile)
         levels = self.model.config.quality_levels
         if not 1 <= quality <= levels:
             raise QualityError(
@@ -278,26 +276,35 @@ class MPACodec:
         padded_height, padded_width = self._padded(height, width)
         # Repeating the last row and column costs fewest bits and never shows.
         x = F.pad(x, (0, padded_width - width, 0, padded_height - height), mode="replicate")
-        coded = self.model.compress(x, quality, networks=self._networks(profile))
+        coded = self.model.compress(x, quality, networks=networks)
+        number = NUMBERS[profile]
+        streams = {name: strings[0] for name, strings in zip("yz", coded["strings"], strict=True)}
         chunks = {
             b"ICCP": icc_profile if icc_profile is not None else source.icc_profile,
             b"EXIF": exif if exif is not None else source.exif,
         }
         return pack(
             Container(
-                fingerprint=self.file_prefix(profile),
-                profile=PROFILE_NUMBERS[profile],
+                fingerprint=self.profiles.prefix(profile),
+                profile=number,
                 quality=quality,
                 width=width,
                 height=height,
-                streams=(coded["strings"][0][0], coded["strings"][1][0]),
+                streams=tuple(streams[name] for name in STREAM_NAMES[number]),
                 symbols_crc=coded["symbols_crc"][0],
                 chunks={key: value for key, value in chunks.items() if value},
             )
         )
 
     @torch.inference_mode()
-    def decode(self, data: bytes, mix: Mix | None = None, *, output: Output = "pil") -> Any:
+    def decode(
+        self,
+        data: bytes,
+        mix: Mix | None = None,
+        *,
+        output: Output = "pil",
+        errors: Literal["strict", "conceal"] = "strict",
+    ) -> Any:
         """Reconstruct a picture from the bytes of an ``.mpa`` file.
 
         Args:
@@ -305,6 +312,8 @@ class MPACodec:
             mix: which paths the features take; None is the main path.
             output: ``"pil"`` (with ICC profile and EXIF in ``info``), ``"array"`` uint8
                 ``[H, W, 3]``, or ``"tensor"`` float ``[3, H, W]`` in [0, 1] on the codec's device.
+            errors: what a damaged file gives: an error (``"strict"``), or the best picture that
+                can be had of it and a :class:`mpa_core.errors.DamageWarning` (``"conceal"``).
 
         Raises:
             BitstreamError: not an ``.mpa`` file, or damaged.
@@ -314,21 +323,16 @@ class MPACodec:
         """
         if output not in ("pil", "tensor", "array"):
             raise ConfigError(f"output is {output!r}, expected 'pil', 'tensor' or 'array'")
-        container = unpack(data)
-        self._check_origin(container)
+        if errors not in ("strict", "conceal"):
+            raise ConfigError(f"errors is {errors!r}, expected 'strict' or 'conceal'")
+        opened = self._open(data, errors)
+        container, damage = opened.container, opened.damage
         height, width = container.height, container.width
-        stride = self.model.config.hyper_stride
-        padded = self._padded(height, width)
-        y_stream, z_stream = container.streams
         x_hat = self.model.decompress(
-            [[y_stream], [z_stream]],
-            (padded[0] // stride, padded[1] // stride),
-            container.quality,
-            mix,
-            symbols_crc=[container.symbols_crc],
-            image_size=(height, width),
-            networks=self._networks(cast(Profile, PROFILES[container.profile])),
+            **opened.coded, mix=mix, image_size=(height, width), damage=damage
         )["x_hat"][0, :, :height, :width]
+        if damage:
+            warnings.warn(DamageWarning("; ".join(damage)), stacklevel=2)
         if output == "tensor":
             return x_hat.clone()
         picture = to_pil(x_hat)
@@ -341,35 +345,47 @@ class MPACodec:
                 picture.info[key] = container.chunks[chunk]
         return picture
 
-    def file_prefix(self, profile: Profile = "exact") -> bytes:
-        """What the header of this codec's files says of their origin: 8 bytes of a fingerprint."""
-        whole = self.exact_fingerprint if profile == "exact" else self.fingerprint
-        return bytes.fromhex(whole)[:FINGERPRINT_BYTES]
+    @torch.inference_mode()
+    def decode_latents(self, data: bytes) -> tuple[Container, Quality, Tensor]:
+        """What all paths have in common: the file, its quality, and ``y_hat`` ``[1, M, h, w]``.
 
-    def _networks(self, profile: Profile) -> EntropyNetworks | None:
-        if profile == "float":
-            return None
-        with self._building:
-            if self._exact is None:
-                base = self.model.base
-                # Some devices have no float64.
-                if self._device.type == "mps":
-                    base = copy.deepcopy(base).cpu()
-                with torch.inference_mode(False), torch.no_grad():
-                    self._exact = ExactNetworks(base, self.formats)
-            return self._exact
+        ``model.base.synthesise(y_hat, quality, router)`` makes the padded picture of it.
+
+        Raises:
+            BitstreamError, BaseMismatchError, DesyncError: as :meth:`decode`.
+        """
+        opened = self._open(data, "strict")
+        quality, y_hat = self.model.decode_latents(**opened.coded)
+        return opened.container, quality, y_hat
+
+    def _open(self, data: bytes, errors: Literal["strict", "conceal"]) -> _Opened:
+        """Parse a file, check where it comes from, and prepare what the model takes."""
+        damage: list[str] | None = None
+        if errors == "strict":
+            container = unpack(data)
+        else:
+            salvaged = salvage(data)
+            container, damage = salvaged.container, list(salvaged.problems)
+        self._check_origin(container)
+        stride = self.model.config.hyper_stride
+        padded = self._padded(container.height, container.width)
+        streams = container.named_streams
+        coded = {
+            "strings": [[streams["y"]], [streams["z"]]],
+            "shape": (padded[0] // stride, padded[1] // stride),
+            "quality": container.quality,
+            "symbols_crc": [container.symbols_crc],
+            "networks": self.profiles.networks(profile_of(container.profile)),
+        }
+        return _Opened(container, damage, coded)
 
     def _check_origin(self, container: Container) -> None:
-        own = self.file_prefix(cast(Profile, PROFILES[container.profile]))
+        own = self.profiles.prefix(profile_of(container.profile))
         if container.fingerprint != own:
             raise BaseMismatchError(
                 f"the file was encoded by base {container.fingerprint.hex()}…, this codec is "
                 f"{self.name!r} ({own.hex()}…); decode it with the base that encoded it"
                 + _known_base(container.fingerprint)
-            )
-        if len(container.streams) != 2:
-            raise BitstreamError(
-                f"found {len(container.streams)} streams, expected 2 (y and z); the file is damaged"
             )
         if container.quality > self.model.config.quality_levels:
             raise BitstreamError(

@@ -35,6 +35,10 @@ class DesyncError(BitstreamError):
     """The entropy decoder ended on other symbols than the encoder wrote."""
 
 
+class DamageWarning(UserWarning):
+    """A damaged file was decoded as far as it goes, as asked for with ``errors="conceal"``."""
+
+
 class CheckpointError(MPAError, ValueError):
     """A base or path folder that is incomplete, damaged, or of another version."""
 

@@ -105,7 +105,7 @@ def test_header_says_what_was_asked(codec, data, sample):
     assert (container.width, container.height) == sample.size
     assert container.quality == 4.5
     assert PROFILES[container.profile] == "exact"
-    assert codec.exact_fingerprint.startswith(container.fingerprint.hex())
+    assert codec.profiles.exact_fingerprint.startswith(container.fingerprint.hex())
 
 
 def test_float_profile_on_request(codec, sample):

@@ -33,7 +33,7 @@ FLOORS = (
         "assets",
     ),
     ("base", "paths", "bitstream"),
-    ("model", "codec", "plugins", "hub", "importer", "official_keys", "weights"),
+    ("model", "codec", "profiles", "plugins", "hub", "importer", "official_keys", "weights"),
     ("training", "evaluation"),
     ("cli", "demo"),
 )

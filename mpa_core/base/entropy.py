@@ -26,7 +26,8 @@ from mpa_core.base.schedule import (
     join_phases,
     split_phases,
 )
-from mpa_core.bitstream.rangecoder import CdfTables, RangeDecoder, RangeEncoder
+from mpa_core.bitstream.cdf import CdfTables
+from mpa_core.bitstream.rangecoder import RangeDecoder, RangeEncoder, check_capacity
 from mpa_core.compressai_parts import EntropyBottleneck, GaussianConditional
 from mpa_core.errors import BitstreamError, CheckpointError
 
@@ -278,16 +279,30 @@ class EntropyModel(nn.Module):
         return symbols, streams, arrays
 
     def decode_z(
-        self, streams: Sequence[bytes], shape: tuple[int, int], like: Tensor
+        self,
+        streams: Sequence[bytes],
+        shape: tuple[int, int],
+        like: Tensor,
+        *,
+        damage: list[str] | None = None,
     ) -> tuple[Tensor, list[Symbols]]:
-        """Symbols ``[B, C, h, w]``, integers in the type of ``like``, and those of each picture."""
-        indexes = self._z_indexes(shape)
+        """Symbols ``[B, C, h, w]``, integers in the type of ``like``, and those of each picture.
+
+        With a list for ``damage``, symbols that a damaged stream has lost are zero, and the list
+        gets a sentence on each such stream. Without one, damage raises.
+        """
         z_table = self.tables[0]
-        arrays = []
+        per_channel = np.full(self.z_prior.channels, shape[0] * shape[1])
         for data in streams:
-            decoder = RangeDecoder(data, indexes.size)
-            arrays.append(decoder.decode(indexes, z_table))
-            decoder.finish()
+            # Before anything of the picture's size is allocated.
+            if damage is None:
+                check_capacity(data, z_table, per_channel, "z")
+        indexes = self._z_indexes(shape)
+        decoders = [
+            RangeDecoder(data, indexes.size, conceal=damage is not None) for data in streams
+        ]
+        arrays = [decoder.decode(indexes, z_table) for decoder in decoders]
+        _finish(decoders, "z", damage)
         symbols = torch.from_numpy(np.stack(arrays)).to(like)
         return symbols.reshape(len(streams), -1, *shape), arrays
 
@@ -319,11 +334,13 @@ class EntropyModel(nn.Module):
         streams: Sequence[bytes],
         params: Tensor,
         networks: ContextNetworks | None = None,
+        *,
+        damage: list[str] | None = None,
     ) -> tuple[Tensor, list[Symbols]]:
-        """``y_hat`` ``[B, M, H, W]`` and the symbols of each picture."""
+        """``y_hat`` ``[B, M, H, W]`` and the symbols of each picture; see :meth:`decode_z`."""
         y_table = self.tables[1]
-        count = sum(self.slices) * params.shape[-2] * params.shape[-1]
-        decoders = [RangeDecoder(data, count) for data in streams]
+        count = self.y_symbols((params.shape[-2], params.shape[-1]))
+        decoders = [RangeDecoder(data, count, conceal=damage is not None) for data in streams]
         read: list[list[Symbols]] = [[] for _ in decoders]
 
         def visit(_: Step, means: Tensor, scales: Tensor) -> Tensor:
@@ -337,9 +354,21 @@ class EntropyModel(nn.Module):
             return residual + means
 
         y_hat = self.walk(params, visit, networks)
-        for decoder in decoders:
-            decoder.finish()
+        _finish(decoders, "y", damage)
         return y_hat, [np.concatenate(r) for r in read]
+
+    def y_symbols(self, shape: tuple[int, int]) -> int:
+        """How many symbols ``y`` of this height and width has."""
+        return sum(self.slices) * shape[0] * shape[1]
+
+    def check_y_streams(self, streams: Sequence[bytes], shape: tuple[int, int]) -> None:
+        """Refuse streams that cannot hold the symbols of ``y`` of this height and width.
+
+        Raises:
+            BitstreamError: one is too short; nothing of the picture's size was allocated.
+        """
+        for data in streams:
+            check_capacity(data, self.tables[1], self.y_symbols(shape), "y")
 
     def _scale_indexes(self, scales: Tensor) -> Tensor:
         """Index of the smallest table scale that is at least ``scales`` (the last if none is)."""
@@ -406,6 +435,14 @@ class EntropyModel(nn.Module):
 def _int32(tensor: Tensor) -> Symbols:
     array: Symbols = tensor.detach().to("cpu", torch.int32).contiguous().numpy().reshape(-1)
     return array
+
+
+def _finish(decoders: Sequence[RangeDecoder], name: str, damage: list[str] | None) -> None:
+    for decoder in decoders:
+        decoder.finish()
+        report = decoder.report(name)
+        if report is not None and damage is not None:
+            damage.append(report)
 
 
 def check_streams(streams: Sequence[bytes], batch: int, name: str) -> None:

@@ -21,6 +21,9 @@ class EntropyNetworks(ContextNetworks, Protocol):
     def device(self) -> torch.device:
         """Where it computes."""
 
+    desync_advice: str
+    """What to make of symbols that decode wrongly although the file is whole."""
+
     def alike(self) -> AbstractContextManager[None]:
         """Inside, encoder and decoder compute alike as far as this profile can promise."""
 
@@ -33,6 +36,12 @@ class FloatNetworks:
 
     Results depend on the processor, the version of torch and the device.
     """
+
+    desync_advice = (
+        "this machine's arithmetic differs from the encoder's, or the file was forged; decode it "
+        "on the kind of machine that encoded it, with the same version of torch, and encode with "
+        "the exact profile from now on"
+    )
 
     def __init__(self, base: BaseCodec) -> None:
         self._base = base

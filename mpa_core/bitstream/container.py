@@ -20,6 +20,9 @@ MAGIC = b"\x89MPA"
 VERSION = 1
 PROFILES = {0: "float", 1: "exact"}
 """Entropy profiles this version reads and writes, by the number in the file."""
+STREAM_NAMES = {0: ("y", "z"), 1: ("z", "y")}
+"""Streams of a version-1 file in file order, by profile. ``y`` cannot be read without ``z``: with
+``z`` in front, the beginning of a file that was cut short is of use."""
 STREAM_COUNT = 2
 """Streams of a version-1 file: y, then z."""
 KNOWN_CHUNKS = frozenset({b"ICCP", b"EXIF"})
@@ -50,7 +53,7 @@ class Container:
         profile: entropy profile, a key of :data:`PROFILES`.
         quality: 1 to 8, an exact multiple of 1/4096 (see :func:`quantize_quality`).
         width, height: the true size of the picture in pixels, without padding; at least 1.
-        streams: the range-coded bytes of ``y`` and of ``z``.
+        streams: range-coded bytes, in the order of :data:`STREAM_NAMES`.
         symbols_crc: CRC-32 of the decoded symbols, the z symbols first.
         chunks: metadata by four-letter name; ``b"ICCP"`` an ICC profile, ``b"EXIF"`` EXIF data.
     """
@@ -63,6 +66,11 @@ class Container:
     streams: tuple[bytes, ...]
     symbols_crc: int
     chunks: Mapping[bytes, bytes] = field(default_factory=dict)
+
+    @property
+    def named_streams(self) -> dict[str, bytes]:
+        """The streams as ``y`` and ``z``."""
+        return dict(zip(STREAM_NAMES[self.profile], self.streams, strict=True))
 
 
 @dataclass(frozen=True)

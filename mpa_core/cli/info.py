@@ -51,7 +51,7 @@ def _describe(data: bytes, bases: dict[str, str]) -> dict[str, Any]:
 
     container = unpack(data)
     prefix = container.fingerprint.hex()
-    streams = [len(stream) for stream in container.streams]
+    streams = {name: len(stream) for name, stream in container.named_streams.items()}
     chunks = {
         name.decode("ascii", "replace"): len(value) for name, value in container.chunks.items()
     }
@@ -64,8 +64,8 @@ def _describe(data: bytes, bases: dict[str, str]) -> dict[str, Any]:
         "base": bases.get(prefix),
         "fingerprint": prefix,
         "profile": PROFILES[container.profile],
-        "streams": dict(zip(("y", "z"), streams, strict=True)),
+        "streams": streams,
         "chunks": chunks,
-        "overhead": len(data) - sum(streams) - sum(chunks.values()),
+        "overhead": len(data) - sum(streams.values()) - sum(chunks.values()),
         "symbols_crc": f"{container.symbols_crc:08x}",
     }

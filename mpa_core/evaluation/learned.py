@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from mpa_core.bitstream.container import unpack
 from mpa_core.codec import MPACodec
 from mpa_core.errors import ConfigError, PathNotFoundError
 from mpa_core.evaluation.kept import cpu_seconds
@@ -116,25 +115,19 @@ def reconstructions(
     yield picture, cpu_seconds() - start
     if len(mixes) == 1:
         return
-    model, container = codec.model, unpack(data)
-    stride = model.config.hyper_stride
-    height, width = container.height, container.width
-    grid = -(-height // stride), -(-width // stride)
+    model = codec.model
     start = cpu_seconds()
-    q, y_hat = model.decode_latents(
-        [[stream] for stream in container.streams],
-        grid,
-        container.quality,
-        symbols_crc=[container.symbols_crc],
-    )
+    container, q, y_hat = codec.decode_latents(data)
     shared = cpu_seconds() - start
+    stride = model.config.latent_stride
+    height, width = container.height, container.width
     for mix in mixes[1:]:
         start = cpu_seconds()
         router = Aggregator(
             {name: cast(TaskPath, model.paths[name]) for name in mix.path_names},
             mix,
             image_size=(height, width),
-            padded_size=(grid[0] * stride, grid[1] * stride),
+            padded_size=(y_hat.shape[-2] * stride, y_hat.shape[-1] * stride),
             batch=1,
         )
         x_hat = model.base.synthesise(y_hat, q, router).clamp(0, 1)

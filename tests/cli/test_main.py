@@ -194,7 +194,7 @@ def test_info_says_what_is_in_the_file(mpa, encoded):
     (entry,) = done.data["files"]
     assert (entry["width"], entry["height"], entry["quality"]) == (80, 48, 3.0)
     assert entry["fingerprint"] == container.fingerprint.hex()
-    assert entry["streams"] == {"y": len(container.streams[0]), "z": len(container.streams[1])}
+    assert entry["streams"] == {n: len(s) for n, s in container.named_streams.items()}
     assert entry["bytes"] == len(data)
     assert entry["chunks"] == {name.decode(): len(c) for name, c in container.chunks.items()}
     parts = [*entry["streams"].values(), *entry["chunks"].values(), entry["overhead"]]

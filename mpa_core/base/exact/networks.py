@@ -100,6 +100,11 @@ class ExactNetworks:
         CheckpointError: layers and formats do not fit, or a sum could be inexact.
     """
 
+    desync_advice = (
+        "the file was forged, or one of the two machines computes wrongly (memory, an overclocked "
+        "processor); decode it on another machine, or encode the picture again"
+    )
+
     def __init__(self, base: BaseCodec, formats: Mapping[str, Format]) -> None:
         self.formats = dict(formats)
         entropy = base.entropy
