@@ -16,7 +16,15 @@ from mpa_core.errors import ConfigError
 CHECKPOINT_FORMAT: Literal[1] = 1
 """Version of the checkpoint layout (``docs/spec/checkpoint.md``)."""
 
+MAX_WIDTH, MAX_DEPTH, MAX_STAGES, MAX_WINDOW = 2**14, 64, 8, 63
+"""Far beyond any codec: what a config may ask for, so that a forged one cannot ask for more memory
+or time than a check of its numbers takes."""
+
 Positive = Annotated[int, Field(gt=0)]
+Width = Annotated[int, Field(gt=0, le=MAX_WIDTH)]
+Depth = Annotated[int, Field(ge=0, le=MAX_DEPTH)]
+Ratio = Annotated[float, Field(gt=0, le=64)]
+"""A hidden width over a width; not infinite, nor NaN."""
 Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -41,13 +49,13 @@ class StrictModel(BaseModel):
 class StageConfig(StrictModel):
     """One stage of a transform: a strided convolution and a run of transformer blocks."""
 
-    width: Positive
+    width: Width
     """Channels of the feature map."""
-    depth: Annotated[int, Field(ge=0)]
+    depth: Depth
     """Number of transformer blocks; 0 leaves the convolution alone."""
     heads: Positive
     """Attention heads; must divide ``width``."""
-    window: Annotated[int, Field(ge=1)] = 7
+    window: Annotated[int, Field(ge=1, le=MAX_WINDOW)] = 7
     """Side of the attention window in tokens; odd."""
 
     @model_validator(mode="after")
@@ -57,6 +65,9 @@ class StageConfig(StrictModel):
         if self.window % 2 == 0:
             raise ValueError(f"window {self.window} is even; an odd window has a centre")
         return self
+
+
+Stages = Annotated[tuple[StageConfig, ...], Field(min_length=1, max_length=MAX_STAGES)]
 
 
 class PathStage(NamedTuple):
@@ -79,13 +90,13 @@ class BaseConfig(StrictModel):
     """
 
     format: Literal[1] = CHECKPOINT_FORMAT
-    g_a: tuple[StageConfig, ...] = Field(min_length=1)
-    h_a: tuple[StageConfig, ...] = Field(min_length=1)
-    h_s: tuple[StageConfig, ...] = Field(min_length=1)
-    g_s: tuple[StageConfig, ...] = Field(min_length=1)
-    mlp_ratio: Annotated[float, Field(gt=0)] = 2.0
+    g_a: Stages
+    h_a: Stages
+    h_s: Stages
+    g_s: Stages
+    mlp_ratio: Ratio = 2.0
     quality_levels: Annotated[int, Field(ge=2, le=255)] = 8
-    encoder_hidden_ratio: Annotated[float, Field(gt=0)] = 0.5
+    encoder_hidden_ratio: Ratio = 0.5
     """Hidden width of the encoder's side MLPs over the stage's width (a bottleneck)."""
     drop_path: Dropout = 0.1
     """Stochastic depth of the deepest block, in training only."""
@@ -134,6 +145,31 @@ class BaseConfig(StrictModel):
         return tuple(bounds[t] - bounds[t + 1] for t in range(4))
 
     @property
+    def least_parameters(self) -> int:
+        """Weights of the large layers, about nine tenths of all: what a checkpoint holds at least.
+
+        Without building anything, so that a config can be judged before memory is spent on it.
+        """
+        total = 0
+        # A synthesis is an analysis backwards, with other channels at its fine end.
+        for channels, stages, kernel in (
+            (3, self.g_a, 5),
+            (self.latent_channels, self.h_a, 3),
+            (2 * self.latent_channels, self.h_s[::-1], 3),
+            (3, self.g_s[::-1], 5),
+        ):
+            for stage in stages:
+                width = stage.width
+                total += kernel**2 * channels * width
+                total += stage.depth * 2 * width * (2 * width + int(width * self.mlp_ratio))
+                channels, kernel = width, 3
+        known = 2 * self.latent_channels
+        for width in self.slices:
+            total += (25 * known + 43 * width) * width
+            known += width
+        return total
+
+    @property
     def encoder_path_stages(self) -> tuple[PathStage, ...]:
         """Stages of ``g_a`` with a side path: all but the coarsest, where there are blocks."""
         return _path_stages(self.g_a, range(len(self.g_a) - 1))
@@ -151,5 +187,5 @@ def _path_stages(stages: tuple[StageConfig, ...], indices: range) -> tuple[PathS
 class PathConfig(StrictModel):
     """What fixes the architecture of a task path; a plugin's path class may extend it."""
 
-    hidden_ratio: Annotated[float, Field(gt=0)] = 0.5
+    hidden_ratio: Ratio = 0.5
     """Hidden width of the side MLPs over the stage's width: 0.5 bottleneck, 2.0 inverted."""

@@ -10,8 +10,17 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 from pydantic import Field, field_validator
 
-from mpa_core.config import CHECKPOINT_FORMAT, BaseConfig, PathStage, StrictModel
+from mpa_core.config import (
+    CHECKPOINT_FORMAT,
+    MAX_DEPTH,
+    MAX_STAGES,
+    BaseConfig,
+    PathStage,
+    StrictModel,
+    Width,
+)
 from mpa_core.errors import CheckpointError, ConfigError
+from mpa_core.hub.header import read_header, unique_keys
 
 BASE_CONFIG = "config.json"
 BASE_WEIGHTS = "model.safetensors"
@@ -23,6 +32,11 @@ CARD = "README.md"
 DISTRIBUTION = "mpa-core"
 REQUIRES = ">=0.1"
 """SDK versions that can read what this version writes."""
+
+_CONFIG_BYTES = 2**20
+"""Most that a config may have; real ones have some thousand."""
+_TABLE_ELEMENTS = 2**22
+"""Most numbers that the CDF tables and the small tensors of a base hold, generously."""
 
 Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(min_length=1, max_length=96)]
@@ -95,9 +109,9 @@ class BaseRef(StrictModel):
 class StageEntry(StrictModel):
     """One stage of ``g_s`` the path attaches to: see :class:`mpa_core.config.PathStage`."""
 
-    stage: Annotated[int, Field(ge=0)]
-    dim: Annotated[int, Field(gt=0)]
-    depth: Annotated[int, Field(gt=0)]
+    stage: Annotated[int, Field(ge=0, lt=MAX_STAGES)]
+    dim: Width
+    depth: Annotated[int, Field(gt=0, le=MAX_DEPTH)]
 
 
 class PathMeta(_Versioned):
@@ -110,7 +124,7 @@ class PathMeta(_Versioned):
     base: BaseRef
     config: dict[str, Any]
     """Dump of the path class's own config."""
-    stages: tuple[StageEntry, ...]
+    stages: Annotated[tuple[StageEntry, ...], Field(max_length=MAX_STAGES)]
     levels: Annotated[int, Field(ge=2, le=255)]
     """Quality levels of the base."""
     fingerprint: Fingerprint
@@ -133,8 +147,14 @@ def canonical_json(meta: StrictModel) -> str:
 
 
 def read_base_meta(folder: Path) -> BaseMeta:
-    """Read ``config.json``; a :class:`CheckpointError` says what is wrong and what to do."""
-    return _read(BaseMeta, folder, BASE_CONFIG, "base", (PATH_CONFIG, "path", "codec.load_path"))
+    """Read ``config.json``; a :class:`CheckpointError` says what is wrong and what to do.
+
+    Weights beside it that cannot be those of its architecture are an error, too: nothing need be
+    built, nor read, to see it.
+    """
+    meta = _read(BaseMeta, folder, BASE_CONFIG, "base", (PATH_CONFIG, "path", "codec.load_path"))
+    _check_size(folder / BASE_WEIGHTS, meta.architecture.least_parameters)
+    return meta
 
 
 def read_path_meta(folder: Path) -> PathMeta:
@@ -160,8 +180,13 @@ def _read(
             f"{folder} {what}, expected a {kind} folder with {file}; "
             f"give the folder that save_pretrained or training wrote"
         )
+    check_inside(source)
     try:
-        data = json.loads(source.read_text(encoding="utf-8"))
+        with source.open("rb") as handle:
+            text = handle.read(_CONFIG_BYTES + 1)
+        if len(text) > _CONFIG_BYTES:
+            raise ValueError(f"more than {_CONFIG_BYTES} bytes, expected some thousand")
+        data = json.loads(text.decode(), object_pairs_hook=unique_keys, parse_constant=_refuse)
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{source} is not readable JSON ({error}); restore the file from its source"
@@ -184,6 +209,41 @@ def _read(
             f"{error}; it asks for mpa-core{data.get('requires', REQUIRES)} and this is "
             f"{sdk_version()}: restore the file from its source"
         ) from error
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
+def check_inside(file: Path) -> None:
+    """Refuse a file that a symbolic link leads out of its checkpoint's folder.
+
+    The cache of the Hub keeps a repository's files in ``blobs`` beside ``snapshots/REVISION``: its
+    links are followed. So are those of what is installed, since installers make such links.
+
+    Raises:
+        CheckpointError: with where it leads.
+    """
+    home, real = file.parent.resolve(), file.resolve()
+    if home.parent.name == "snapshots":
+        home = home.parent.parent
+    installed = file.absolute().is_relative_to(Path(__file__).parents[2])
+    if not (real.is_relative_to(home) or installed):
+        raise CheckpointError(
+            f"{file} is a link to {real}, outside of its folder; put the file itself there"
+        )
+
+
+def _check_size(weights: Path, parameters: int) -> None:
+    """Weights must be about as many as the architecture has."""
+    header = read_header(weights) if weights.is_file() else None
+    if header is None:
+        return  # no weights: for whoever reads them
+    if not parameters <= header.elements <= 2 * parameters + _TABLE_ELEMENTS:
+        raise CheckpointError(
+            f"{weights} has {header.elements} numbers, the architecture in its {BASE_CONFIG} takes "
+            f"{parameters} or some more: config and weights must come from the same save"
+        )
 
 
 def _check_version(data: dict[str, Any], source: Path) -> None:

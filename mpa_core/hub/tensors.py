@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from mpa_core.base.entropy import CDF_BUFFERS
 from mpa_core.errors import CheckpointError
 from mpa_core.fingerprint import DTYPES
-from mpa_core.hub.meta import StorageType
+from mpa_core.hub.header import read_header
+from mpa_core.hub.meta import StorageType, check_inside
 
 HALF_DIMS = (2, 4)
 """Dimensions of what float16 storage rounds: matrices and convolution kernels.
@@ -72,11 +73,21 @@ def read_file(file: Path, dtype: StorageType) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{file.parent} has no {file.name}{hint}; restore the file from its source"
         )
-    try:
-        data = file.read_bytes()
-    except OSError as error:
+    check_inside(file)
+    header = read_header(file)
+    size = file.stat().st_size
+    if header is not None and header.file_size != size:
         raise CheckpointError(
-            f"{file} cannot be read ({error.strerror}); check its permissions"
+            f"{file} is not a whole safetensors file ({size} bytes, its header asks for "
+            f"{header.file_size}); restore the file from its source"
+        )
+    try:
+        with file.open("rb") as handle:
+            # Of what is no safetensors file the beginning tells; the rest may be any amount.
+            data = handle.read() if header is not None else handle.read(2**16)
+    except (OSError, MemoryError) as error:
+        raise CheckpointError(
+            f"{file} cannot be read ({error or 'out of memory'}); check its size and permissions"
         ) from error
     try:
         tensors = parse_safetensors(data)
@@ -88,7 +99,7 @@ def read_file(file: Path, dtype: StorageType) -> dict[str, Tensor]:
                 "convert an authors' checkpoint with: mpa import-official FILE OUT"
             ) from error
         raise CheckpointError(
-            f"{file} is not a whole safetensors file ({len(data)} bytes: {error}); "
+            f"{file} is not a whole safetensors file ({size} bytes: {error}); "
             "restore the file from its source"
         ) from error
     allowed = {*DTYPES, torch.float16} if dtype == "float16" else set(DTYPES)
@@ -151,6 +162,22 @@ def check_layout(
                 f"{source}: the CDF table {name!r} is empty, expected the tables of the trained "
                 "model; call model.update() before saving"
             )
+
+
+def check_buildable(
+    build: Callable[[], nn.Module], tensors: Mapping[str, Tensor], source: str
+) -> None:
+    """Refuse tensors that are not those of the module that ``build`` makes, before it is made.
+
+    It is built on torch's ``meta`` device, where tensors have shapes and no memory: a forged config
+    can describe a module of any size.
+
+    Raises:
+        CheckpointError: as :func:`check_layout`.
+    """
+    with torch.device("meta"):
+        expected = build().state_dict()
+    check_layout(tensors, expected, source)
 
 
 def load_into(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:

@@ -1,0 +1,67 @@
+"""Container: forged and damaged files through ``peek_header``, ``unpack`` and ``salvage``."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import bytes_mutations
+import mpa_mutations
+
+from mpa_core.bitstream.container import Container, pack, peek_header, unpack
+from mpa_core.bitstream.salvage import salvage
+from mpa_core.errors import BitstreamError
+
+_PLAIN = Container(
+    fingerprint=bytes(range(8)),
+    profile=0,
+    quality=4.5,
+    width=451,
+    height=300,
+    streams=(bytes(range(60)), b"the z stream"),
+    symbols_crc=0xDEADBEEF,
+)
+SEEDS = tuple(
+    pack(Container(**{**vars(_PLAIN), **change}))
+    for change in (
+        {},
+        {"profile": 1, "width": 1, "height": 1, "streams": (b"", b"")},
+        {"chunks": {b"ICCP": b"profile", b"EXIF": b"II*\0", b"noTE": b""}},
+    )
+)
+
+
+class Target:
+    limit_s = 1.0
+
+    def __init__(self, _: Path) -> None:
+        pass
+
+    def make(self, rng: random.Random) -> bytes:
+        seed = rng.choice(SEEDS)
+        return rng.choice((mpa_mutations.forge, bytes_mutations.mutate))(seed, rng)
+
+    def prepare(self, case: bytes) -> bytes:
+        return case
+
+    def run(self, case: bytes) -> str:
+        # The three must agree: a file that unpacks has a header, and nothing to put right.
+        try:
+            container = unpack(case)
+        except BitstreamError:
+            try:
+                found = salvage(case)
+            except BitstreamError:
+                pass
+            else:
+                assert found.problems
+                assert sum(map(len, found.container.streams)) <= len(case)
+            raise
+        assert peek_header(case).file_size == len(case)
+        assert salvage(case).container == container
+        # What is accepted means one thing: written again, in order, it is the same file.
+        assert unpack(pack(container)) == container
+        return "accepted"
+
+    def allowance(self, case: bytes) -> int:
+        return 10 * len(case) + 2**20
