@@ -27,9 +27,7 @@ def integers(values: torch.Tensor) -> np.ndarray:
 )
 def test_products_are_those_of_integers(inputs, outputs, fraction, magnitude, seed):
     weight, bias = random(outputs, inputs, seed=seed), random(outputs, seed=seed + 1)
-    form = Format(
-        fraction, magnitude, weight_digits(weight, bias, fraction, magnitude)
-    )
+    form = Format(fraction, magnitude, weight_digits(weight, bias, fraction, magnitude))
     layer = FixedLinear(weight, bias, form, "layer")
     values = 2.0**magnitude * random(1, inputs, 7, seed=seed + 2).double()
     values[..., :2] = 2.0**60 * values[..., :2].sign()  # far beyond the clamp
