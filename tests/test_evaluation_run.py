@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from mpa_core.evaluation.plan import Plan
 from mpa_core.evaluation.report import markdown, write_report
 from mpa_core.evaluation.results import PHOTOS, Results, Row, value_reference
 from mpa_core.evaluation.run import Evaluation
+from mpa_core.evaluation.sets import collect
 from mpa_core.evaluation.tables import sweep_table, sweeps, to_csv
 from mpa_core.paths.path import TaskPath
 from mpa_plugins.cls.path import ClsPath
@@ -258,6 +261,18 @@ def test_results_name_functions_of_plugins_alone(results: Results, tmp_path: Pat
     row = next(iter(found.rows.values()))
     with pytest.raises(ConfigError, match="'os'"):
         found.figure(row, data["metrics"][0]["name"])
+
+
+def test_damaged_photos_are_left_out_of_every_set(folder: Path, tmp_path: Path, caplog):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    damaged = tmp_path / "1.png"
+    os.truncate(damaged, damaged.stat().st_size - 2000)
+    (measured,) = collect(tmp_path, ["mse"], torch.device("cpu"), limit=2)
+    assert measured.about.names == ["0.png", "2.png"]
+    assert measured.tasks[0].chosen == [0, 2]
+    wanted = Image.open(tmp_path / "2.png")
+    assert np.array_equal(measured.images[1], np.asarray(wanted.convert("RGB")))
+    assert f"left out: {damaged} is damaged" in caplog.text
 
 
 def tasks_of(items: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
@@ -155,10 +155,12 @@ class ScheduleSettings(StrictModel):
 
 
 class BudgetSettings(StrictModel):
-    """When a run ends: at the first of these that is given; 400 epochs if none is."""
+    """When a run ends: at the first of these that is given; ``published`` epochs if none is."""
+
+    published: ClassVar[float] = EPOCHS
 
     epochs: PositiveFloat | None = None
-    """Passes over the photos."""
+    """Passes over the photos, or over the samples of a recipe's data set."""
     steps: PositiveInt | None = None
     hours: PositiveFloat | None = None
     """Wall-clock hours of training, summed over all resumptions."""
@@ -167,7 +169,7 @@ class BudgetSettings(StrictModel):
     @classmethod
     def _default(cls, data: Any) -> Any:
         if isinstance(data, Mapping) and all(value is None for value in data.values()):
-            return {"epochs": EPOCHS}
+            return {"epochs": cls.published}
         return data
 
 

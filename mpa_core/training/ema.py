@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from mpa_core.errors import CheckpointError
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class ParameterAverage:
@@ -30,6 +34,14 @@ class ParameterAverage:
         self.updates += 1
         live = [value.detach() for value in self._live.values()]
         torch._foreach_lerp_(list(self._average.values()), live, 1.0 - decay)
+
+    def in_copy_of(self, module: Module) -> Module:
+        """A copy of ``module`` with the averages in place: in eval mode, without gradients."""
+        copied = copy.deepcopy(module).eval().requires_grad_(False)
+        parameters = dict(copied.named_parameters())
+        for name, value in self._average.items():
+            parameters[name].data.copy_(value)
+        return copied
 
     def tensors(self) -> dict[str, Tensor]:
         """The averages by parameter name; not copies."""

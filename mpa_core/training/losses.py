@@ -81,16 +81,60 @@ class LossTerms:
     """Scalars of other terms in ``total``, for the log."""
 
 
-class RateDistortionLoss(nn.Module):
-    """lambda_r(q) * r + d + lambda_perc * perceptual + lambda_ratio * ratio, means over images."""
+class ImageLoss(nn.Module):
+    """What the losses of all stages share: the scale of each image's terms, and perception.
 
-    def __init__(self, settings: LossSettings, distance: PerceptualDistance | None = None) -> None:
+    Args:
+        settings: weights.
+        distance: the perceptual one, or None.
+        shards: parts of a batch, each of which is given alone.
+    """
+
+    def __init__(
+        self,
+        settings: LossSettings,
+        distance: PerceptualDistance | None = None,
+        *,
+        shards: int = 1,
+    ) -> None:
         super().__init__()
-        self.settings = settings
         self.rate = RateTable(settings.rate_lambdas)
         self.power = LOSS_SCALE_POWERS[settings.loss_scale]
         self.distance = distance
         self.shift = ShiftedResize(settings.perceptual_shift)
+        self.weight = settings.perceptual_weight
+        images = settings.perceptual_images
+        self.images = None if images is None else max(1, images // shards)
+
+    def scale(self, quality: Tensor) -> Tensor:
+        """What the terms of images at ``quality`` [B] are divided by, [B]."""
+        return self.rate.scale(quality, self.power)
+
+    def perception(self, x: Tensor, x_hat: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """The weighted term and, detached, the mean distance it is made of: scalars.
+
+        Both are 0 without a distance. ``x``, ``x_hat``: [B, 3, H, W]; ``scale``: [B].
+        """
+        if self.distance is None:
+            zero = torch.zeros((), device=x.device)
+            return zero, zero
+        count = min(self.images or len(x), len(x))
+        distances = self.distance(*self.shift(x[:count], x_hat[:count]))
+        return self.weight * (distances / scale[:count]).mean(), distances.detach().mean()
+
+
+class RateDistortionLoss(ImageLoss):
+    """lambda_r(q) * r + d + lambda_perc * perceptual + lambda_ratio * ratio, means over images."""
+
+    def __init__(
+        self,
+        settings: LossSettings,
+        distance: PerceptualDistance | None = None,
+        *,
+        shards: int = 1,
+    ) -> None:
+        super().__init__(settings, distance, shards=shards)
+        self.settings = settings
 
     def forward(
         self,
@@ -115,12 +159,10 @@ class RateDistortionLoss(nn.Module):
         bpp = bits_per_pixel(likelihoods, x.shape[-2] * x.shape[-1])
         mse = squared_error_255(x, x_hat)
         per_image = self.rate(quality) * bpp + mse / settings.distortion_scale
-        scale = self.rate.scale(quality, self.power)
+        scale = self.scale(quality)
         total = (per_image / scale).mean() + settings.ratio_weight * ratio_loss
         seen = torch.zeros((), device=x.device)
-        if perceptual and self.distance is not None:
-            count = min(settings.perceptual_images or len(x), len(x))
-            distances = self.distance(*self.shift(x[:count], x_hat[:count]))
-            total = total + settings.perceptual_weight * (distances / scale[:count]).mean()
-            seen = distances.detach().mean()
+        if perceptual:
+            term, seen = self.perception(x, x_hat, scale)
+            total = total + term
         return LossTerms(total, bpp.detach(), mse.detach(), seen, ratio_loss.detach())

@@ -27,6 +27,12 @@ class Trained:
     clip: float | None
     """Largest norm of their gradient; None never clips."""
 
+    def begin_step(self, factor: float) -> None:
+        """Drop the last step's gradients, and set the learning rate to ``factor`` of its peak."""
+        self.optimizer.zero_grad(set_to_none=True)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * factor
+
     def clip_gradients(self) -> Tensor:
         """Clip; the norm before it, a scalar."""
         return nn.utils.clip_grad_norm_(
@@ -66,7 +72,12 @@ def allocate_state(optimizer: torch.optim.Optimizer, named: Mapping[str, nn.Para
         }
 
 
+def stream_seed(seed: int, stream: int, *key: int) -> int:
+    """What torch is seeded with for one use of a run's ``seed``: its ``stream``, and ``key``."""
+    state = np.random.SeedSequence((seed, stream, *key)).generate_state(1, np.uint64)
+    return int(state[0]) >> 1
+
+
 def noise_seed(seed: int, step: int, shard: int = 0) -> int:
     """Seed of all that is drawn while ``shard`` of ``step`` is computed."""
-    state = np.random.SeedSequence((seed, _NOISE, step, shard)).generate_state(1, np.uint64)
-    return int(state[0]) >> 1
+    return stream_seed(seed, _NOISE, step, shard)

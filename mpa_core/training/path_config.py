@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from mpa_core.config import StrictModel
 from mpa_core.training.config import (
@@ -20,7 +20,6 @@ from mpa_core.training.config import (
     LossSettings,
     NonNegative,
     OptimSettings,
-    PositiveFloat,
     PositiveInt,
     RunSettings,
     ScheduleSettings,
@@ -68,17 +67,9 @@ class CacheSettings(StrictModel):
 
 
 class PathBudgetSettings(BudgetSettings):
-    """When a run ends: at the first of these that is given; 200 epochs if none is."""
+    """When a run ends; an epoch is a pass over the samples of the data set."""
 
-    epochs: PositiveFloat | None = None
-    """Passes over the samples of the data set."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and all(value is None for value in data.values()):
-            return {"epochs": EPOCHS}
-        return data
+    published: ClassVar[float] = EPOCHS
 
 
 class PathRunSettings(RunSettings):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mpa_core.errors import TrainingError
-from mpa_core.training.losses import LOSS_SCALE_POWERS, RateTable, squared_error_255
+from mpa_core.training.losses import ImageLoss, squared_error_255
 from mpa_core.training.path_config import PathLossSettings
-from mpa_core.training.perceptual import PerceptualDistance, ShiftedResize
+from mpa_core.training.perceptual import PerceptualDistance
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class PathTerms:
     """Scalar, equation (4)."""
 
 
-class PathLoss(nn.Module):
+class PathLoss(ImageLoss):
     """task_weight * L_task + distortion_weight * d + 4.26 * perceptual + 10 * ratio.
 
     Terms per image are divided as ``loss_scale`` says and averaged; a recipe's scalar is not.
@@ -47,14 +47,8 @@ class PathLoss(nn.Module):
         *,
         shards: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__(settings, distance, shards=shards)
         self.settings = settings
-        self.rate = RateTable(settings.rate_lambdas)
-        self.power = LOSS_SCALE_POWERS[settings.loss_scale]
-        self.distance = distance
-        self.shift = ShiftedResize(settings.perceptual_shift)
-        images = settings.perceptual_images
-        self.images = None if images is None else max(1, images // shards)
 
     def forward(
         self,
@@ -84,7 +78,7 @@ class PathLoss(nn.Module):
                 f"the recipe's task_loss has shape {tuple(task.shape)}; expected a scalar or one "
                 f"value for each of the {len(x)} pictures"
             )
-        scale = self.rate.scale(quality, self.power)
+        scale = self.scale(quality)
         mse = squared_error_255(x, x_hat)
         per_image = settings.distortion_weight * mse / settings.distortion_scale
         total = settings.ratio_weight * ratio_loss
@@ -94,9 +88,7 @@ class PathLoss(nn.Module):
             total = total + settings.task_weight * task
         total = total + (per_image / scale).mean()
         seen = torch.zeros((), device=x.device)
-        if perceptual and self.distance is not None:
-            count = min(self.images or len(x), len(x))
-            distances = self.distance(*self.shift(x[:count], x_hat[:count]))
-            total = total + settings.perceptual_weight * (distances / scale[:count]).mean()
-            seen = distances.detach().mean()
+        if perceptual:
+            term, seen = self.perception(x, x_hat, scale)
+            total = total + term
         return PathTerms(total, task.detach().mean(), mse.detach(), seen, ratio_loss.detach())

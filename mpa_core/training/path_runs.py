@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,31 +13,28 @@ from mpa_core import hub
 from mpa_core.errors import BaseMismatchError, CheckpointError, ConfigError, TrainingError
 from mpa_core.paths.path import TaskPath
 from mpa_core.plugins.registry import registry
-from mpa_core.training.board import Board
 from mpa_core.training.checkpoint import SavedState, has_checkpoint, load_latest
 from mpa_core.training.latents import Latents, LatentStore
-from mpa_core.training.loop import CHECKPOINTS, Outcome, TrainingLoop
-from mpa_core.training.parallel import make_accelerator
+from mpa_core.training.loop import CHECKPOINTS, Outcome
+from mpa_core.training.parallel import joined
 from mpa_core.training.path_config import FIXED, PathTrainConfig
 from mpa_core.training.path_init import init_from_main
 from mpa_core.training.path_source import PathSource
 from mpa_core.training.path_validation import PathValidator
 from mpa_core.training.recipe import load_recipe
 from mpa_core.training.run_folder import (
-    budget_steps,
+    describe,
     open_run,
     prepare_process,
-    require_budget,
+    run_stage,
+    warn_of_other_data,
 )
 from mpa_core.training.stage2 import PATH, Stage2
-from mpa_core.training.trees import save_config
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from mpa_core.training.progress import Progress
-
-logger = logging.getLogger(__name__)
 
 STAGE = "stage2"
 LATENTS = "latents"
@@ -89,13 +84,8 @@ def train_path(
             on this machine.
         OutputError: the folder cannot be written.
     """
-    if accelerator is not None:
-        return _train(run, config, resume, progress, accelerator)
-    accelerator = make_accelerator(config.run)
-    try:
-        return _train(run, config, resume, progress, accelerator)
-    finally:
-        accelerator.end_training()
+    with joined(config.run, accelerator) as processes:
+        return _train(run, config, resume, progress, processes)
 
 
 def _train(
@@ -112,43 +102,31 @@ def _train(
     _check(config, base)
     if state is not None:
         require_base(run.folder, state, base, "give the base it began with, or begin with --from")
-    is_main = bool(accelerator.is_main_process)
-    board = Board(run.folder, _start(state)[0]) if config.run.tensorboard and is_main else None
     stage = build_stage(config, base, run.data, accelerator, latents=run.folder / LATENTS)
     try:
         meta = _describe(run, stage, base)
         if state is not None:
             stage.load(state.tensors, state.meta["stage"])
             meta["start_from"] = state.meta["start_from"]
-            if state.meta["data"] != meta["data"]:
-                logger.warning(
-                    "the data are not those this run began with (%s, now %s); going on with these",
-                    state.meta["data"], meta["data"],
-                )  # fmt: skip
+            warn_of_other_data(state, meta, "data")
         elif run.start_from is not None:
             stage.start_from(_start_path(run.start_from, config, base))
         elif config.init.mlp == "main":
             _init_from_main(stage)
         validator = None
-        if run.val is not None and is_main:
+        if run.val is not None and accelerator.is_main_process:
             validator = PathValidator(stage, stage.recipe.dataset(run.val, "val", None), run.folder)
-        loop = TrainingLoop(
+        outcome = run_stage(
             stage,
             run.folder,
-            config.run,
+            config,
             accelerator,
-            steps=budget_steps(config.budget, stage.source.steps_per_epoch),
-            hours=config.budget.hours,
+            state=state,
+            steps_per_epoch=stage.source.steps_per_epoch,
             meta=meta,
             validate=validator,
-            start=_start(state),
             progress=progress,
-            board=board,
         )
-        require_budget(run.folder, loop)
-        if is_main:
-            save_config(config, run.folder / "config.yaml")
-        outcome = loop.run()
         if stage.base_fingerprint() != base.fingerprint:
             raise TrainingError(
                 "the base changed during training, so nothing learned is of use; a recipe or a "
@@ -157,8 +135,6 @@ def _train(
         return outcome
     finally:
         stage.latents.close()
-        if board is not None:
-            board.close()
 
 
 def require_base(folder: Path, state: SavedState, base: hub.LoadedBase, fix: str) -> None:
@@ -169,12 +145,6 @@ def require_base(folder: Path, state: SavedState, base: hub.LoadedBase, fix: str
             f"{folder}: trained on base {began['name']!r} ({began['fingerprint'][:16]}…), found "
             f"{base.name!r} ({base.fingerprint[:16]}…); {fix}"
         )
-
-
-def _start(state: SavedState | None) -> tuple[int, float]:
-    if state is None:
-        return 0, 0.0
-    return int(state.meta["step"]), float(state.meta["elapsed"])
 
 
 def build_stage(
@@ -285,21 +255,17 @@ def _start_path(source: str, config: PathTrainConfig, base: hub.LoadedBase) -> T
 
 
 def _describe(run: PathRun, stage: Stage2, base: hub.LoadedBase) -> dict[str, Any]:
-    config, samples, accelerator = stage.config, stage.source.samples, stage.accelerator
+    config, samples = stage.config, stage.source.samples
     probes = samples.spread(min(_PROBES, len(samples)))
     digest = hashlib.sha256(b"".join(probe.image.tobytes() for probe in probes)).hexdigest()
     path = registry().get(config.name)
-    return {
-        "kind": STAGE,
-        "config": config.model_dump(mode="json"),
-        "base": {"name": base.name, "fingerprint": base.fingerprint},
-        "plugin": {"distribution": path.distribution, "version": path.version},
-        "recipe": path.spec.recipe,
-        "start_from": None if run.start_from is None else Path(run.start_from).name,
-        "data": f"{len(samples)} samples, {digest[:12]}",
-        "processes": accelerator.num_processes,
-        "device": accelerator.device.type,
-        "precision": accelerator.mixed_precision,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
+    return describe(
+        STAGE,
+        config,
+        stage.accelerator,
+        base={"name": base.name, "fingerprint": base.fingerprint},
+        plugin={"distribution": path.distribution, "version": path.version},
+        recipe=path.spec.recipe,
+        start_from=None if run.start_from is None else Path(run.start_from).name,
+        data=f"{len(samples)} samples, {digest[:12]}",
+    )

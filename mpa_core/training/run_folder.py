@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import platform
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from mpa_core.config import StrictModel
 from mpa_core.errors import CheckpointError, OutputError, TrainingError
+from mpa_core.training.board import Board
 from mpa_core.training.checkpoint import SavedState, has_checkpoint, load_latest
-from mpa_core.training.config import BudgetSettings, RunSettings
-from mpa_core.training.loop import CHECKPOINTS, TrainingLoop
-from mpa_core.training.trees import changed_keys, is_below
+from mpa_core.training.config import BudgetSettings, RunSettings, TrainConfig
+from mpa_core.training.loop import CHECKPOINTS, Outcome, Stage, TrainingLoop
+from mpa_core.training.path_config import PathTrainConfig
+from mpa_core.training.trees import changed_keys, is_below, save_config
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from mpa_core.training.progress import Progress
+
+logger = logging.getLogger(__name__)
 
 
 def stored_config(folder: Path) -> dict[str, Any]:
@@ -68,6 +79,89 @@ def prepare_process(settings: RunSettings) -> None:
     for kind in (np.float32, np.float64):
         np.finfo(kind)  # found out and kept now: where denormals are flushed numpy warns about it
     torch.set_flush_denormal(True)
+
+
+def run_stage(
+    stage: Stage,
+    folder: Path,
+    config: TrainConfig | PathTrainConfig,
+    accelerator: Accelerator,
+    *,
+    state: SavedState | None,
+    steps_per_epoch: int,
+    meta: Mapping[str, Any],
+    validate: Callable[[int], list[dict[str, float]]] | None,
+    progress: Progress | None,
+) -> Outcome:
+    """Train ``stage`` for what is left of its budget.
+
+    Args:
+        stage: at its start, or as ``state`` has it.
+        folder: of the run.
+        config: its settings, which are written into it.
+        accelerator: the processes.
+        state: the checkpoint a run goes on from.
+        steps_per_epoch: of its data.
+        meta: what is recorded about it.
+        validate: as for :class:`TrainingLoop`.
+        progress: None shows it as usual.
+
+    Raises:
+        TrainingError: the budget is already spent; the training diverged.
+        MissingDependencyError: TensorBoard is asked for and not installed.
+        OutputError: the folder cannot be written.
+    """
+    is_main = bool(accelerator.is_main_process)
+    start = (0, 0.0)
+    if state is not None:
+        start = (int(state.meta["step"]), float(state.meta["elapsed"]))
+    board = Board(folder, start[0]) if config.run.tensorboard and is_main else None
+    try:
+        loop = TrainingLoop(
+            stage,
+            folder,
+            config.run,
+            accelerator,
+            steps=budget_steps(config.budget, steps_per_epoch),
+            hours=config.budget.hours,
+            meta=meta,
+            validate=validate,
+            start=start,
+            progress=progress,
+            board=board,
+        )
+        require_budget(folder, loop)
+        if is_main:
+            save_config(config, folder / "config.yaml")
+        return loop.run()
+    finally:
+        if board is not None:
+            board.close()
+
+
+def describe(
+    kind: str, config: StrictModel, accelerator: Accelerator, **rest: Any
+) -> dict[str, Any]:
+    """What every checkpoint of a run records about it; ``rest`` is the stage's own."""
+    return {
+        "kind": kind,
+        "config": config.model_dump(mode="json"),
+        **rest,
+        "processes": accelerator.num_processes,
+        "device": accelerator.device.type,
+        "precision": accelerator.mixed_precision,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def warn_of_other_data(state: SavedState, meta: Mapping[str, Any], key: str) -> None:
+    """Say so where ``key`` of what is recorded, a digest of the data, is not what it was."""
+    if state.meta.get(key) != meta[key]:
+        logger.warning(
+            "the %s are not those this run began with (%s, now %s); going on with these",
+            key, state.meta.get(key), meta[key],
+        )  # fmt: skip
 
 
 def budget_steps(budget: BudgetSettings, steps_per_epoch: int) -> int | None:

