@@ -3,19 +3,30 @@
 Everything the SDK writes goes through :func:`write_bytes` or :func:`atomic_writer`: the bytes go
 to a temporary file in the target's own folder, are flushed to the disk, and only then take the
 target's name. A reader sees the old file or the new one, never a part of either.
+
+A process that is killed outright leaves its temporary file, ``.mpa-<16 hex digits>.tmp``. Whoever
+writes one holds a lock on it (``flock``), which ends with the process: so
+:func:`remove_leftovers` knows what is left over from what is being written.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+if sys.platform != "win32":
+    import fcntl
+
 from mpa_core.errors import MPAError, OutputError
+
+_TEMPORARY = re.compile(r"\.mpa-[0-9a-f]{16}\.tmp")
 
 
 def check_writable(path: str | os.PathLike[str], *, overwrite: bool) -> None:
@@ -54,7 +65,8 @@ def atomic_writer(path: str | os.PathLike[str], *, overwrite: bool = True) -> It
     Devices and pipes (``/dev/null``, ``/dev/stdout``) cannot be replaced and are written directly.
 
     Raises:
-        OutputError: the file cannot be written, or exists and ``overwrite`` is false.
+        OutputError: the file cannot be written, or exists and ``overwrite`` is false. ``errno``
+            has the system's number of the reason, if it is the system's.
     """
     check_writable(path, overwrite=overwrite)
     target = Path(os.path.realpath(path))
@@ -65,16 +77,16 @@ def atomic_writer(path: str | os.PathLike[str], *, overwrite: bool = True) -> It
             return
         temporary = target.parent / f".mpa-{secrets.token_hex(8)}.tmp"
         try:
-            with temporary.open("xb") as handle:
+            with _open_locked(temporary) as handle:
                 yield handle
                 handle.flush()
                 os.fsync(handle.fileno())
-            if target.exists():
-                temporary.chmod(stat.S_IMODE(target.stat().st_mode))
-            # A second look: the work between may have taken minutes, and another process may
-            # have written this very name.
-            check_writable(path, overwrite=overwrite)
-            temporary.replace(target)
+                if target.exists():
+                    temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+                if sys.platform == "win32":
+                    handle.close()  # nothing open can be renamed there
+                # Elsewhere before it is closed: what is not locked counts as left over.
+                _take_name(temporary, target, Path(path), overwrite=overwrite)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink()
@@ -97,11 +109,58 @@ def write_text(path: str | os.PathLike[str], text: str, *, overwrite: bool = Tru
     write_bytes(path, text.encode("utf-8"), overwrite=overwrite)
 
 
+def remove_leftovers(folder: str | os.PathLike[str]) -> int:
+    """Remove the temporary files in ``folder`` whose writers were killed; returns how many.
+
+    What another process is writing at the moment stays. Where the file system has no locks, and
+    on Windows, everything stays. Never fails: what cannot be removed is harmless.
+    """
+    removed = 0
+    if sys.platform == "win32":
+        return removed
+    with suppress(OSError), os.scandir(folder) as entries:
+        for name in [entry.name for entry in entries if _TEMPORARY.fullmatch(entry.name)]:
+            path = Path(folder) / name
+            with suppress(OSError), path.open("r+b") as handle:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # The name may be another file's by now, if a second process is cleaning up, too.
+                if os.path.samestat(os.fstat(handle.fileno()), path.stat()):
+                    path.unlink()
+                    removed += 1
+    return removed
+
+
+def _open_locked(path: Path) -> BinaryIO:
+    while True:
+        handle = path.open("xb")
+        if sys.platform != "win32":
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        if path.exists():
+            return handle
+        handle.close()  # another process took it for a leftover before it was locked
+
+
+def _take_name(temporary: Path, target: Path, asked: Path, *, overwrite: bool) -> None:
+    if not overwrite:
+        try:
+            # Unlike a rename it fails if the name was taken while the file was being written.
+            os.link(temporary, target)
+        except OSError:  # taken, or a file system without hard links
+            check_writable(asked, overwrite=False)
+        else:
+            temporary.unlink()
+            return
+    temporary.replace(target)
+
+
 def _output_error(path: Path, error: OSError) -> OutputError:
     reason = error.strerror or str(error)
-    return OutputError(
+    failure = OutputError(
         f"cannot write {path}: {reason}; check the folder, its permissions and the space left"
     )
+    failure.errno = error.errno
+    return failure
 
 
 def _sync_folder(folder: Path) -> None:

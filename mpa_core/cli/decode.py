@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpa_core.cli.common import (
-    STREAM,
-    Job,
-    UsageError,
-    add_job_arguments,
-    plan,
-    read_input,
-    run_jobs,
-    write_output,
-)
-from mpa_core.errors import BaseMismatchError
+from mpa_core.cli.common import Job, UsageError, add_job_arguments, read_input
+from mpa_core.cli.encode import age_difference
+from mpa_core.errors import BaseMismatchError, ImageError
 
 if TYPE_CHECKING:
     from mpa_core.codec import MPACodec
@@ -31,7 +25,7 @@ def register(
     parser = subparsers.add_parser(
         "decode", parents=[common], help="reconstruct pictures from .mpa files, for any reader"
     )
-    add_job_arguments(parser, ".mpa files")
+    add_job_arguments(parser, ".mpa files", ".mpa files")
     parser.add_argument(
         "--base",
         metavar="ID",
@@ -68,45 +62,94 @@ def register(
 
 def run(args: argparse.Namespace) -> int:
     """Decode every input; returns the exit code."""
+    from mpa_core.cli.batch import run_jobs
+    from mpa_core.cli.plan import make_plan
+
     suffix = "." + args.suffix.lstrip(".")
     regions = _split_regions(args.region)
-    jobs = plan(args, suffix)
-    # After the arguments are known to make sense: torch takes seconds.
-    from mpa_core.bitstream.container import unpack
-    from mpa_core.images import encode_image, load_image, output_format
-    from mpa_core.mix import MAIN, Mix
+    plan = make_plan(args, suffix, {".mpa"})
+    if not (plan.to_folder or plan.to_stdout):
+        suffix = Path(args.output).suffix
+    task = DecodeTask(args.base, args.path, args.mix, regions, tuple(args.load), suffix)
+    return run_jobs(args, plan, task)
 
-    for job in jobs:
-        output_format(_suffix_of(job, suffix))
-    masks = {name: load_image(file) for name, file in regions.items()}
-    # A path asked for as distribution:name is loaded under its name.
-    asked = MAIN if args.path is None else args.path
-    path = asked.rpartition(":")[2]
-    load = args.load if path == asked else [*args.load, asked]
-    mix = Mix.parse(f"{path}=1" if args.mix is None else args.mix, regions=masks)
-    codecs = _Codecs(args.base, load, mix)
 
-    def work(job: Job) -> dict[str, Any]:
+@dataclass(frozen=True)
+class DecodeTask:
+    """What every file is decoded with; the names are those of the options."""
+
+    base: str | None
+    path: str | None
+    mix: str | None
+    regions: dict[str, str]
+    """Files of the masks by path."""
+    load: tuple[str, ...]
+    suffix: str
+    """Of every picture that is written."""
+
+    def start(self) -> Decoder:
+        """Load masks, and the base and the paths if they are named."""
+        from mpa_core.images import load_image, output_format
+        from mpa_core.mix import MAIN, Mix
+
+        output_format(self.suffix)
+        masks = {name: load_image(file) for name, file in self.regions.items()}
+        # A path asked for as distribution:name is loaded under its name.
+        asked = MAIN if self.path is None else self.path
+        path = asked.rpartition(":")[2]
+        load = self.load if path == asked else (*self.load, asked)
+        mix = Mix.parse(f"{path}=1" if self.mix is None else self.mix, regions=masks)
+        return Decoder(_Codecs(self.base, load, mix), mix, self.suffix)
+
+
+class Decoder:
+    """Decodes one file after the other."""
+
+    def __init__(self, codecs: _Codecs, mix: Mix, suffix: str) -> None:
+        self.codecs = codecs
+        self.mix = mix
+        self.suffix = suffix
+
+    def difference(self, job: Job) -> str | None:
+        """How the picture that is there differs from what :meth:`make` would make.
+
+        Told from its size and age and from reading it once; nothing in it says which paths made it.
+        """
+        from mpa_core.bitstream.container import unpack
+        from mpa_core.images import load_image
+
+        try:
+            picture = load_image(job.target)
+        except ImageError as error:
+            return f"is not a whole picture ({error})"
+        header = unpack(read_input(job.source))
+        # Sorted, since TIFF is turned upright by its EXIF orientation when it is read.
+        if sorted(picture.size) != sorted((header.width, header.height)):
+            return f"is {picture.width}x{picture.height}, not {header.width}x{header.height}"
+        return age_difference(job)
+
+    def make(self, job: Job) -> tuple[bytes, dict[str, Any]]:
+        """Decode one file to a picture file."""
+        from mpa_core.bitstream.container import unpack
+        from mpa_core.images import encode_image
+        from mpa_core.mix import MAIN
+
         data = read_input(job.source)
-        codec = codecs.for_fingerprint(unpack(data).fingerprint)
-        image = codec.decode(data, mix)
-        picture = encode_image(image, _suffix_of(job, suffix))
-        write_output(job.target, picture, force=args.force)
-        return {
+        codec = self.codecs.for_fingerprint(unpack(data).fingerprint)
+        image = codec.decode(data, self.mix)
+        return encode_image(image, self.suffix), {
             "width": image.width,
             "height": image.height,
             "base": codec.name,
-            "mix": {MAIN: mix.main, **mix.shares},
-            "regions": list(mix.regions),
+            "mix": {MAIN: self.mix.main, **self.mix.shares},
+            "regions": list(self.mix.regions),
         }
-
-    return run_jobs(args, jobs, work)
 
 
 class _Codecs:
     """The codec for a file: the one asked for, or the bundled one that made it. Each loads once."""
 
-    def __init__(self, base: str | None, load: list[str], mix: Mix) -> None:
+    def __init__(self, base: str | None, load: Sequence[str], mix: Mix) -> None:
         self._load_first = load
         self._mix = mix
         self._loaded: dict[str, MPACodec] = {}
@@ -155,7 +198,3 @@ def _split_regions(entries: list[str]) -> dict[str, str]:
             raise UsageError(f"--region names {name} twice; put both areas into one mask")
         regions[name] = file
     return regions
-
-
-def _suffix_of(job: Job, default: str) -> str:
-    return default if job.target == STREAM else Path(job.target).suffix

@@ -4,9 +4,26 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from mpa_core.cli.common import STREAM, Job, add_job_arguments, plan, run_jobs, write_output
+from mpa_core.cli.common import STREAM, Job, add_job_arguments, read_input
+from mpa_core.errors import BitstreamError
+
+if TYPE_CHECKING:
+    from mpa_core.codec import MPACodec
+    from mpa_core.profiles import Profile
+
+PROFILE: Profile = "exact"
+"""Entropy profile of the files that are written."""
+
+PICTURE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif"}
+    | {".apng", ".jp2", ".j2k", ".tga", ".pbm", ".pgm", ".pnm", ".ppm"}
+)
+"""Files that a folder stands for."""
 
 
 def register(
@@ -17,7 +34,7 @@ def register(
     parser = subparsers.add_parser(
         "encode", parents=[common], help="compress pictures to .mpa files"
     )
-    add_job_arguments(parser, "pictures of any format Pillow reads")
+    add_job_arguments(parser, "pictures of any format Pillow reads", "pictures")
     parser.add_argument(
         "--base", default="mpa-small", metavar="ID", help="bundled base or folder (%(default)s)"
     )
@@ -37,24 +54,79 @@ def register(
 
 def run(args: argparse.Namespace) -> int:
     """Encode every input; returns the exit code."""
-    jobs = plan(args, ".mpa")
-    # After the arguments are known to make sense: torch takes seconds.
-    from mpa_core.codec import MPACodec
-    from mpa_core.images import load_image
+    from mpa_core.cli.batch import run_jobs
+    from mpa_core.cli.plan import make_plan
 
-    codec = MPACodec.from_pretrained(args.base)
+    plan = make_plan(args, ".mpa", PICTURE_SUFFIXES)
+    return run_jobs(args, plan, EncodeTask(args.base, args.quality, args.frame))
 
-    def work(job: Job) -> dict[str, Any]:
+
+@dataclass(frozen=True)
+class EncodeTask:
+    """What every picture is encoded with."""
+
+    base: str
+    quality: float
+    frame: int | None
+
+    def start(self) -> Encoder:
+        """Load the base; torch takes seconds, so this comes after the plan is known to be good."""
+        from mpa_core.bitstream.container import quantize_quality
+        from mpa_core.codec import MPACodec
+
+        codec = MPACodec.from_pretrained(self.base)
+        return Encoder(codec, quantize_quality(self.quality), self.frame)
+
+
+class Encoder:
+    """Encodes one picture after the other."""
+
+    def __init__(self, codec: MPACodec, quality: float, frame: int | None) -> None:
+        self.codec = codec
+        self.quality = quality
+        self.frame = frame
+
+    def difference(self, job: Job) -> str | None:
+        """How the file that is there differs from what :meth:`make` would make of the picture.
+
+        Told from its checksums, its base, its quality and its age; the picture is not decoded.
+        """
+        from mpa_core.bitstream.container import PROFILES, unpack
+
+        try:
+            found = unpack(read_input(job.target))
+        except BitstreamError as error:
+            return f"is not a whole .mpa file ({error})"
+        if PROFILES[found.profile] != PROFILE:
+            return f"has the entropy profile {PROFILES[found.profile]}, not {PROFILE}"
+        if found.fingerprint != self.codec.profiles.prefix(PROFILE):
+            return f"was not made by the base {self.codec.name} as it is now"
+        if found.quality != self.quality:
+            return f"was made at quality {found.quality:g}, not {self.quality:g}"
+        return age_difference(job)
+
+    def make(self, job: Job) -> tuple[bytes, dict[str, Any]]:
+        """Encode one picture."""
+        from mpa_core.images import load_image
+
         source = sys.stdin.buffer if job.source == STREAM else job.source
-        image = load_image(source, frame=args.frame)
-        data = codec.encode(image, quality=args.quality)
-        write_output(job.target, data, force=args.force)
-        return {
+        image = load_image(source, frame=self.frame)
+        data = self.codec.encode(image, quality=self.quality, profile=PROFILE)
+        return data, {
             "width": image.width,
             "height": image.height,
-            "quality": args.quality,
+            "quality": self.quality,
             "bytes": len(data),
             "bpp": round(8 * len(data) / (image.width * image.height), 5),
         }
 
-    return run_jobs(args, jobs, work)
+
+def age_difference(job: Job) -> str | None:
+    """Whether the input was changed after the output was written; see ``difference`` of workers.
+
+    An input that is gone has not changed.
+    """
+    with suppress(FileNotFoundError):
+        if Path(job.source).stat().st_mtime_ns > Path(job.target).stat().st_mtime_ns:
+            return f"is older than {job.source}"
+    return None

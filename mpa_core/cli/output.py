@@ -83,10 +83,21 @@ def describe_error(error: Exception, about: str | None = None) -> dict[str, str]
 def report_error(error: Exception, about: str | None = None) -> dict[str, str]:
     """Print one line about ``error`` on stderr (with ``MPA_DEBUG=1`` the traceback before it)."""
     described = describe_error(error, about)
-    if os.environ.get("MPA_DEBUG", "") not in ("", "0"):
-        traceback.print_exception(error)
-    print(f"mpa: error: {described['message']}", file=sys.stderr)
+    trace = "".join(traceback.format_exception(error)) if debugging() else None
+    say_error(described, trace)
     return described
+
+
+def say_error(described: Mapping[str, str], trace: str | None = None) -> None:
+    """Print what :func:`describe_error` returned, after the traceback if there is one."""
+    if trace is not None:
+        print(trace, end="", file=sys.stderr)
+    print(f"mpa: error: {described['message']}", file=sys.stderr)
+
+
+def debugging() -> bool:
+    """Whether ``MPA_DEBUG`` asks for tracebacks."""
+    return os.environ.get("MPA_DEBUG", "") not in ("", "0")
 
 
 def _cell(value: object) -> str:

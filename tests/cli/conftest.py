@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,3 +92,97 @@ def encoded(base, picture, tmp_path_factory) -> Path:
     file = tmp_path_factory.mktemp("encoded") / "photo.mpa"
     file.write_bytes(MPACodec.from_pretrained(base).encode(Image.open(picture), quality=3))
     return file
+
+
+FORKS = """
+import json, os, resource, signal, sys
+import torch, mpa_core.codec, mpa_core.images, mpa_core.cli.batch
+from mpa_core.cli.main import main
+
+for line in sys.stdin:
+    request = json.loads(line)
+    if "wait" in request:
+        status = os.waitpid(request["wait"], 0)[1]
+        print(os.waitstatus_to_exitcode(status), flush=True)
+        continue
+    pid = os.fork()
+    if pid:
+        print(pid, flush=True)
+        continue
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        flags = os.O_WRONLY | os.O_CREAT if number else os.O_RDONLY
+        os.dup2(os.open(request[name], flags), number)
+    if request["largest"]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["largest"],) * 2)
+    code = main(request["words"])
+    sys.stdout.flush()
+    os._exit(code)
+"""
+
+
+class Running:
+    """A command line in a process (and process group) of its own."""
+
+    def __init__(self, ask: Callable[..., int], words: list[str], folder: Path, **more: object):
+        self._ask = ask
+        self.stdout, self.stderr = folder / "stdout", folder / "stderr"
+        self.pid = ask(words=words, stdout=str(self.stdout), stderr=str(self.stderr), **more)
+
+    def signal(self, number: int, *, group: bool = False) -> None:
+        (os.killpg if group else os.kill)(self.pid, number)
+
+    def wait(self) -> Result:
+        """The exit code is the negative number of a signal that ended the process."""
+        code = self._ask(wait=self.pid)
+        return Result(code, self.stdout.read_text(), self.stderr.read_text())
+
+
+@pytest.fixture(scope="session")
+def _forks() -> Iterator[Callable[..., int]]:
+    """A process that has imported torch, and forks one for each command it is given."""
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as process:
+
+        def ask(**request: object) -> int:
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()
+            return int(process.stdout.readline())
+
+        yield ask
+        process.stdin.close()
+
+
+@pytest.fixture
+def start(_forks, tmp_path_factory) -> Callable[..., Running]:
+    """Start ``mpa`` with arguments in a real process, which can be killed."""
+
+    def call(*args: object, stdin: object = os.devnull, largest: int = 0) -> Running:
+        folder = tmp_path_factory.mktemp("process")
+        return Running(
+            _forks, [str(arg) for arg in args], folder, stdin=str(stdin), largest=largest
+        )
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def tree(photos, tmp_path_factory) -> Path:
+    """Pieces of a real photo in folders, with equal names in different ones, and other files."""
+    root = tmp_path_factory.mktemp("tree")
+    with Image.open(photos[0]) as photo:
+        for number, name in enumerate(
+            ("x.png", "a/x.png", "a/y.JPG", "b/x.png", "b/deep/er/x.png", "b/-.png")
+        ):
+            file = root / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            left = 40 * number
+            photo.convert("RGB").crop((left, 60, left + 32, 84)).save(file)
+    (root / "b" / "notes.txt").write_text("not a picture")
+    return root

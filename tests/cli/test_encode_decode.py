@@ -76,7 +76,7 @@ def test_bad_files_do_not_stop_the_others(mpa, base, picture, tmp_path):
     assert len(done.errors) == 3
     assert "bad.png is not a picture" in done.errors[0]
     assert "missing.jpg does not exist" in done.errors[1]
-    assert done.errors[2] == "mpa: 2 of 3 files failed"
+    assert done.errors[2] == "mpa: 3 inputs: 1 done, 0 skipped, 2 failed"
     assert done.data["failed"] == 2
     assert [entry.get("error", {}).get("type") for entry in done.data["files"]] == [
         "ImageError",
