@@ -33,7 +33,17 @@ FLOORS = (
         "assets",
     ),
     ("base", "paths", "bitstream"),
-    ("model", "codec", "profiles", "plugins", "hub", "importer", "official_keys", "weights"),
+    (
+        "model",
+        "codec",
+        "profiles",
+        "conversion",
+        "plugins",
+        "hub",
+        "importer",
+        "official_keys",
+        "weights",
+    ),
     ("training", "evaluation"),
     ("cli", "demo"),
 )

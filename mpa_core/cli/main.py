@@ -17,7 +17,18 @@ from importlib import import_module
 from mpa_core.cli.common import UsageError
 from mpa_core.cli.output import report_error
 
-GROUPS = ("encode", "decode", "info", "paths", "plugins", "train", "eval", "import_official", "env")
+GROUPS = (
+    "encode",
+    "decode",
+    "info",
+    "paths",
+    "plugins",
+    "train",
+    "eval",
+    "import_official",
+    "exact",
+    "env",
+)
 """Modules of this package, each with ``register(subparsers, common)``."""
 
 

@@ -231,7 +231,7 @@ def test_missing_format():
     codec = MPACodec.from_preset("mpa-tiny")
     formats = dict(codec.profiles.formats)
     del formats["h_s.stages.1.conv"]
-    with pytest.raises(CheckpointError, match="h_s.stages.1.conv"):
+    with pytest.raises(CheckpointError, match=r"h_s\.stages\.1\.conv"):
         ExactNetworks(codec.model.base, formats)
     with pytest.raises(CheckpointError, match="differing"):
         MPACodec(codec.model, name="tiny", formats=formats)

@@ -1,0 +1,132 @@
+"""Formats of the exact profile found on photos, and what the profile costs in bits there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import torch
+
+from mpa_core import hub
+from mpa_core.base.exact.formats import Observer, choose_formats
+from mpa_core.codec import MPACodec
+from mpa_core.errors import ImageError, OutputError
+from mpa_core.images import load_image
+from mpa_core.profiles import Profile
+
+QUALITIES = (1.0, 2.5, 4.0, 6.0, 8.0)
+"""At which layers are observed and bits are counted."""
+SAMPLE = "chelsea.png"
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What :func:`convert_base` did."""
+
+    base: str
+    fingerprint: str
+    exact_fingerprint: str
+    """Files of the exact profile begin with its first 8 bytes."""
+    photos: int
+    skipped: tuple[str, ...]
+    """Files that are no pictures."""
+    layers: int
+    float_bytes: int
+    """Of all files of the float profile, all photos and qualities."""
+    exact_bytes: int
+
+    @property
+    def cost(self) -> float:
+        """Bits the exact profile takes over those of the float profile, as a share."""
+        return self.exact_bytes / self.float_bytes - 1
+
+
+def convert_base(
+    base: str | Path,
+    out: Path,
+    photos: Path | None = None,
+    *,
+    limit: int | None = None,
+    qualities: Sequence[float] = QUALITIES,
+    force: bool = False,
+) -> Conversion:
+    """Write ``base`` with formats of the exact profile that fit what its layers see on photos.
+
+    The weights stay as they are, and so do the fingerprint and the paths that belong to it.
+
+    Args:
+        base: bundled id or folder.
+        out: folder to write; that of ``base`` adds to it (with ``force``).
+        photos: a picture or a folder of them; None takes a bundled one.
+        limit: use so many pictures at most.
+        qualities: at which layers are observed and bits are counted.
+        force: overwrite.
+
+    Raises:
+        CheckpointError: the base does not load, or its weights are too large for exact sums.
+        ImageError: no picture is there.
+        OutputError: ``out`` exists and ``force`` is not set, or cannot be written.
+    """
+    if out.exists() and not force:
+        raise OutputError(
+            f"{out} already exists and was left as it is; choose another name, or overwrite it "
+            "with --force (force=True in Python)"
+        )
+    loaded = hub.load_base(base)
+    codec = MPACodec(loaded.model, name=loaded.name)
+    pictures, skipped = _pictures(photos, limit)
+    with Observer(codec.model.base) as seen:
+        written = _sizes(codec, pictures, qualities, "float")
+    formats = choose_formats(codec.model.base, seen.largest)
+    exact = MPACodec(loaded.model, name=loaded.name, formats=formats)
+    coded = _sizes(exact, pictures, qualities, "exact")
+    meta = hub.read_base_meta(loaded.folder)
+    card = loaded.folder / "README.md"
+    exact.save_pretrained(
+        out, dtype=meta.dtype, card=card.read_text(encoding="utf-8") if card.is_file() else None
+    )
+    return Conversion(
+        base=loaded.name,
+        fingerprint=exact.fingerprint,
+        exact_fingerprint=exact.profiles.exact_fingerprint,
+        photos=len(pictures),
+        skipped=tuple(skipped),
+        layers=len(formats),
+        float_bytes=written,
+        exact_bytes=coded,
+    )
+
+
+def _pictures(source: Path | None, limit: int | None) -> tuple[list[Path], list[str]]:
+    if source is None:
+        return [Path(str(resources.files("mpa_core") / "assets" / SAMPLE))], []
+    files = sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else [source]
+    found: list[Path] = []
+    skipped: list[str] = []
+    for file in files:
+        if limit is not None and len(found) == limit:
+            break
+        try:
+            load_image(file).close()
+        except ImageError:
+            skipped.append(str(file))
+        else:
+            found.append(file)
+    if not found:
+        raise ImageError(f"{source} holds no picture that Pillow reads; give a folder of photos")
+    return found, skipped
+
+
+def _sizes(
+    codec: MPACodec, pictures: Sequence[Path], qualities: Sequence[float], profile: Profile
+) -> int:
+    """Bytes of all pictures at all qualities, without metadata."""
+    total = 0
+    for file in pictures:
+        with load_image(file) as picture, torch.inference_mode():
+            plain = picture.convert("RGB")
+            plain.info.clear()
+            total += sum(len(codec.encode(plain, q, profile=profile)) for q in qualities)
+    return total
