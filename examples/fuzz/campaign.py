@@ -12,7 +12,8 @@ input. The cases run in a process of their own, in an empty folder, and every ca
   the system tells it: Linux);
 - write, rename or remove no file, start no process and open no connection (an audit hook watches).
 
-Prints cases, accepted, refused by class of error, seconds, and peak memory; a case that breaks a promise is kept in FOLDER and ends the campaign with exit code 1.
+Prints cases, accepted, refused by class of error, seconds, and peak memory. A case that breaks a
+promise is kept in FOLDER, and the exit code is 1.
 ``guided.py`` runs the same targets under a coverage-guided fuzzer.
 """
 
@@ -172,9 +173,9 @@ def campaign(name: str, cases: int, seed: int, keep: Path) -> int:
                 failures += 1
                 kept = keep / f"{name}-{seed}-{number}"
                 kept.write_bytes(case)
-                print(f"case {number}: {broken}; kept as {kept}", file=sys.stderr)
+                print(f"case {number}: {broken}; kept as {kept}", flush=True)
                 if broken.__cause__ is not None and failures < 10:
-                    traceback.print_exception(broken.__cause__)
+                    traceback.print_exception(broken.__cause__, file=sys.stdout)
                 watch.seen.clear()
                 outcome, taken, took = "BROKEN", 0, 0.0
             outcomes[outcome] += 1

@@ -251,8 +251,10 @@ def _check_version(data: dict[str, Any], source: Path) -> None:
     version = sdk_version()
     requires = data.get("requires", "")
     try:
+        if not isinstance(requires, str):  # a list would be taken, and fail much later
+            raise InvalidSpecifier(requires)
         specifier = SpecifierSet(requires)
-    except (InvalidSpecifier, TypeError, AttributeError) as error:
+    except InvalidSpecifier as error:
         raise CheckpointError(
             f"{source} requires {requires!r}, expected a version range such as {REQUIRES!r}; "
             "restore the file from its source"
