@@ -98,6 +98,7 @@ class ImageLoss(nn.Module):
         shards: int = 1,
     ) -> None:
         super().__init__()
+        self.settings = settings
         self.rate = RateTable(settings.rate_lambdas)
         self.power = LOSS_SCALE_POWERS[settings.loss_scale]
         self.distance = distance
@@ -125,16 +126,6 @@ class ImageLoss(nn.Module):
 
 class RateDistortionLoss(ImageLoss):
     """lambda_r(q) * r + d + lambda_perc * perceptual + lambda_ratio * ratio, means over images."""
-
-    def __init__(
-        self,
-        settings: LossSettings,
-        distance: PerceptualDistance | None = None,
-        *,
-        shards: int = 1,
-    ) -> None:
-        super().__init__(settings, distance, shards=shards)
-        self.settings = settings
 
     def forward(
         self,

@@ -48,7 +48,7 @@ class PathLoss(ImageLoss):
         shards: int = 1,
     ) -> None:
         super().__init__(settings, distance, shards=shards)
-        self.settings = settings
+        self.settings: PathLossSettings = settings
 
     def forward(
         self,

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from mpa_core import MPACodec
 from mpa_core.errors import ConfigError, TrainingError
 from mpa_core.training.board import BOARD
 from mpa_core.training.checkpoint import load_latest
 from mpa_core.training.config import RunSettings, load_config
 from mpa_core.training.optim import noise_seed
 from mpa_core.training.parallel import make_accelerator, own_shards
+from mpa_core.training.path_runs import PathRun, train_path
 from mpa_core.training.runs import BaseRun, train_base
 
 pytest.importorskip("accelerate")
@@ -27,14 +29,14 @@ two_processes = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(two_processes)
 
 
-def launch(*command):
-    """Run ``command`` on two processes; what it wrote to stdout."""
+def launch(*arguments):
+    """Run the script on two processes; what they wrote to stdout."""
     options = ["--num_processes=2", "--num_machines=1", "--mixed_precision=no",
                "--dynamo_backend=no", "--main_process_port=0"]  # fmt: skip
     # The flag picks Accelerate's launcher of several processes, which runs on CPUs as well.
-    args = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", *options, *command]
+    args = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", *options]
     done = subprocess.run(
-        args,
+        [*args, str(SCRIPT), *map(str, arguments)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -54,10 +56,18 @@ def metrics(folder):
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory, photo_folder):
+def base(tmp_path_factory):
+    """The folder of a base."""
+    folder = tmp_path_factory.mktemp("bases") / "tiny"
+    MPACodec.from_preset("mpa-tiny").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory, photo_folder, base):
     """The folder that two processes wrote."""
     folder = tmp_path_factory.mktemp("pair")
-    launch(str(SCRIPT), str(folder), str(photo_folder))
+    (folder / "stdout").write_text(launch(folder, photo_folder, base))
     return folder
 
 
@@ -80,15 +90,25 @@ def assert_same_run(one, two, prefixes):
 
 
 EVERYTHING = ("model.", "average.", "adam.exp_avg.", "adam.exp_avg_sq.", "aux.exp_avg.",
-              "model.base.entropy.z_prior.quantiles")  # fmt: skip
+              "model.base.entropy.z_prior.quantiles", "discriminator.model.",
+              "discriminator.exp_avg.", "discriminator.exp_avg_sq.")  # fmt: skip
 
 
 def test_two_processes_are_one_with_the_same_shards(pair, photo_folder, tmp_path):
+    """Stage 1b: the codec's two optimisers and the discriminator's."""
     run = BaseRun(tmp_path / "run", photo_folder)
     train_base(run, load_config(None, two_processes.NOISY))
     one, two = state(run.folder), state(pair / "straight")
     assert (one.meta["processes"], two.meta["processes"]) == (1, 2)
     assert_same_run(one, two, EVERYTHING)
+
+
+def test_two_processes_are_one_in_stage_2(pair, photo_folder, base, tmp_path):
+    run = PathRun(tmp_path / "run", photo_folder)
+    train_path(run, two_processes.path_config(base))
+    one, two = state(run.folder), state(pair / "path")
+    assert (one.meta["processes"], two.meta["processes"]) == (1, 2)
+    assert_same_run(one, two, ("path.", "average.", "adam.exp_avg.", "adam.exp_avg_sq."))
 
 
 def test_two_processes_are_one_with_twice_the_batch(pair, photo_folder, tmp_path):
@@ -143,16 +163,11 @@ def test_a_gradient_missing_on_one_process_counts_as_zero(facts):
         assert each["gradients"] == [[1.0, 2.0], [0.5, 0.5], None]
 
 
-def test_command_line(tmp_path, photo_folder):
-    # Without run.device, so that Accelerate chooses.
-    others = [item for item in two_processes.NOISY if not item.startswith(("model", "run.device"))]
-    settings = [f"--set={item}" for item in others]
-    out = launch(
-        "-m", "mpa_core.cli", "train", "base", "--preset", "mpa-tiny", "--data", str(photo_folder),
-        "--out", str(tmp_path / "run"), "--format", "json", *settings, "--steps", "1",
-    )  # fmt: skip
+def test_command_line(pair, facts):
+    assert [each["exit"] for each in facts] == [0, 0]
+    out = (pair / "stdout").read_text()
     assert json.loads(out)["step"] == 1  # one document: one process has written
-    assert state(tmp_path / "run").meta["processes"] == 2
+    assert state(pair / "command").meta["processes"] == 2
 
 
 class Processes:
@@ -201,7 +216,7 @@ def test_bf16_learns_as_float32_does(tmp_path, photo_folder, settings):
     losses = {}
     for precision in ("no", "bf16"):
         run = BaseRun(tmp_path / precision, photo_folder)
-        train_base(run, settings(f"run.mixed_precision={precision}"))
+        train_base(run, settings(f"run.mixed_precision={precision}", "budget.steps=3"))
         lines = metrics(run.folder)
         losses[precision] = torch.tensor([line["loss"] for line in lines if "loss" in line])
     assert not torch.equal(losses["bf16"], losses["no"])

@@ -1,6 +1,9 @@
-"""What test_parallel.py runs on two processes: ``accelerate launch … two_processes.py OUT PHOTOS``.
+"""What test_parallel.py runs on two processes, all in one launch, for starting takes longest:
 
-Each run's checkpoint is left below OUT; the tests compare them with runs of one process.
+    accelerate launch … two_processes.py OUT PHOTOS BASE
+
+Each run's checkpoint is left below OUT; the tests compare them with runs of one process. On stdout
+is what the command line says.
 """
 
 from __future__ import annotations
@@ -13,9 +16,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from mpa_core.cli.main import main as cli
 from mpa_core.training.config import RunSettings, load_config
 from mpa_core.training.parallel import average_gradients, make_accelerator
+from mpa_core.training.path_config import load_path_config
+from mpa_core.training.path_runs import PathRun, train_path
 from mpa_core.training.progress import Progress
+from mpa_core.training.recipe import load_recipe
 from mpa_core.training.runs import BaseRun, train_base
 
 COMMON = (
@@ -32,7 +39,8 @@ COMMON = (
     "run.validate_images=1",
     "run.validate_side=64",
 )
-NOISY = (*COMMON, "budget.steps=4")
+# Stage 1b has all that stage 1a draws and steps, and the discriminator.
+NOISY = (*COMMON, "adversarial={widths: [4, 4, 6, 6]}", "budget.steps=4")
 WITHOUT_NOISE = (*COMMON, "model.drop_path=0", "optim.trainable=base.g_s.*", "budget.steps=4")
 
 
@@ -58,8 +66,17 @@ def average_of_partial_gradients(accelerator) -> list:
     return [None if p.grad is None else p.grad.tolist() for p in parameters]
 
 
+def path_config(base):
+    """Stage 2 on the folder ``base``: the mse path, whose recipe needs no network."""
+    settings = [item for item in COMMON if not item.startswith(("model", "run.validate_side"))]
+    defaults = load_recipe("mse").defaults
+    return load_path_config(
+        "mse", str(base), None, [*settings, "budget={steps: 4}"], defaults=defaults
+    )
+
+
 def main() -> None:
-    out, photos = map(Path, sys.argv[1:])
+    out, photos, base = map(Path, sys.argv[1:])
     accelerator = make_accelerator(RunSettings(device="cpu"))
     rank = accelerator.process_index
     facts = {"gradients": average_of_partial_gradients(accelerator)}
@@ -77,8 +94,14 @@ def main() -> None:
     facts["stopped"] = train("resumed", *NOISY, progress=StopAfter(2))
     facts["resumed"] = train("resumed", *NOISY, resume=True)
     facts["plain"] = train("plain", *WITHOUT_NOISE)
+    train_path(PathRun(out / "path", photos), path_config(base), accelerator=accelerator)
+    # Last, for it parts the processes. Without run.device, so that Accelerate chooses.
+    settings = [f"--set={item}" for item in COMMON if not item.startswith(("model", "run.device"))]
+    facts["exit"] = cli([
+        "train", "base", "--preset", "mpa-tiny", "--data", str(photos), "--out",
+        str(out / "command"), "--format", "json", *settings, "--steps", "1",
+    ])  # fmt: skip
     (out / f"facts-{rank}.json").write_text(json.dumps(facts))
-    accelerator.end_training()
 
 
 if __name__ == "__main__":
