@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from pathlib import Path
 
 import mpa_mutations
@@ -11,9 +12,12 @@ import torch
 
 from mpa_core import MPACodec
 from mpa_core.bitstream.container import MAX_PIXELS, peek_header
+from mpa_core.errors import DamageWarning
 
 SIDES = ((1, 1), (16, 16), (40, 70), (64, 64), (100, 30))
 """Width and height of the pictures whose files are forged."""
+MOST_PIXELS_CONCEALED = 2**18
+"""A truncated file may be of any size up to the limit, and all of it is decoded: minutes."""
 BYTES_PER_PIXEL = 700
 """Most that decoding with ``mpa-tiny`` takes per pixel of the declared, padded picture."""
 
@@ -43,10 +47,24 @@ class Target:
         return case
 
     def run(self, case: bytes) -> str:
+        if case[-1:] < b"\x40":
+            return self._concealed(case)
         picture = self._codec.decode(case, output="array")
         header = peek_header(case)
         assert picture.shape == (header.height, header.width, 3)
         return "accepted"
+
+    def _concealed(self, case: bytes) -> str:
+        """Whoever asks for concealment gets a picture, and a warning if it may be wrong."""
+        width, height = peek_header(case).width, peek_header(case).height
+        if MOST_PIXELS_CONCEALED < width * height <= MAX_PIXELS:
+            return "accepted, large and not decoded"
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            picture = self._codec.decode(case, output="array", errors="conceal")
+        assert picture.shape == (height, width, 3)
+        assert all(warning.category is DamageWarning for warning in caught)
+        return "accepted, concealed" if caught else "accepted"
 
     def allowance(self, case: bytes) -> int:
         header = peek_header(case)
