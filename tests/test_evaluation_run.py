@@ -24,7 +24,7 @@ from mpa_core.evaluation.report import markdown, write_report
 from mpa_core.evaluation.results import PHOTOS, Results, Row, value_reference
 from mpa_core.evaluation.run import Evaluation
 from mpa_core.evaluation.sets import collect
-from mpa_core.evaluation.tables import sweep_table, sweeps, to_csv
+from mpa_core.evaluation.tables import curve_table, sweep_table, sweeps, to_csv
 from mpa_core.paths.path import TaskPath
 from mpa_plugins.cls.path import ClsPath
 
@@ -144,6 +144,10 @@ def test_what_is_measured_is_not_measured_again(results: Results, plan: Plan, co
     measured = Evaluation(more, codec, torch.device("cpu")).run(tell)
     assert measured.rows[true.key].values["psnr"] == true.values["psnr"]
     assert all(len(row.values["gmsd"]) == 3 for row in measured.rows.values())
+    (photos,) = measured.sets.values()
+    head, *lines = curve_table(measured, photos, [measured.metrics["gmsd"]])
+    assert {line[0] for line in lines} == {"main", "cls", "JPEG", "WebP"}
+    assert "-" not in [line[head.index("GMSD")] for line in lines]
     assert files == {path: path.stat().st_mtime_ns for path in (plan.out / "files").rglob("*.*")}
 
 
