@@ -116,7 +116,12 @@ class MPAModel(nn.Module):
 
     @torch.no_grad()
     def compress(
-        self, x: Tensor, quality: float | Tensor, *, networks: EntropyNetworks | None = None
+        self,
+        x: Tensor,
+        quality: float | Tensor,
+        *,
+        networks: EntropyNetworks | None = None,
+        analysis: MPAModel | None = None,
     ) -> dict[str, Any]:
         """Code a batch.
 
@@ -124,6 +129,8 @@ class MPAModel(nn.Module):
             x, quality: see :meth:`forward`.
             networks: arithmetic of the entropy model; None is float32 (profile 0), whose streams
                 are those of the paper's code.
+            analysis: a copy of this model, of another floating-point type perhaps, that computes
+                ``y`` and ``z``; None is this model.
 
         Returns:
             ``strings`` ``[[y stream of each picture], [z stream of each picture]]``, ``shape``
@@ -131,8 +138,7 @@ class MPAModel(nn.Module):
         """
         self._check_input(x)
         q = self.base.quality(quality, x)
-        y = self.base.analyse(x, q, self._encoder_router(q))
-        z = self.base.hyper_analyse(y, q)
+        y, z = (analysis or self).analyse(x, q)
         entropy = self.base.entropy
         networks = networks or FloatNetworks(self.base)
         symbols, z_streams, z_symbols = entropy.encode_z(z)
@@ -146,6 +152,12 @@ class MPAModel(nn.Module):
                 crc_of_symbols(pair) for pair in zip(z_symbols, y_symbols, strict=True)
             ],
         }
+
+    def analyse(self, x: Tensor, quality: Quality) -> tuple[Tensor, Tensor]:
+        """``y`` ``[B, M, H/16, W/16]`` and ``z`` ``[B, C, H/64, W/64]``, in the model's type."""
+        x = x.to(self.base.y_gains.gain)
+        y = self.base.analyse(x, quality, self._encoder_router(quality))
+        return y, self.base.hyper_analyse(y, quality)
 
     @torch.no_grad()
     def decompress(

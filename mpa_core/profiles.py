@@ -54,6 +54,8 @@ class EntropyProfiles:
         self.exact_fingerprint = hub.exact_fingerprint(tensors, self.formats)
         self._base = model.base
         self._exact: ExactNetworks | None = None
+        self._precise: MPAModel | None = None
+        self._model = model
         self._building = threading.Lock()
 
     def prefix(self, profile: Profile) -> bytes:
@@ -81,9 +83,19 @@ class EntropyProfiles:
                     self._exact = ExactNetworks(base, self.formats)
             return self._exact
 
+    def precise(self) -> MPAModel:
+        """A copy of the model in float64, made on first use and kept; for the encoder."""
+        with self._building:
+            if self._precise is None:
+                twin = MPAModel(self._model.config).eval()
+                twin.base = copy.deepcopy(self._base)
+                twin.encoder_path = copy.deepcopy(self._model.encoder_path)
+                self._precise = twin.double()
+            return self._precise
+
     def moved(self) -> None:
         """The base is on another device now."""
-        self._exact = None
+        self._exact = self._precise = None
 
 
 def profile_of(number: int) -> Profile:

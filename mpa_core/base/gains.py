@@ -64,11 +64,12 @@ class Quality:
     def pick(self, table: Tensor) -> Tensor:
         """Row of ``table`` ``[L, C]`` for each picture: ``[B, C]``; ``[1, C]`` if all share one."""
         magnitude = table.abs()
-        low = self._low @ magnitude
+        low = self._low.to(magnitude) @ magnitude
         if self._high is None or self._fraction is None:
             return low
-        high = self._high @ magnitude
-        return low ** (1 - self._fraction) * high**self._fraction
+        high = self._high.to(magnitude) @ magnitude
+        fraction = self._fraction.to(magnitude)
+        return low ** (1 - fraction) * high**fraction
 
 
 class Gains(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,7 +15,8 @@ class TokenLinear(nn.Linear):
     """
 
     def forward(self, tokens: Tensor) -> Tensor:
-        if tokens.ndim != 4 or not tokens.is_cpu or not tokens.is_floating_point():
+        # oneDNN has no float64: the convolution would be the slow one.
+        if tokens.ndim != 4 or not tokens.is_cpu or tokens.dtype in (torch.float64, torch.int64):
             return super().forward(tokens)
         batch, height, width, channels = tokens.shape
         # One image per row: torch takes oneDNN on one thread from 16 images on.

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mpa_core.cli.common import Job, UsageError, add_job_arguments, read_input
 from mpa_core.cli.encode import age_difference
-from mpa_core.errors import BaseMismatchError, ImageError
+from mpa_core.errors import BaseMismatchError, DamageWarning, ImageError
 
 if TYPE_CHECKING:
     from mpa_core.codec import MPACodec
@@ -57,6 +59,13 @@ def register(
         metavar=".EXT",
         help="format of the pictures in an output folder and on stdout (%(default)s)",
     )
+    parser.add_argument(
+        "--errors",
+        choices=("strict", "conceal"),
+        default="strict",
+        help="what a damaged file gives: an error, or the best picture to be had of it and a "
+        "warning (%(default)s)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -70,7 +79,9 @@ def run(args: argparse.Namespace) -> int:
     plan = make_plan(args, suffix, {".mpa"})
     if not (plan.to_folder or plan.to_stdout):
         suffix = Path(args.output).suffix
-    task = DecodeTask(args.base, args.path, args.mix, regions, tuple(args.load), suffix)
+    task = DecodeTask(
+        args.base, args.path, args.mix, regions, tuple(args.load), suffix, args.errors
+    )
     return run_jobs(args, plan, task)
 
 
@@ -86,6 +97,7 @@ class DecodeTask:
     load: tuple[str, ...]
     suffix: str
     """Of every picture that is written."""
+    errors: Literal["strict", "conceal"]
 
     def start(self) -> Decoder:
         """Load masks, and the base and the paths if they are named."""
@@ -99,16 +111,19 @@ class DecodeTask:
         path = asked.rpartition(":")[2]
         load = self.load if path == asked else (*self.load, asked)
         mix = Mix.parse(f"{path}=1" if self.mix is None else self.mix, regions=masks)
-        return Decoder(_Codecs(self.base, load, mix), mix, self.suffix)
+        return Decoder(_Codecs(self.base, load, mix), mix, self.suffix, self.errors)
 
 
 class Decoder:
     """Decodes one file after the other."""
 
-    def __init__(self, codecs: _Codecs, mix: Mix, suffix: str) -> None:
+    def __init__(
+        self, codecs: _Codecs, mix: Mix, suffix: str, errors: Literal["strict", "conceal"]
+    ) -> None:
         self.codecs = codecs
         self.mix = mix
         self.suffix = suffix
+        self.errors = errors
 
     def difference(self, job: Job) -> str | None:
         """How the picture that is there differs from what :meth:`make` would make.
@@ -131,13 +146,21 @@ class Decoder:
     def make(self, job: Job) -> tuple[bytes, dict[str, Any]]:
         """Decode one file to a picture file."""
         from mpa_core.bitstream.container import unpack
+        from mpa_core.bitstream.salvage import salvage
         from mpa_core.images import encode_image
         from mpa_core.mix import MAIN
 
         data = read_input(job.source)
-        codec = self.codecs.for_fingerprint(unpack(data).fingerprint)
-        image = codec.decode(data, self.mix)
+        container = unpack(data) if self.errors == "strict" else salvage(data).container
+        codec = self.codecs.for_fingerprint(container.fingerprint)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", DamageWarning)
+            image = codec.decode(data, self.mix, errors=self.errors)
+        damage = [str(w.message) for w in caught if issubclass(w.category, DamageWarning)]
+        for text in damage:
+            print(f"mpa: warning: {job.source}: {text}", file=sys.stderr)
         return encode_image(image, self.suffix), {
+            **({"damage": damage} if damage else {}),
             "width": image.width,
             "height": image.height,
             "base": codec.name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,6 @@ from mpa_core.errors import BitstreamError
 if TYPE_CHECKING:
     from mpa_core.codec import MPACodec
     from mpa_core.profiles import Profile
-
-PROFILE: Profile = "exact"
-"""Entropy profile of the files that are written."""
 
 PICTURE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif"}
@@ -49,6 +46,17 @@ def register(
     parser.add_argument(
         "--frame", type=int, metavar="N", help="frame of an animation or multi-page file, from 0"
     )
+    parser.add_argument(
+        "--profile",
+        choices=("exact", "float"),
+        default="exact",
+        help="exact: every machine decodes the same; float: as the paper's code (%(default)s)",
+    )
+    parser.add_argument(
+        "--reproducible",
+        action="store_true",
+        help="every machine writes the same bytes, too; encoding takes about twice as long",
+    )
     parser.set_defaults(run=run)
 
 
@@ -58,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
     from mpa_core.cli.plan import make_plan
 
     plan = make_plan(args, ".mpa", PICTURE_SUFFIXES)
-    return run_jobs(args, plan, EncodeTask(args.base, args.quality, args.frame))
+    task = EncodeTask(args.base, args.quality, args.frame, args.profile, args.reproducible)
+    return run_jobs(args, plan, task)
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,8 @@ class EncodeTask:
     base: str
     quality: float
     frame: int | None
+    profile: Profile
+    reproducible: bool
 
     def start(self) -> Encoder:
         """Load the base; torch takes seconds, so this comes after the plan is known to be good."""
@@ -75,16 +86,15 @@ class EncodeTask:
         from mpa_core.codec import MPACodec
 
         codec = MPACodec.from_pretrained(self.base)
-        return Encoder(codec, quantize_quality(self.quality), self.frame)
+        return Encoder(codec, replace(self, quality=quantize_quality(self.quality)))
 
 
 class Encoder:
     """Encodes one picture after the other."""
 
-    def __init__(self, codec: MPACodec, quality: float, frame: int | None) -> None:
+    def __init__(self, codec: MPACodec, task: EncodeTask) -> None:
         self.codec = codec
-        self.quality = quality
-        self.frame = frame
+        self.task = task
 
     def difference(self, job: Job) -> str | None:
         """How the file that is there differs from what :meth:`make` would make of the picture.
@@ -97,12 +107,13 @@ class Encoder:
             found = unpack(read_input(job.target))
         except BitstreamError as error:
             return f"is not a whole .mpa file ({error})"
-        if PROFILES[found.profile] != PROFILE:
-            return f"has the entropy profile {PROFILES[found.profile]}, not {PROFILE}"
-        if found.fingerprint != self.codec.profiles.prefix(PROFILE):
+        profile = self.task.profile
+        if PROFILES[found.profile] != profile:
+            return f"has the entropy profile {PROFILES[found.profile]}, not {profile}"
+        if found.fingerprint != self.codec.profiles.prefix(profile):
             return f"was not made by the base {self.codec.name} as it is now"
-        if found.quality != self.quality:
-            return f"was made at quality {found.quality:g}, not {self.quality:g}"
+        if found.quality != self.task.quality:
+            return f"was made at quality {found.quality:g}, not {self.task.quality:g}"
         return age_difference(job)
 
     def make(self, job: Job) -> tuple[bytes, dict[str, Any]]:
@@ -110,12 +121,15 @@ class Encoder:
         from mpa_core.images import load_image
 
         source = sys.stdin.buffer if job.source == STREAM else job.source
-        image = load_image(source, frame=self.frame)
-        data = self.codec.encode(image, quality=self.quality, profile=PROFILE)
+        task = self.task
+        image = load_image(source, frame=task.frame)
+        data = self.codec.encode(
+            image, task.quality, profile=task.profile, reproducible=task.reproducible
+        )
         return data, {
             "width": image.width,
             "height": image.height,
-            "quality": self.quality,
+            "quality": task.quality,
             "bytes": len(data),
             "bpp": round(8 * len(data) / (image.width * image.height), 5),
         }
