@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
+import signal
 import stat
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from mpa_core.errors import OutputError
-from mpa_core.files import atomic_writer, check_writable, write_bytes, write_text
+from mpa_core.files import (
+    atomic_writer,
+    check_writable,
+    remove_leftovers,
+    write_bytes,
+    write_text,
+)
 
 OLD = b"the old content"
 
@@ -118,3 +128,125 @@ def test_links_are_followed_and_devices_written(tmp_path, target):
     assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
     with pytest.raises(OutputError, match="No space left"):
         write_bytes("/dev/full", b"x")
+
+
+def test_the_reason_of_the_system_is_kept(tmp_path):
+    with pytest.raises(OutputError) as full:
+        write_bytes("/dev/full", b"x")
+    assert full.value.errno == errno.ENOSPC
+    (tmp_path / "a").write_bytes(b"")
+    with pytest.raises(OutputError) as ours:
+        write_bytes(tmp_path / "a", b"", overwrite=False)
+    assert ours.value.errno is None
+
+
+def test_of_many_writers_at_once_one_wins(tmp_path):
+    """Without overwriting: nobody's file is lost, and everybody else is told."""
+    together = threading.Barrier(8)
+
+    def write(number: int) -> int | None:
+        try:
+            with atomic_writer(file, overwrite=False) as handle:
+                handle.write(bytes([number]) * 100)
+                together.wait(timeout=30)
+        except OutputError as error:
+            assert "already exists" in str(error)
+            return None
+        return number
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            for turn in range(50):
+                file = tmp_path / str(turn)
+                (winner,) = [n for n in pool.map(write, range(8)) if n is not None]
+                assert file.read_bytes() == bytes([winner]) * 100
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(list(tmp_path.iterdir())) == 50
+
+
+def test_without_hard_links_nothing_is_overwritten_either(target, monkeypatch):
+    """As FAT answers, which cannot be mounted in a test."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    new = target.with_name("new")
+    write_bytes(new, b"content", overwrite=False)
+    assert new.read_bytes() == b"content"
+    target.unlink()
+    with (
+        pytest.raises(OutputError, match="already exists"),
+        atomic_writer(target, overwrite=False),
+    ):
+        target.write_bytes(OLD)
+    assert target.read_bytes() == OLD
+    assert sorted(file.name for file in target.parent.iterdir()) == ["new", "out.bin"]
+
+
+def test_what_a_killed_process_leaves_is_removed(target):
+    """And nothing else: another process that is still writing is not disturbed."""
+    code = (
+        "import sys\n"
+        "from mpa_core.files import atomic_writer\n"
+        "with atomic_writer(sys.argv[1]) as handle:\n"
+        "    handle.write(b'new' * 10000)\n"
+        "    handle.flush()\n"
+        "    print(flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    killed, alive = (
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(target)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        for _ in range(2)
+    )
+    with killed, alive:
+        killed.stdout.readline()
+        alive.stdout.readline()
+        staged = target.parent / ".mpa-0123456789abcdef.tmp"
+        staged.mkdir()  # a folder that is being put together, as of a checkpoint
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+        assert target.read_bytes() == OLD
+        assert len(list(target.parent.iterdir())) == 4
+        assert remove_leftovers(target.parent) == 1
+        assert remove_leftovers(target.parent) == 0
+        assert target.read_bytes() == OLD
+        alive.stdin.close()
+        assert alive.wait() == 0
+    assert target.read_bytes() == b"new" * 10000
+    assert set(target.parent.iterdir()) == {target, staged}
+    assert remove_leftovers(target.parent / "missing") == 0
+
+
+def test_cleaning_up_never_meets_a_file_that_is_being_written(tmp_path):
+    """Two that clean all the time, two that write all the time."""
+    writing = threading.Event()
+    writing.set()
+
+    def clean() -> int:
+        removed = 0
+        while writing.is_set():
+            removed += remove_leftovers(tmp_path)
+        return removed
+
+    def write(number: int) -> None:
+        for turn in range(150):
+            write_bytes(tmp_path / f"{number}-{turn}", b"content", overwrite=bool(turn % 2))
+
+    with ThreadPoolExecutor(4) as pool:
+        cleaners = [pool.submit(clean) for _ in range(2)]
+        writers = [pool.submit(write, number) for number in range(2)]
+        try:
+            for writer in writers:
+                writer.result()
+        finally:
+            writing.clear()
+        for cleaner in cleaners:
+            cleaner.result()
+    assert {file.read_bytes() for file in tmp_path.iterdir()} == {b"content"}
+    assert len(list(tmp_path.iterdir())) == 300
