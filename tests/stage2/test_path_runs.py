@@ -101,7 +101,9 @@ def test_mixed_pictures_are_resumed_to_the_bit(tmp_path, photo_folder, settings)
     straight, resumed = (
         PathRun(tmp_path / name, tmp_path / "classes") for name in ("straight", "resumed")
     )
-    config = settings("cls", "recipe.label=real", "budget={steps: 4}", "data.shards=2")
+    config = settings(
+        "cls", "recipe.label=real", "budget.hours=null", "budget.steps=4", "data.shards=2"
+    )
     train_path(straight, config)
     assert train_path(resumed, config, progress=StopAfter(2)).step == 2
     torch.manual_seed(123)  # nothing may hang on the generators' states

@@ -69,10 +69,9 @@ def average_of_partial_gradients(accelerator) -> list:
 def path_config(base):
     """Stage 2 on the folder ``base``: the mse path, whose recipe needs no network."""
     settings = [item for item in COMMON if not item.startswith(("model", "run.validate_side"))]
+    settings += ["budget.hours=null", "budget.steps=4"]
     defaults = load_recipe("mse").defaults
-    return load_path_config(
-        "mse", str(base), None, [*settings, "budget={steps: 4}"], defaults=defaults
-    )
+    return load_path_config("mse", str(base), None, settings, defaults=defaults)
 
 
 def main() -> None:
