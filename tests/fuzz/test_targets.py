@@ -46,11 +46,11 @@ def test_promises_hold(name: str, target):
     @given(st.integers(0, 2**64 - 1))
     def each(seed: int) -> None:
         outcome, _ = run_case(target, target.make(random.Random(seed)), WATCH, MEMORY)
-        outcomes.add(outcome.partition(" ")[0])
+        outcomes.add(outcome.split()[0].strip(",:"))
 
     each()
     # Mutations that are all refused, or all accepted, would test nothing.
-    assert outcomes == {"accepted", "refused:"}
+    assert outcomes == {"accepted", "refused"}
 
 
 class Misbehaving:
