@@ -18,7 +18,7 @@ SIDES = ((1, 1), (16, 16), (40, 70), (64, 64), (100, 30))
 """Width and height of the pictures whose files are forged."""
 MOST_PIXELS_CONCEALED = 2**18
 """A truncated file may be of any size up to the limit, and all of it is decoded: minutes."""
-BYTES_PER_PIXEL = 700
+BYTES_PER_PIXEL = 200
 """Most that decoding with ``mpa-tiny`` takes per pixel of the declared, padded picture."""
 
 
