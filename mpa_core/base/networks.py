@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mpa_core.base.codec import BaseCodec
-from mpa_core.base.entropy import ContextNetworks
+from mpa_core.base.contexts import ContextNetworks
 from mpa_core.base.gains import Quality
 from mpa_core.base.threads import one_thread
 

@@ -14,7 +14,7 @@ from typing_extensions import Self
 
 from mpa_core.base.attention import NeighborhoodAttention
 from mpa_core.base.codec import BaseCodec
-from mpa_core.base.entropy import SpatialContext
+from mpa_core.base.contexts import SpatialContext
 from mpa_core.base.exact.blocks import attention_fits, norm_fits
 from mpa_core.base.exact.fixed import Format, weight_digits
 from mpa_core.errors import CheckpointError

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mpa_core.base.blocks import NSABlock
 from mpa_core.base.codec import BaseCodec
-from mpa_core.base.entropy import SpatialContext
+from mpa_core.base.contexts import SpatialContext
 from mpa_core.base.exact.blocks import ExactBlock
 from mpa_core.base.exact.fixed import FixedConv, FixedLinear, Format
 from mpa_core.base.exact.rows import QualityRows
