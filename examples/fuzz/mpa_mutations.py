@@ -164,5 +164,5 @@ def forge_decodable(data: bytes, rng: random.Random) -> bytes:
             parts.quality = rng.randint(4096, 32768)
         else:
             forge_size(parts, rng)
-    parts.width, parts.height = max(parts.width, 1), max(parts.height, 1)
+    parts.width, parts.height = (min(max(n, 1), _U32) for n in (parts.width, parts.height))
     return parts.join()
