@@ -47,27 +47,27 @@ class Target:
         return case
 
     def run(self, case: bytes) -> str:
-        if case[-1:] < b"\x40":
-            return self._concealed(case)
-        picture = self._codec.decode(case, output="array")
         header = peek_header(case)
-        assert picture.shape == (header.height, header.width, 3)
-        return "accepted"
-
-    def _concealed(self, case: bytes) -> str:
-        """Whoever asks for concealment gets a picture, and a warning if it may be wrong."""
-        width, height = peek_header(case).width, peek_header(case).height
-        if MOST_PIXELS_CONCEALED < width * height <= MAX_PIXELS:
-            return "accepted, large and not decoded"
+        shape = (header.height, header.width, 3)
+        concealed = case[-1:] < b"\x40" and _padded(case) <= MOST_PIXELS_CONCEALED
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            picture = self._codec.decode(case, output="array", errors="conceal")
-        assert picture.shape == (height, width, 3)
+            picture = self._codec.decode(
+                case, output="array", errors="conceal" if concealed else "strict"
+            )
+        assert picture.shape == shape
+        # Whoever asks for concealment gets a picture, and a warning if it may be wrong.
         assert all(warning.category is DamageWarning for warning in caught)
+        assert concealed or not caught
         return "accepted, concealed" if caught else "accepted"
 
     def allowance(self, case: bytes) -> int:
-        header = peek_header(case)
-        padded = (-(-header.width // 64) * 64) * (-(-header.height // 64) * 64)
-        declared = padded if header.width * header.height <= MAX_PIXELS else 0
+        padded = _padded(case)
+        declared = padded if padded <= 2 * MAX_PIXELS + 2**20 else 0
         return BYTES_PER_PIXEL * declared + 400 * len(case) + 2**25
+
+
+def _padded(case: bytes) -> int:
+    """Pixels that the file declares, with their padding."""
+    header = peek_header(case)
+    return (-(-header.width // 64) * 64) * (-(-header.height // 64) * 64)

@@ -31,6 +31,9 @@ MIN_QUALITY, MAX_QUALITY = 1, 8
 MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3
 """Most pixels :func:`unpack` accepts unless told otherwise; Pillow's own default limit."""
 
+_PADDING = 64
+"""Pixels per position of ``z`` in every base so far; only the limit of pixels goes by it."""
+
 Buffer = bytes | bytearray | memoryview
 
 _FIXED = struct.Struct("<4sBB8sHIIIIBB")
@@ -286,12 +289,20 @@ def cut(data: bytes, header: Header) -> Container:
 
 
 def check_pixels(header: Header, max_pixels: int | None) -> None:
-    """Refuse a picture of more than ``max_pixels`` with a BitstreamError; None is no limit."""
-    pixels = header.width * header.height
-    if max_pixels is not None and pixels > max_pixels:
+    """Refuse a picture of more than ``max_pixels`` with a BitstreamError; None is no limit.
+
+    A decoder works on the picture padded to multiples of some 64 pixels, which makes much of a
+    picture one pixel wide: padded it may have twice as many, and a million more.
+    """
+    if max_pixels is None:
+        return
+    width, height = header.width, header.height
+    padded = -(-width // _PADDING) * -(-height // _PADDING) * _PADDING**2
+    if width * height > max_pixels or padded > 2 * max_pixels + 2**20:
         raise BitstreamError(
-            f"the picture is {header.width}x{header.height} = {pixels} pixels, the limit is "
-            f"{max_pixels}; if you trust the file, raise the limit with max_pixels="
+            f"the picture is {width}x{height} = {width * height} pixels, {padded} with its padding "
+            f"to multiples of {_PADDING}; the limit is {max_pixels}, or twice that with it; if you "
+            "trust the file, raise the limit with max_pixels="
         )
 
 

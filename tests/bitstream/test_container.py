@@ -241,12 +241,24 @@ def test_ancillary_chunks_are_kept_and_harmless():
 def test_pixel_limit():
     large = pack(dataclasses.replace(PLAIN, width=65_536, height=65_536))
     assert message(large) == (
-        f"the picture is 65536x65536 = 4294967296 pixels, the limit is {MAX_PIXELS}; "
-        "if you trust the file, raise the limit with max_pixels="
+        "the picture is 65536x65536 = 4294967296 pixels, 4294967296 with its padding to multiples "
+        f"of 64; the limit is {MAX_PIXELS}, or twice that with it; if you trust the file, raise "
+        "the limit with max_pixels="
     )
     assert unpack(large, max_pixels=None).width == 65_536
     assert unpack(FILE, max_pixels=768 * 512) == PLAIN
     message(FILE, max_pixels=768 * 512 - 1)
+
+
+def test_the_pixel_limit_counts_the_padding():
+    def file_of(width: int, height: int) -> bytes:
+        return pack(dataclasses.replace(PLAIN, width=width, height=height))
+
+    for width, height in ((9459, 9459), (1, 2_000_000), (2_000_000, 1)):
+        assert unpack(file_of(width, height)).width == width
+    for width, height in ((1, MAX_PIXELS), (MAX_PIXELS, 1), (1, 2_900_000)):
+        assert "with its padding" in message(file_of(width, height))
+    assert unpack(file_of(24, 20), max_pixels=480).width == 24
 
 
 @pytest.mark.parametrize(
