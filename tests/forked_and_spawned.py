@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from mpa_core import MPACodec
 
 CASES = [((64, 64), 4.5), ((90, 50), 1.0), ((33, 70), 7.25), ((1, 1), 3.0)]
-SECONDS = 60
+SECONDS = 300
 
 Result = tuple[bytes, bytes]
 

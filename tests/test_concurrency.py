@@ -101,7 +101,7 @@ def test_one_codec_in_many_threads(load, sample, profile, single_thread):
     def do(number: int) -> str | None:
         kind, index = jobs[number]
         if number < CALLERS:
-            together.wait(timeout=60)
+            together.wait(timeout=300)
         if kind == "encode":
             same = work.encode(shared, index) == coded[index]
         else:
@@ -121,7 +121,7 @@ def test_each_thread_its_own_codec(load, sample, single_thread):
     together = threading.Barrier(4)
 
     def do(_: int) -> list[bytes]:
-        together.wait(timeout=60)
+        together.wait(timeout=300)
         codec = load()
         return [work.encode(codec, index) for index in indexes]
 
@@ -148,7 +148,7 @@ def test_errors_in_one_thread_do_not_reach_the_others(load, sample, single_threa
 @pytest.mark.xfail(strict=True, reason="from_preset seeds the generator of the whole process")
 def test_random_weights_of_a_seed_in_many_threads():
     def do(seed: int) -> str:
-        together.wait(timeout=60)
+        together.wait(timeout=300)
         return MPACodec.from_preset("mpa-tiny", seed=seed).fingerprint
 
     expected = [MPACodec.from_preset("mpa-tiny", seed=seed).fingerprint for seed in range(4)]
@@ -184,7 +184,7 @@ def children(base, sample, tmp_path_factory) -> dict[str, bool | str]:
         [sys.executable, SCRIPT, photo, base, "pool", "forked loader", "spawned loader"],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -207,6 +207,6 @@ def test_a_plain_fork_after_threads_were_used(base, sample, tmp_path):
         [sys.executable, SCRIPT, tmp_path / "photo.png", base, "plain fork"],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert json.loads(done.stdout) == {"plain fork": True}, done.stderr

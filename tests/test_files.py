@@ -148,7 +148,7 @@ def test_of_many_writers_at_once_one_wins(tmp_path):
         try:
             with atomic_writer(file, overwrite=False) as handle:
                 handle.write(bytes([number]) * 100)
-                together.wait(timeout=60)
+                together.wait(timeout=300)
         except OutputError as error:
             assert "already exists" in str(error)
             return None

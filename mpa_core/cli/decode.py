@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from mpa_core.cli.encode import age_difference
 from mpa_core.errors import BaseMismatchError, DamageWarning, ImageError
 
 if TYPE_CHECKING:
+    from mpa_core.bitstream.container import Container
     from mpa_core.codec import MPACodec
     from mpa_core.mix import Mix
 
@@ -130,14 +130,13 @@ class Decoder:
 
         Told from its size and age and from reading it once; nothing in it says which paths made it.
         """
-        from mpa_core.bitstream.container import unpack
         from mpa_core.images import load_image
 
         try:
             picture = load_image(job.target)
         except ImageError as error:
             return f"is not a whole picture ({error})"
-        header = unpack(read_input(job.source))
+        header = self._container(read_input(job.source))
         # Sorted, since TIFF is turned upright by its EXIF orientation when it is read.
         if sorted(picture.size) != sorted((header.width, header.height)):
             return f"is {picture.width}x{picture.height}, not {header.width}x{header.height}"
@@ -145,28 +144,32 @@ class Decoder:
 
     def make(self, job: Job) -> tuple[bytes, dict[str, Any]]:
         """Decode one file to a picture file."""
-        from mpa_core.bitstream.container import unpack
-        from mpa_core.bitstream.salvage import salvage
         from mpa_core.images import encode_image
         from mpa_core.mix import MAIN
 
         data = read_input(job.source)
-        container = unpack(data) if self.errors == "strict" else salvage(data).container
-        codec = self.codecs.for_fingerprint(container.fingerprint)
+        codec = self.codecs.for_fingerprint(self._container(data).fingerprint)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", DamageWarning)
             image = codec.decode(data, self.mix, errors=self.errors)
-        damage = [str(w.message) for w in caught if issubclass(w.category, DamageWarning)]
-        for text in damage:
-            print(f"mpa: warning: {job.source}: {text}", file=sys.stderr)
-        return encode_image(image, self.suffix), {
-            **({"damage": damage} if damage else {}),
+        figures = {
             "width": image.width,
             "height": image.height,
             "base": codec.name,
             "mix": {MAIN: self.mix.main, **self.mix.shares},
             "regions": list(self.mix.regions),
         }
+        damage = [str(w.message) for w in caught if issubclass(w.category, DamageWarning)]
+        if damage:
+            figures["damage"] = damage
+        return encode_image(image, self.suffix), figures
+
+    def _container(self, data: bytes) -> Container:
+        """What the file says, as far as ``errors`` lets it be damaged."""
+        from mpa_core.bitstream.container import unpack
+        from mpa_core.bitstream.salvage import salvage
+
+        return unpack(data) if self.errors == "strict" else salvage(data).container
 
 
 class _Codecs:

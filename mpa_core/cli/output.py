@@ -32,13 +32,15 @@ def emit(args: argparse.Namespace, data: Any, text: str | Callable[[], str]) -> 
 def table(rows: Sequence[Mapping[str, object]]) -> str:
     """Lay out rows under their keys; numbers to the right, ``None`` as a dash.
 
-    The first row's keys are the columns. No rows make an empty text.
+    A row that lacks a key of another has a dash there. No rows make an empty text.
     """
     if not rows:
         return ""
-    keys = list(rows[0])
-    cells = [[_cell(row[key]) for key in keys] for row in rows]
-    right = [all(isinstance(row[key], (int, float, type(None))) for row in rows) for key in keys]
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [[_cell(row.get(key)) for key in keys] for row in rows]
+    right = [
+        all(isinstance(row.get(key), (int, float, type(None))) for row in rows) for key in keys
+    ]
     widths = [max(len(line[i]) for line in [keys, *cells]) for i in range(len(keys))]
     lines = (
         "  ".join(

@@ -168,6 +168,7 @@ def test_table_and_facts():
         "a       1     -",
         "long  123  0.25",
     ]
+    assert output.table([{"a": 1}, {"b": "x"}]).splitlines() == ["a  b", "1  -", "-  x"]
     assert output.table([]) == ""
     assert output.facts({"a": True, "bc": {"d": [1, 2], "e": {}}}).splitlines() == [
         "a   yes",
