@@ -128,7 +128,7 @@ def test_ctrl_c_is_exit_130_and_leaves_nothing_behind(base, picture, tmp_path):
     process.stdin.write(bytes(1 << 20))
     process.stdin.flush()
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=600)
     assert process.returncode == 130
     assert err == b"mpa: interrupted\n"
     assert list(tmp_path.iterdir()) == []
