@@ -120,6 +120,7 @@ def run(task: dict[str, Any], setting: dict[str, Any]) -> dict[str, Any]:
     env = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     env.update(setting.get("env", {}))
     script = str(Path(__file__).resolve())
+    env["PYTHONPATH"] = str(Path(script).parents[1])  # the other environment may not have it
     command = [setting.get("python", sys.executable), script]
     out = subprocess.run(  # noqa: S603 -- this very script, by an interpreter the caller names
         [*command, "--child", json.dumps({**task, **setting})],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as distribution_version
 from pathlib import Path
@@ -77,8 +78,10 @@ class LoadedPath:
             config = path_class.Config.parse(
                 self.meta.config, source=f"{self.folder / PATH_CONFIG}, config"
             )
+            build = partial(path_class, self.meta.path_stages, config, self.meta.levels)
+            tensor_io.check_buildable(build, self.tensors, str(self.folder / PATH_WEIGHTS))
             with torch.random.fork_rng(devices=[]):
-                path = path_class(self.meta.path_stages, config, self.meta.levels)
+                path = build()
         except ConfigError as error:
             raise CheckpointError(
                 f"{error}; the path was written for {plugin.distribution}{plugin.version}: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,8 @@ class MaskedPhotos(Indexed[Sample]):
     def __init__(self, photos: PhotoSamples, root: Path, masks: Path, *, first_label: int) -> None:
         self.photos = photos
         self.first_label = first_label
-        self.masks = [_mask_of(path, root, masks) for path in photos.photos.paths]
+        folders = (masks / root.resolve().name, masks)
+        self.masks = [_mask_of(path, root, folders) for path in photos.photos.paths]
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -57,12 +59,12 @@ class MaskedPhotos(Indexed[Sample]):
         return np.where((labels < 0) | (stored == IGNORED), IGNORED, labels)
 
 
-def _mask_of(photo: Path, root: Path, masks: Path) -> Path:
+def _mask_of(photo: Path, root: Path, folders: Sequence[Path]) -> Path:
     inside = photo.relative_to(root).with_suffix(".png")
-    for path in (masks / root.resolve().name / inside, masks / inside):
-        if path.is_file():
-            return path
+    for folder in folders:
+        if (folder / inside).is_file():
+            return folder / inside
     raise TrainingError(
-        f"{photo}: no mask of it at {masks / inside}; recipe.masks is a folder with a PNG of "
+        f"{photo}: no mask of it at {folders[-1] / inside}; recipe.masks is a folder with a PNG of "
         "labels for each photo, or null for pasted stamps"
     )

@@ -16,7 +16,7 @@ def test_config_is_canonical_and_equal_saves_are_equal_bytes(tmp_path, base, mod
     data = json.loads(text)
     assert text == json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     assert data.keys() == {
-        "architecture", "dtype", "fingerprint", "format", "kind", "name", "requires",
+        "architecture", "dtype", "exact", "fingerprint", "format", "kind", "name", "requires",
     }  # fmt: skip
     hub.save_base(tmp_path / "again", CONFIG, model.frozen_state(), name="org/tiny")
     assert contents(tmp_path / "again") == contents(base)

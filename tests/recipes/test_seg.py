@@ -18,7 +18,7 @@ from mpa_core.errors import (
     TrainingError,
 )
 from mpa_core.training.packaged import PACKAGED
-from mpa_core.training.recipe import collate
+from mpa_core.training.recipe import Recipe, collate
 from mpa_plugins.seg import train_head
 from mpa_plugins.seg.composites import Composites, paste, place
 from mpa_plugins.seg.network import HEADS, HeadConfig, Segmenter, load_head, save_head
@@ -176,6 +176,9 @@ def test_any_network_and_masks_from_files(sample, tmp_path: Path, monkeypatch):
         mask = crop.target["mask"].numpy()
         light = crop.image.mean(2) > 127.5
         assert np.array_equal(mask[mask != 255], light[mask != 255])
+    # The same crops as without masks, so that paths can share their latents.
+    plain = Recipe(data=recipe.data).dataset(photos, "train", 64)
+    assert [crop.image.tobytes() for crop in crops] == [crop.image.tobytes() for crop in plain]
     out = recipe.model(batch.images)
     mask = batch.targets["mask"]
     wanted = cross_entropy(out["out"], mask) + 0.4 * cross_entropy(out["aux"], mask)
