@@ -20,23 +20,25 @@ from mpa_core.codec import MPACodec
 from mpa_core.errors import MPAError
 from mpa_core.evaluation.learned import check_mixes, load_paths
 from mpa_core.mix import Mix
-from mpa_core.model import MPAModel
 
 ARCHITECTURE = "mpa"
 
 
 class AtOneQuality(nn.Module):
-    """The model at one quality, decoded by one mix: the interface of CompressAI's image models.
+    """A codec's model at one quality, decoded by one mix: the interface of CompressAI's models.
+
+    It codes as files do, in the exact entropy profile.
 
     Args:
-        model: with CDF tables, in eval mode.
+        codec: whose model it is.
         quality: 1 … levels, real.
         mix: which paths reconstruct.
     """
 
-    def __init__(self, model: MPAModel, quality: float, mix: Mix) -> None:
+    def __init__(self, codec: MPACodec, quality: float, mix: Mix) -> None:
         super().__init__()
-        self.model = model
+        self.model = codec.model
+        self.networks = codec.profiles.networks("exact")
         self.quality = quality
         self.mix = mix
 
@@ -47,12 +49,14 @@ class AtOneQuality(nn.Module):
 
     def compress(self, x: Tensor) -> dict[str, Any]:
         """``strings`` and ``shape``."""
-        coded = self.model.compress(x, self.quality)
+        coded = self.model.compress(x, self.quality, networks=self.networks)
         return {"strings": coded["strings"], "shape": coded["shape"]}
 
     def decompress(self, strings: Sequence[Sequence[bytes]], shape: Any) -> dict[str, Tensor]:
         """``x_hat`` in [0, 1]."""
-        return self.model.decompress(strings, tuple(shape), self.quality, self.mix)
+        return self.model.decompress(
+            strings, tuple(shape), self.quality, self.mix, networks=self.networks
+        )
 
 
 def register(codec: MPACodec, mix: Mix | None = None) -> None:
@@ -64,7 +68,7 @@ def register(codec: MPACodec, mix: Mix | None = None) -> None:
     check_mixes(codec, [chosen])
 
     def build(quality: float, **_others: Any) -> AtOneQuality:
-        return AtOneQuality(codec.model, quality, chosen)
+        return AtOneQuality(codec, quality, chosen)
 
     evaluation().pretrained_models[ARCHITECTURE] = build
 
