@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from mpa_core import Mix, MPACodec
+from mpa_core.bitstream.container import unpack
 from mpa_core.errors import ConfigError, OutputError, PathNotFoundError
 from mpa_core.evaluation.classic import CODECS, encode, pixels_only
 from mpa_core.evaluation.learned import Sweep, mix_name, reconstructions
@@ -104,6 +105,13 @@ def test_rows_are_what_the_codec_does(results: Results, codec: MPACodec, folder:
     assert results.bpp(row) == pytest.approx(sum(bits) / 3)
     assert results.figure(row, "psnr") == pytest.approx(np.mean(row.values["psnr"]))
     assert set(row.macs_per_pixel) == {"encoder", "decoder"}
+
+
+def test_files_are_kept_by_base_and_entropy_profile(results: Results, plan: Plan):
+    kept = [path for path in (plan.out / "files").rglob("*.mpa") if path.is_file()]
+    assert len(kept) == len(SIZES) * len(QUALITIES)
+    for path in kept:
+        assert path.parent.parent.name == f"mpa-{unpack(path.read_bytes()).fingerprint.hex()}"
 
 
 def test_one_entropy_decode_serves_all_mixes(codec: MPACodec, folder: Path):

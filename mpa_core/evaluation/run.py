@@ -256,9 +256,9 @@ class Evaluation:
         return _Group(label, item, rows, self._columns(item), measure)
 
     def _our_file(self, codec: MPACodec, item: MeasuredSet, index: int, quality: float) -> KeptFile:
-        name = (
-            f"mpa-{codec.fingerprint[:16]}/{quality:g}/{item.about.digests[index]}{learned.SUFFIX}"
-        )
+        # As the header says of the file's origin: base and entropy profile.
+        origin = codec.profiles.prefix("exact").hex()
+        name = f"mpa-{origin}/{quality:g}/{item.about.digests[index]}{learned.SUFFIX}"
         return self.kept.get(name, lambda: learned.encode(codec, item.images[index], quality))
 
     # ------------------------------------------------------------------ classic codecs
