@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
     from mpa_core.hub.meta import StorageType
 
 Output = Literal["pil", "tensor", "array"]
+
+
+_SEEDING = threading.Lock()
+"""The generator that weights are drawn from is the process's."""
 
 
 class _Opened(NamedTuple):
@@ -97,7 +102,7 @@ class MPACodec:
             ConfigError: there is no such preset.
         """
         config = preset(name)
-        with torch.random.fork_rng(devices=[]):
+        with _SEEDING, torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = MPAModel(config)
         model.update()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Mapping
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 
@@ -56,6 +56,14 @@ class EntropyProfiles:
         self._exact: ExactNetworks | None = None
         self._precise: MPAModel | None = None
         self._model = model
+        self._building = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy (pickled for another process, or deep) makes its own networks on first use.
+        return {**self.__dict__, "_exact": None, "_precise": None, "_building": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
         self._building = threading.Lock()
 
     def prefix(self, profile: Profile) -> bytes:

@@ -145,7 +145,6 @@ def test_errors_in_one_thread_do_not_reach_the_others(load, sample, single_threa
         assert list(pool.map(do, range(24))) == [picture, "BitstreamError"] * 12
 
 
-@pytest.mark.xfail(strict=True, reason="from_preset seeds the generator of the whole process")
 def test_random_weights_of_a_seed_in_many_threads():
     def do(seed: int) -> str:
         together.wait(timeout=300)
@@ -160,7 +159,6 @@ def test_random_weights_of_a_seed_in_many_threads():
 # ---------------------------------------------------------------------- processes
 
 
-@pytest.mark.xfail(strict=True, reason="the codec holds a lock, which cannot be copied")
 @pytest.mark.parametrize("used", [False, True])
 def test_a_codec_can_be_copied_and_pickled(load, sample, used):
     codec = load()
@@ -195,12 +193,10 @@ def test_forked_children_of_a_process_that_used_threads(children, kind):
     assert children[kind] is True
 
 
-@pytest.mark.xfail(strict=True, reason="the codec cannot be pickled")
 def test_spawned_workers_are_sent_the_codec(children):
     assert children["spawned loader"] is True
 
 
-@pytest.mark.xfail(run=False, reason="hangs: OpenMP's threads do not survive a fork")
 def test_a_plain_fork_after_threads_were_used(base, sample, tmp_path):
     sample.save(tmp_path / "photo.png")
     done = subprocess.run(

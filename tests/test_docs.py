@@ -78,7 +78,7 @@ def test_every_error_is_documented():
     classes = {
         name
         for name, value in vars(errors).items()
-        if isinstance(value, type) and issubclass(value, errors.MPAError)
+        if isinstance(value, type) and issubclass(value, (errors.MPAError, UserWarning))
     }
     text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
     headings = re.findall(r"^## `(\w+)`$", text, re.MULTILINE)

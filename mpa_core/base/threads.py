@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,17 @@ from contextlib import contextmanager
 import torch
 
 _lock = threading.Lock()
+
+
+def _in_forked_child() -> None:
+    """OpenMP's threads and the holders of locks are not in a forked child: it would wait for ever."""
+    global _lock
+    _lock = threading.Lock()
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_forked_child)
 
 
 @contextmanager
