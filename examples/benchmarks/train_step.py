@@ -23,9 +23,10 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from mpa_core.training.config import load_config
-from mpa_core.training.data import BatchSource, PhotoFolder
+from mpa_core.training.data import BatchSource
 from mpa_core.training.parallel import make_accelerator
 from mpa_core.training.perceptual import build_distance
+from mpa_core.training.photos import PhotoFolder
 from mpa_core.training.stage1 import Stage1
 
 
@@ -46,6 +47,7 @@ def make_stage(args: argparse.Namespace, folder: Path) -> Stage1:
         ],
     )
     photos = PhotoFolder(args.data or folder, min_side=args.crop, cache_mib=4096)
+    list(photos)  # read before the clock starts
     levels = config.model.quality_levels
     source = BatchSource(photos, config.data, config.loss, levels=levels, seed=0)
     return Stage1(config, source, make_accelerator(config.run))
