@@ -13,7 +13,7 @@ _lock = threading.Lock()
 
 
 def _in_forked_child() -> None:
-    """OpenMP's threads and the holders of locks are not in a forked child: it would wait for ever."""
+    """A forked child has neither OpenMP's threads nor the holders of locks to wait for."""
     global _lock
     _lock = threading.Lock()
     torch.set_num_threads(1)
