@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+
+from mpa_core import MPACodec, hub
+from mpa_plugins.cls.path import ClsPath
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "mpa_core" / "assets" / "chelsea.png"
@@ -30,6 +34,21 @@ def sample() -> Image.Image:
     """The bundled photo, 451 x 300."""
     with Image.open(SAMPLE) as image:
         return image.convert("RGB")
+
+
+@pytest.fixture(scope="session")
+def save_cls_path() -> Callable[[Path, Path], Path]:
+    """A function that writes a ``cls`` path with random weights for a base into a folder."""
+
+    def save(base: Path, folder: Path) -> Path:
+        codec = MPACodec.from_pretrained(base)
+        with torch.random.fork_rng():
+            torch.manual_seed(2)
+            path = ClsPath(codec.model.config.decoder_path_stages)
+        hub.save_path(folder, path, base_name=codec.name, base_fingerprint=codec.fingerprint)
+        return folder
+
+    return save
 
 
 @pytest.fixture(scope="session")

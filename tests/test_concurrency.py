@@ -18,8 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mpa_core import Mix, MPACodec, hub
-from mpa_plugins.cls.path import ClsPath
+from mpa_core import Mix, MPACodec
 
 SCRIPT = Path(__file__).with_name("forked_and_spawned.py")
 SIZES = [(1, 1), (40, 24), (64, 64), (100, 70), (33, 130), (150, 20)]
@@ -36,14 +35,8 @@ def base(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def path_folder(base, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("path") / "cls"
-    codec = MPACodec.from_pretrained(base)
-    with torch.random.fork_rng():
-        torch.manual_seed(2)
-        path = ClsPath(codec.model.config.decoder_path_stages)
-    hub.save_path(folder, path, base_name=codec.name, base_fingerprint=codec.fingerprint)
-    return folder
+def path_folder(base, save_cls_path, tmp_path_factory) -> Path:
+    return save_cls_path(base, tmp_path_factory.mktemp("path") / "cls")
 
 
 @pytest.fixture

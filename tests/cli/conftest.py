@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
-from mpa_core import MPACodec, hub
+from mpa_core import MPACodec
 from mpa_core.cli.main import main
-from mpa_plugins.cls.path import ClsPath
 
 
 @dataclass
@@ -67,15 +65,9 @@ def base(bases) -> Path:
 
 
 @pytest.fixture(scope="session")
-def path_folder(base, tmp_path_factory) -> Path:
+def path_folder(base, save_cls_path, tmp_path_factory) -> Path:
     """A ``cls`` path with random weights for ``base``."""
-    folder = tmp_path_factory.mktemp("paths") / "cls"
-    codec = MPACodec.from_pretrained(base)
-    with torch.random.fork_rng():
-        torch.manual_seed(2)
-        path = ClsPath(codec.model.config.decoder_path_stages)
-    hub.save_path(folder, path, base_name=codec.name, base_fingerprint=codec.fingerprint)
-    return folder
+    return save_cls_path(base, tmp_path_factory.mktemp("paths") / "cls")
 
 
 @pytest.fixture(scope="session")
