@@ -16,7 +16,14 @@ from typing_extensions import Self
 from mpa_core import hub
 from mpa_core.base.exact.fixed import Format
 from mpa_core.base.gains import Quality
-from mpa_core.bitstream.container import STREAM_NAMES, Container, pack, quantize_quality, unpack
+from mpa_core.bitstream.container import (
+    MAX_PIXELS,
+    STREAM_NAMES,
+    Container,
+    pack,
+    quantize_quality,
+    unpack,
+)
 from mpa_core.bitstream.salvage import salvage
 from mpa_core.config import PathStage
 from mpa_core.errors import (
@@ -315,6 +322,7 @@ class MPACodec:
         *,
         output: Output = "pil",
         errors: Literal["strict", "conceal"] = "strict",
+        max_pixels: int | None = MAX_PIXELS,
     ) -> Any:
         """Reconstruct a picture from the bytes of an ``.mpa`` file.
 
@@ -325,6 +333,8 @@ class MPACodec:
                 ``[H, W, 3]``, or ``"tensor"`` float ``[3, H, W]`` in [0, 1] on the codec's device.
             errors: what a damaged file gives: an error (``"strict"``), or the best picture that
                 can be had of it and a :class:`mpa_core.errors.DamageWarning` (``"conceal"``).
+            max_pixels: most pixels (width x height) to decode; None for no limit. Lower it for
+                files from strangers: decoding takes some hundred bytes per pixel.
 
         Raises:
             BitstreamError: not an ``.mpa`` file, or damaged.
@@ -336,7 +346,7 @@ class MPACodec:
             raise ConfigError(f"output is {output!r}, expected 'pil', 'tensor' or 'array'")
         if errors not in ("strict", "conceal"):
             raise ConfigError(f"errors is {errors!r}, expected 'strict' or 'conceal'")
-        opened = self._open(data, errors)
+        opened = self._open(data, errors, max_pixels)
         container, damage = opened.container, opened.damage
         height, width = container.height, container.width
         x_hat = self.model.decompress(
@@ -365,17 +375,19 @@ class MPACodec:
         Raises:
             BitstreamError, BaseMismatchError, DesyncError: as :meth:`decode`.
         """
-        opened = self._open(data, "strict")
+        opened = self._open(data, "strict", MAX_PIXELS)
         quality, y_hat = self.model.decode_latents(**opened.coded)
         return opened.container, quality, y_hat
 
-    def _open(self, data: bytes, errors: Literal["strict", "conceal"]) -> _Opened:
+    def _open(
+        self, data: bytes, errors: Literal["strict", "conceal"], max_pixels: int | None
+    ) -> _Opened:
         """Parse a file, check where it comes from, and prepare what the model takes."""
         damage: list[str] | None = None
         if errors == "strict":
-            container = unpack(data)
+            container = unpack(data, max_pixels=max_pixels)
         else:
-            salvaged = salvage(data)
+            salvaged = salvage(data, max_pixels=max_pixels)
             container, damage = salvaged.container, list(salvaged.problems)
         self._check_origin(container)
         stride = self.model.config.hyper_stride

@@ -190,6 +190,14 @@ def test_file_of_another_base(data):
         other.decode(data)
 
 
+@pytest.mark.parametrize("errors", ["strict", "conceal"])
+def test_limit_of_pixels(codec, data, sample, errors):
+    pixels = sample.width * sample.height
+    with pytest.raises(BitstreamError, match="max_pixels="):
+        codec.decode(data, errors=errors, max_pixels=pixels - 1)
+    assert codec.decode(data, errors=errors, max_pixels=pixels).size == sample.size
+
+
 def test_wrong_symbols_are_seen(codec, sample):
     from dataclasses import replace
 
