@@ -95,7 +95,8 @@ class EntropyProfiles:
         """A copy of the model in float64, made on first use and kept; for the encoder."""
         with self._building:
             if self._precise is None:
-                twin = MPAModel(self._model.config).eval()
+                with torch.random.fork_rng(devices=[]):  # nobody's random numbers move
+                    twin = MPAModel(self._model.config).eval()
                 twin.base = copy.deepcopy(self._base)
                 twin.encoder_path = copy.deepcopy(self._model.encoder_path)
                 self._precise = twin.double()

@@ -340,6 +340,15 @@ class EntropyModel(nn.Module):
                 )
                 for prior in (self.z_prior, self.y_prior)
             )
+            for tables, rows, name in (
+                (z_tables, self.z_prior.channels, "z"),
+                (y_tables, len(self.y_prior.scale_table), "y"),
+            ):
+                if len(tables) != rows:
+                    raise CheckpointError(
+                        f"CDF tables of {name}: {len(tables)} rows, expected {rows}; the "
+                        "checkpoint is damaged"
+                    )
             self._tables = z_tables, y_tables
         return self._tables
 

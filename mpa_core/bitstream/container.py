@@ -302,7 +302,7 @@ def check_pixels(header: Header, max_pixels: int | None) -> None:
         raise BitstreamError(
             f"the picture is {width}x{height} = {width * height} pixels, {padded} with its padding "
             f"to multiples of {_PADDING}; the limit is {max_pixels}, or twice that with it; if you "
-            "trust the file, raise the limit with max_pixels="
+            "trust the file, raise the limit with max_pixels= (mpa decode: --max-pixels)"
         )
 
 

@@ -66,21 +66,32 @@ def register(
         help="what a damaged file gives: an error, or the best picture to be had of it and a "
         "warning (%(default)s)",
     )
+    parser.add_argument(
+        "--max-pixels",
+        type=int,
+        metavar="N",
+        help="refuse files that declare a larger picture, width x height; lower it for files from "
+        "strangers (89478485)",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Decode every input; returns the exit code."""
+    from mpa_core.bitstream.container import MAX_PIXELS
     from mpa_core.cli.batch import run_jobs
     from mpa_core.cli.plan import make_plan
 
+    max_pixels = MAX_PIXELS if args.max_pixels is None else args.max_pixels
+    if max_pixels < 1:
+        raise UsageError(f"--max-pixels is {max_pixels}, expected at least 1")
     suffix = "." + args.suffix.lstrip(".")
     regions = _split_regions(args.region)
     plan = make_plan(args, suffix, {".mpa"})
     if not (plan.to_folder or plan.to_stdout):
         suffix = Path(args.output).suffix
     task = DecodeTask(
-        args.base, args.path, args.mix, regions, tuple(args.load), suffix, args.errors
+        args.base, args.path, args.mix, regions, tuple(args.load), suffix, args.errors, max_pixels
     )
     return run_jobs(args, plan, task)
 
@@ -98,6 +109,7 @@ class DecodeTask:
     suffix: str
     """Of every picture that is written."""
     errors: Literal["strict", "conceal"]
+    max_pixels: int
 
     def start(self) -> Decoder:
         """Load masks, and the base and the paths if they are named."""
@@ -111,19 +123,16 @@ class DecodeTask:
         path = asked.rpartition(":")[2]
         load = self.load if path == asked else (*self.load, asked)
         mix = Mix.parse(f"{path}=1" if self.mix is None else self.mix, regions=masks)
-        return Decoder(_Codecs(self.base, load, mix), mix, self.suffix, self.errors)
+        return Decoder(self, _Codecs(self.base, load, mix), mix)
 
 
 class Decoder:
     """Decodes one file after the other."""
 
-    def __init__(
-        self, codecs: _Codecs, mix: Mix, suffix: str, errors: Literal["strict", "conceal"]
-    ) -> None:
+    def __init__(self, task: DecodeTask, codecs: _Codecs, mix: Mix) -> None:
+        self.task = task
         self.codecs = codecs
         self.mix = mix
-        self.suffix = suffix
-        self.errors = errors
 
     def difference(self, job: Job) -> str | None:
         """How the picture that is there differs from what :meth:`make` would make.
@@ -151,7 +160,9 @@ class Decoder:
         codec = self.codecs.for_fingerprint(self._container(data).fingerprint)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", DamageWarning)
-            image = codec.decode(data, self.mix, errors=self.errors)
+            image = codec.decode(
+                data, self.mix, errors=self.task.errors, max_pixels=self.task.max_pixels
+            )
         figures = {
             "width": image.width,
             "height": image.height,
@@ -162,14 +173,16 @@ class Decoder:
         damage = [str(w.message) for w in caught if issubclass(w.category, DamageWarning)]
         if damage:
             figures["damage"] = damage
-        return encode_image(image, self.suffix), figures
+        return encode_image(image, self.task.suffix), figures
 
     def _container(self, data: bytes) -> Container:
         """What the file says, as far as ``errors`` lets it be damaged."""
         from mpa_core.bitstream.container import unpack
         from mpa_core.bitstream.salvage import salvage
 
-        return unpack(data) if self.errors == "strict" else salvage(data).container
+        if self.task.errors == "strict":
+            return unpack(data, max_pixels=self.task.max_pixels)
+        return salvage(data, max_pixels=self.task.max_pixels).container
 
 
 class _Codecs:

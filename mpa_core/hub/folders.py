@@ -127,6 +127,7 @@ def load_base(id_or_folder: str | Path) -> LoadedBase:
     tensor_io.load_into(model, loaded, source)
     found = fingerprint(loaded)
     tensor_io.check_fingerprint(found, meta.fingerprint, source, BASE_CONFIG)
+    _ = model.base.entropy.tables  # checked here, not when the first file is coded
     formats = (
         choose_formats(model.base)
         if meta.exact is None

@@ -87,8 +87,9 @@ class LossSettings(StrictModel):
     """lambda_r per quality level; between levels it is interpolated geometrically."""
     distortion_scale: PositiveFloat = DISTORTION_SCALE
     ratio_weight: NonNegative = RATIO_WEIGHT
-    perceptual: str | None = "lpips"
-    """Name of a distance in :mod:`mpa_core.training.perceptual`; null leaves the term out."""
+    perceptual: str | tuple[str, ...] | None = "lpips"
+    """Name of a distance in :mod:`mpa_core.training.perceptual`, or names, of which each batch
+    draws one; null leaves the term out."""
     perceptual_weight: NonNegative = PERCEPTUAL_WEIGHT
     perceptual_from: Fraction = 0.0
     """Fraction of the budget after which the perceptual term comes in."""

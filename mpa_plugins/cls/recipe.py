@@ -35,6 +35,9 @@ class ClsRecipe(Recipe):
         classifier: str = "efficientnet-lite0"
         """Trained with: a packaged model (:data:`mpa_core.training.packaged.PACKAGED`) or any
         model id of timm."""
+        ensemble: tuple[str, ...] = ()
+        """More of them to train with: each batch draws one of them all. What pleases several
+        classifiers is more likely to please one that none of them is."""
         judge: str | None = "efficientnet-lite2"
         """Unseen in training, for the metrics alone; null leaves its metric out."""
         label: Literal["soft", "hard", "real"] = "soft"
@@ -58,7 +61,7 @@ class ClsRecipe(Recipe):
     }
 
     settings: Settings
-    classifier: Classifier
+    ensemble: list[Classifier]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -67,17 +70,25 @@ class ClsRecipe(Recipe):
 
     def setup(self, device: torch.device) -> None:
         self.device = device
-        self.classifier = freeze(Classifier(self.settings.classifier).to(device))
-        if self.settings.label == "real" and self.classifier.classes != IMAGENET_CLASSES:
-            raise ConfigError(
-                f"recipe.classifier {self.classifier.name!r} has {self.classifier.classes} "
-                f"classes, and class folders are of ImageNet-1k's {IMAGENET_CLASSES}; take a "
-                "classifier of those, or set recipe.label to soft"
-            )
+        names = (self.settings.classifier, *self.settings.ensemble)
+        self.ensemble = [freeze(Classifier(name).to(device)) for name in names]
+        for classifier in self.ensemble:
+            if self.settings.label == "real" and classifier.classes != IMAGENET_CLASSES:
+                raise ConfigError(
+                    f"recipe.classifier {classifier.name!r} has {classifier.classes} "
+                    f"classes, and class folders are of ImageNet-1k's {IMAGENET_CLASSES}; take a "
+                    "classifier of those, or set recipe.label to soft"
+                )
+
+    @property
+    def classifier(self) -> Classifier:
+        """The one that agreement is counted with; the first of the ensemble."""
+        return self.ensemble[0]
 
     def task_loss(self, x_hat: Tensor, batch: PathBatch) -> Tensor:
         """Cross-entropy of each picture [B], of the classifier on the whole crop."""
-        logits = self.classifier(x_hat)
+        classifier = self.ensemble[int(torch.randint(len(self.ensemble), ()))]
+        logits = classifier(x_hat)
         if "probabilities" in batch.targets:
             return F.cross_entropy(logits, batch.targets["probabilities"], reduction="none")
         if "label" in batch.targets:
@@ -85,7 +96,7 @@ class ClsRecipe(Recipe):
             label = batch.targets["label"]
             return F.cross_entropy(logits, label, reduction="none", label_smoothing=smoothing)
         with torch.no_grad():
-            wanted = self.classifier(batch.images)
+            wanted = classifier(batch.images)
         if self.settings.label == "hard":
             return F.cross_entropy(logits, wanted.argmax(1), reduction="none")
         heat = self.settings.temperature

@@ -1,4 +1,4 @@
-"""``mpa decode --errors conceal`` and the profiles of ``mpa encode``."""
+"""``mpa decode --errors`` and ``--max-pixels``, and the profiles of ``mpa encode``."""
 
 from __future__ import annotations
 
@@ -37,6 +37,17 @@ def test_conceal(cut_short, tmp_path, capsys):
     assert "warning" in said.err and "concealed" in said.err
     with Image.open(out) as picture:
         assert picture.size == (451, 300)
+
+
+@pytest.mark.parametrize("errors", ["strict", "conceal"])
+def test_pictures_larger_than_allowed_are_refused(errors, cut_short, tmp_path, capsys):
+    source = cut_short.with_name("whole.mpa")
+    command = ["decode", str(source), "-o", str(tmp_path / "out.png"), "--errors", errors]
+    assert main([*command, "--max-pixels", str(451 * 300 - 1)]) == 1
+    said = capsys.readouterr().err
+    assert "451x300" in said and str(451 * 300 - 1) in said
+    assert main([*command, "--max-pixels", str(451 * 300)]) == 0
+    assert main([*command, "--force", "--max-pixels", "0"]) == 2
 
 
 @pytest.mark.parametrize("options", [["--profile", "float"], ["--reproducible"]])

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from campaign import Memory
+from safetensors.torch import load_file, save_file
 
 from mpa_core import MPACodec, hub
 from mpa_core.config import PathConfig, PathStage
@@ -204,6 +205,31 @@ def test_weights_that_are_no_numbers(base: Path, value: float):
     forged = body[:start] + struct.pack("<f", value) + body[start + 4 :]
     with_header(base / WEIGHTS, json.dumps(header), forged)
     assert "NaN or infinity in 'base.y_gains.gain'" in refusal(base)
+
+
+def forge_tables(folder: Path, prior: str, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Other CDF tables, and the fingerprint that fits them."""
+    tensors = load_file(folder / WEIGHTS)
+    for part in ("_quantized_cdf", "_cdf_length", "_offset"):
+        name = f"base.entropy.{prior}.{part}"
+        tensors[name] = change(tensors[name])
+    header, _ = header_of(folder / WEIGHTS)
+    save_file(tensors, folder / WEIGHTS, header["__metadata__"])
+    set_config(folder, CONFIG, "fingerprint", to=fingerprint(tensors))
+
+
+@pytest.mark.parametrize("prior", ["z_prior", "y_prior"])
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda table: table[:-1].clone(), "rows, expected"),
+        (torch.zeros_like, "outside 3 to"),
+        (torch.neg, "outside 3 to"),
+    ],
+)
+def test_tables_the_range_coder_cannot_use(prior: str, change, expected: str, base: Path):
+    forge_tables(base, prior, change)
+    assert expected in refusal(base)
 
 
 # ---------------------------------------------------------------------- configs

@@ -38,7 +38,7 @@ def test_packaged_classifiers_see_what_timm_would_show_them(name, sample, cat):
         found = classifier(classifier.centre_view(cat))
     assert int(wanted.argmax()) in CAT
     assert (found.softmax(1) - wanted.softmax(1)).abs().max() < 0.03
-    assert classifier.size == ((224, 224) if name.endswith("0") else (260, 260))
+    assert classifier.size == {"0": (224, 224), "1": (240, 240), "2": (260, 260)}[name[-1]]
 
 
 @pytest.mark.parametrize("name", sorted(PACKAGED))
@@ -126,12 +126,27 @@ def test_soft_labels_are_least_at_the_original(recipes, cat, noisy):
         )
         assert recipe.task_loss(bad, batch).item() > entropy.item()
         hard = ClsRecipe({"label": "hard"})
-        hard.classifier = recipe.classifier
+        hard.ensemble = recipe.ensemble
         top = -probabilities.max().log()
         assert hard.task_loss(batch.images, batch).item() == pytest.approx(top.item(), rel=1e-4)
         warm = ClsRecipe({"temperature": 4.0})
-        warm.classifier = recipe.classifier
+        warm.ensemble = recipe.ensemble
         assert warm.task_loss(batch.images, batch).item() > 16 * entropy.item()
+
+
+def test_each_batch_draws_one_of_the_ensemble(recipes, cat):
+    both = ClsRecipe({"ensemble": ["efficientnet-lite1"]})
+    both.setup(CPU)
+    other = ClsRecipe({"classifier": "efficientnet-lite1"})
+    other.setup(CPU)
+    batch = collate([Sample((cat[0] * 255).byte().permute(1, 2, 0).numpy())], torch.ones(1))
+    bad = batch.images * 0.5
+    torch.manual_seed(0)
+    with torch.no_grad():
+        alone = {round(r.task_loss(bad, batch).item(), 5) for r in (recipes["cls"], other)}
+        drawn = {round(both.task_loss(bad, batch).item(), 5) for _ in range(20)}
+    assert len(alone) == 2 and drawn == alone
+    assert both.classifier.name == "efficientnet-lite0"
 
 
 def test_names_of_class_folders():

