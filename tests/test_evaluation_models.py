@@ -45,7 +45,6 @@ def one_thread():
 
 
 def test_compressai_gives_our_figures(one_thread, sample: Image.Image, tmp_path: Path, capsys):
-    pytest.importorskip("pytorch_msssim")
     codec = MPACodec.from_preset("mpa-tiny")
     # Sides that need no padding, for CompressAI pads on other sides and with black.
     photo = sample.crop((64, 32, 64 + 192, 32 + 256))

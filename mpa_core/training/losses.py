@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -81,7 +82,10 @@ class LossTerms:
     """Scalars of other terms in ``total``, for the log."""
 
 
-class ImageLoss(nn.Module):
+Settings = TypeVar("Settings", bound=LossSettings)
+
+
+class ImageLoss(nn.Module, Generic[Settings]):
     """What the losses of all stages share: the scale of each image's terms, and perception.
 
     Args:
@@ -92,7 +96,7 @@ class ImageLoss(nn.Module):
 
     def __init__(
         self,
-        settings: LossSettings,
+        settings: Settings,
         distance: PerceptualDistance | None = None,
         *,
         shards: int = 1,
@@ -124,7 +128,7 @@ class ImageLoss(nn.Module):
         return self.weight * (distances / scale[:count]).mean(), distances.detach().mean()
 
 
-class RateDistortionLoss(ImageLoss):
+class RateDistortionLoss(ImageLoss[LossSettings]):
     """lambda_r(q) * r + d + lambda_perc * perceptual + lambda_ratio * ratio, means over images."""
 
     def forward(

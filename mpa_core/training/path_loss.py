@@ -10,7 +10,6 @@ from torch import Tensor
 from mpa_core.errors import TrainingError
 from mpa_core.training.losses import ImageLoss, squared_error_255
 from mpa_core.training.path_config import PathLossSettings
-from mpa_core.training.perceptual import PerceptualDistance
 
 
 @dataclass(frozen=True)
@@ -29,26 +28,11 @@ class PathTerms:
     """Scalar, equation (4)."""
 
 
-class PathLoss(ImageLoss):
+class PathLoss(ImageLoss[PathLossSettings]):
     """task_weight * L_task + distortion_weight * d + 4.26 * perceptual + 10 * ratio.
 
     Terms per image are divided as ``loss_scale`` says and averaged; a recipe's scalar is not.
-
-    Args:
-        settings: weights.
-        distance: the perceptual one, or None.
-        shards: parts of a batch, each of which is given alone.
     """
-
-    def __init__(
-        self,
-        settings: PathLossSettings,
-        distance: PerceptualDistance | None = None,
-        *,
-        shards: int = 1,
-    ) -> None:
-        super().__init__(settings, distance, shards=shards)
-        self.settings: PathLossSettings = settings
 
     def forward(
         self,

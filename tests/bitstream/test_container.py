@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from sample_container import PLAIN
 
 from mpa_core.bitstream.container import (
     MAX_PIXELS,
@@ -24,16 +25,6 @@ from mpa_core.bitstream.container import (
 )
 from mpa_core.errors import BitstreamError, QualityError
 
-PLAIN = Container(
-    fingerprint=bytes(range(8)),
-    profile=0,
-    quality=4.5,
-    width=768,
-    height=512,
-    streams=(b"the y stream....", b"the z stream"),
-    symbols_crc=0xDEADBEEF,
-    chunks={b"ICCP": b"profile", b"EXIF": b"II*\0"},
-)
 FILE = pack(PLAIN)
 U32 = st.integers(0, 2**32 - 1)
 SIZE = st.integers(1, 2**32 - 1)
@@ -243,7 +234,7 @@ def test_pixel_limit():
     assert message(large) == (
         "the picture is 65536x65536 = 4294967296 pixels, 4294967296 with its padding to multiples "
         f"of 64; the limit is {MAX_PIXELS}, or twice that with it; if you trust the file, raise "
-        "the limit with max_pixels="
+        "the limit with max_pixels= (mpa decode: --max-pixels)"
     )
     assert unpack(large, max_pixels=None).width == 65_536
     assert unpack(FILE, max_pixels=768 * 512) == PLAIN

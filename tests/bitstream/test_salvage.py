@@ -10,22 +10,14 @@ import zlib
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sample_container import PLAIN
 
-from mpa_core.bitstream.container import Container, pack, peek_header, unpack
+from mpa_core.bitstream.container import pack, peek_header, unpack
 from mpa_core.bitstream.salvage import salvage
 from mpa_core.errors import BitstreamError
 
 Y, Z = bytes(range(1, 101)), b"the z stream"
-WHOLE = Container(
-    fingerprint=bytes(range(8)),
-    profile=0,
-    quality=4.5,
-    width=768,
-    height=512,
-    streams=(Y, Z),
-    symbols_crc=0xDEADBEEF,
-    chunks={b"ICCP": b"profile", b"EXIF": b"II*\0"},
-)
+WHOLE = dataclasses.replace(PLAIN, streams=(Y, Z))
 FILE = pack(WHOLE)
 HEADER = peek_header(FILE).size
 CHUNKS = {b"EXIF": slice(0, 4), b"ICCP": slice(4, 11)}  # in the payload

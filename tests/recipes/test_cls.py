@@ -21,7 +21,6 @@ from mpa_plugins.cls.classifier import Classifier, tiles
 from mpa_plugins.cls.labelled import ClassFolders
 from mpa_plugins.cls.recipe import ClsRecipe
 
-pytest.importorskip("timm")
 CPU = torch.device("cpu")
 CAT = range(281, 286)  # ImageNet's domestic cats
 

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
 from mpa_core import MPACodec, hub
@@ -16,7 +15,6 @@ from mpa_core.training.path_config import load_path_config
 from mpa_core.training.path_runs import PathRun, train_path
 from mpa_core.training.recipe import collate, load_recipe
 
-pytest.importorskip("timm")
 CPU = torch.device("cpu")
 
 

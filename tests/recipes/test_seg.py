@@ -26,7 +26,6 @@ from mpa_plugins.seg.recipe import SegRecipe
 from mpa_plugins.seg.scores import cross_entropy, intersections_and_unions, mean_iou
 from mpa_plugins.seg.stamps import CLASSES, Stamp, load_stamps
 
-pytest.importorskip("timm")
 CPU = torch.device("cpu")
 
 

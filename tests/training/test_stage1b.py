@@ -19,8 +19,6 @@ from mpa_core.training.runs import BaseRun, train_base
 from mpa_core.training.stage1 import Stage1
 from mpa_core.training.stage1b import Stage1b
 
-pytest.importorskip("accelerate")
-
 GAN = ("adversarial.widths=[4,4,6,6]", "adversarial.context_channels=2")
 DECODER = "optim.trainable=base.g_s.*"
 PREFIX = "discriminator."
