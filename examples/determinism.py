@@ -91,13 +91,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
     first = rows[0]
     table = Table("setting", "torch", "exact: latents", *(f"{kind}: bytes" for kind in KINDS))
+    table.title = "the same as in the first row"
     failed = False
     for row in rows:
         same = {key: _same(row[key], first[key]) for key in ("latents", *KINDS)}
         failed |= "latents" in same and same["latents"][0] < same["latents"][1]
         failed |= same["reproducible"][0] < same["reproducible"][1]
         row["same"] = same
-        cells = [f"{a} of {b} the same" for a, b in same.values()]
+        cells = [f"{a} of {b}" for a, b in same.values()]
         table.add_row(row["name"], row["torch"], *cells)
     Console(highlight=False).print(table)
     if options.json:
