@@ -102,6 +102,8 @@ def convert_base(
 def _pictures(source: Path | None, limit: int | None) -> tuple[list[Path], list[str]]:
     if source is None:
         return [Path(str(resources.files("mpa_core") / "assets" / SAMPLE))], []
+    if not source.exists():
+        raise ImageError(f"{source} does not exist; give a picture or a folder of photos")
     files = sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else [source]
     found: list[Path] = []
     skipped: list[str] = []

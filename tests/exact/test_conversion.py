@@ -160,6 +160,8 @@ def test_no_pictures(base, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImageError, match="no picture"):
         convert_base(base, tmp_path / "out", tmp_path / "empty")
+    with pytest.raises(ImageError, match="nowhere does not exist"):
+        convert_base(base, tmp_path / "out", tmp_path / "nowhere")
     (tmp_path / "out").mkdir()
     with pytest.raises(OutputError, match="already exists"):
         convert_base(base, tmp_path / "out")
