@@ -36,8 +36,7 @@ class ClsRecipe(Recipe):
         """Trained with: a packaged model (:data:`mpa_core.training.packaged.PACKAGED`) or any
         model id of timm."""
         ensemble: tuple[str, ...] = ()
-        """More of them to train with: each batch draws one of them all. What pleases several
-        classifiers is more likely to please one that none of them is."""
+        """More of them to train with: each batch draws one of them all."""
         judge: str | None = "efficientnet-lite2"
         """Unseen in training, for the metrics alone; null leaves its metric out."""
         label: Literal["soft", "hard", "real"] = "soft"
