@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from mpa_core.config import StrictModel
 from mpa_core.errors import ConfigError
@@ -60,7 +60,7 @@ class ClsRecipe(Recipe):
     }
 
     settings: Settings
-    ensemble: list[Classifier]
+    ensemble: nn.ModuleList
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -70,8 +70,8 @@ class ClsRecipe(Recipe):
     def setup(self, device: torch.device) -> None:
         self.device = device
         names = (self.settings.classifier, *self.settings.ensemble)
-        self.ensemble = [freeze(Classifier(name).to(device)) for name in names]
-        for classifier in self.ensemble:
+        self.ensemble = freeze(nn.ModuleList(Classifier(name) for name in names).to(device))
+        for classifier in self._classifiers:
             if self.settings.label == "real" and classifier.classes != IMAGENET_CLASSES:
                 raise ConfigError(
                     f"recipe.classifier {classifier.name!r} has {classifier.classes} "
@@ -82,11 +82,15 @@ class ClsRecipe(Recipe):
     @property
     def classifier(self) -> Classifier:
         """The one that agreement is counted with; the first of the ensemble."""
-        return self.ensemble[0]
+        return self._classifiers[0]
+
+    @property
+    def _classifiers(self) -> list[Classifier]:
+        return [cast(Classifier, part) for part in self.ensemble]
 
     def task_loss(self, x_hat: Tensor, batch: PathBatch) -> Tensor:
         """Cross-entropy of each picture [B], of the classifier on the whole crop."""
-        classifier = self.ensemble[int(torch.randint(len(self.ensemble), ()))]
+        classifier = self._classifiers[int(torch.randint(len(self.ensemble), ()))]
         logits = classifier(x_hat)
         if "probabilities" in batch.targets:
             return F.cross_entropy(logits, batch.targets["probabilities"], reduction="none")

@@ -134,11 +134,16 @@ def test_what_killed_writers_left_is_removed_and_what_is_written_is_not(
 def test_a_signal_ends_the_run_with_its_counts(
     start, base, source, expected, tmp_path, number, code, last
 ):
-    out = tmp_path / "out"
-    running = start("encode", source, "-o", out, "--base", base, "--format", "json")
-    wait_until(lambda: len(outputs(out)) >= 2)
-    running.signal(number)
-    done = running.wait()
+    for attempt in range(5):
+        out = tmp_path / f"out{attempt}"
+        running = start("encode", source, "-o", out, "--base", base, "--format", "json")
+        wait_until(lambda out=out: len(outputs(out)) >= 2)
+        running.signal(number)
+        done = running.wait()
+        if done.code != 0:
+            break
+        # On a busy machine all may be done before the signal is sent.
+        assert done.data["done"] == COUNT
     assert done.code == code, done.err
     found = outputs(out)
     assert found == {name: expected[name] for name in found}

@@ -17,7 +17,6 @@ from mpa_core.errors import (
     ConfigError,
     TrainingError,
 )
-from mpa_core.training.packaged import PACKAGED
 from mpa_core.training.recipe import Recipe, collate
 from mpa_plugins.seg import train_head
 from mpa_plugins.seg.composites import Composites, paste, place
@@ -96,7 +95,7 @@ def test_scores_by_counting():
     assert torch.allclose(cross_entropy(logits, mask), wanted)
 
 
-@pytest.mark.parametrize("name", sorted(PACKAGED))
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-lite2"])
 def test_heads_that_come_with_the_package(name):
     path = HEADS / f"{name}.safetensors"
     assert path.stat().st_size <= 2 * 2**20
