@@ -31,7 +31,8 @@ HOW = (
     "Intervals are 95 %, by drawing the pictures again 2000 times; differences are paired: both "
     "sides see the same draws. BD-rate is the mean difference in bits at equal quality (in "
     "brackets: of the figure at equal bits), interpolated by PCHIP over the range both curves "
-    "share. Times are of the processor, all threads together, per picture."
+    "share. That range differs from row to row: two codecs compare best where one of them is the "
+    "anchor. Times are of the processor, all threads together, per picture."
 )
 
 

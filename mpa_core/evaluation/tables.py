@@ -20,7 +20,7 @@ from mpa_core.evaluation.statistics import (
 )
 from mpa_core.mix import MAIN, Mix
 
-ANCHORS = ("JPEG", "WEBP")
+ANCHORS = ("JPEG", "WEBP", "AVIF")
 SAME_RATE = 0.02
 """A classic codec's mean rate this near ours, relatively, is called the same."""
 Table = list[list[str]]
