@@ -47,7 +47,7 @@ def choose_formats(
 
     Args:
         base: the weights.
-        largest: magnitude of the largest input of each layer (:func:`observe`); without it,
+        largest: magnitude of the largest input of each layer (:class:`Observer`); without it,
             inputs are clamped to +-1024.
 
     Raises:
