@@ -14,6 +14,7 @@ from typing_extensions import Self
 from mpa_core.cli.jobs import Outcome
 from mpa_core.cli.output import say_error, table
 from mpa_core.cli.plan import Plan
+from mpa_core.cli.signals import uninterrupted
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -70,7 +71,11 @@ class Report:
             self._bar = None
 
     def add(self, outcome: Outcome) -> None:
-        """Print what became of one job."""
+        """Print what became of one job; what is counted is printed, even if a signal comes."""
+        with uninterrupted():
+            self._add(outcome)
+
+    def _add(self, outcome: Outcome) -> None:
         error = outcome.row.get("error")
         if error is not None:
             say_error(error, outcome.trace)

@@ -10,7 +10,14 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from types import FrameType
 
-_ENDING = ("SIGTERM", "SIGHUP")
+_ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+class _Shield:
+    """Whether ending has to wait, and for which signal it does. Of the process, as signals are."""
+
+    up = False
+    pending: int | None = None
 
 
 class Terminated(KeyboardInterrupt):
@@ -23,22 +30,41 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def ending_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise :class:`Terminated` inside the block.
+    """Let SIGTERM and SIGHUP raise :class:`Terminated` inside the block, SIGINT as ever.
 
-    Signals that were given another meaning before (``nohup`` ignores SIGHUP) keep it.
+    None of them does so inside :func:`uninterrupted`. Signals that were given another meaning
+    before (``nohup`` ignores SIGHUP) keep it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # Python handles signals in the main thread alone
         return
     known = [getattr(signal, name) for name in _ENDING if hasattr(signal, name)]
-    ours = [number for number in known if signal.getsignal(number) is signal.SIG_DFL]
+    before = {number: signal.getsignal(number) for number in known}
+    usual = (signal.SIG_DFL, signal.default_int_handler)
+    ours = [number for number, handler in before.items() if handler in usual]
     try:
         for number in ours:
-            signal.signal(number, _terminate)
+            signal.signal(number, _end)
         yield
     finally:
         for number in ours:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, before[number])
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """A block that belongs together: a signal that ends the run waits until it is done.
+
+    A second one does not: the block may be waiting for somebody who never reads.
+    """
+    _Shield.up = True
+    try:
+        yield
+    finally:
+        _Shield.up = False
+        number, _Shield.pending = _Shield.pending, None
+        if number is not None:
+            _end(number, None)
 
 
 @contextmanager
@@ -56,5 +82,10 @@ def children_without_ctrl_c() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _terminate(number: int, _: FrameType | None) -> None:
-    raise Terminated(number)
+def _end(number: int, _: FrameType | None) -> None:
+    if _Shield.up and _Shield.pending is None:
+        _Shield.pending = number
+    elif number == signal.SIGINT:
+        raise KeyboardInterrupt
+    else:
+        raise Terminated(number)

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from mpa_core import MPACodec
+from mpa_core.cli.signals import Terminated, ending_signals, uninterrupted
 from mpa_core.files import remove_leftovers
 
 PROC = Path("/proc")
@@ -155,6 +156,32 @@ def test_a_signal_ends_the_run_with_its_counts(
     assert done.data["total"] == COUNT
     assert last in done.errors[-1]
     assert f"{COUNT - done.data['done']} not reached" in done.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_belongs_together_is_not_torn_apart(number):
+    before = signal.getsignal(number)
+    finished = []
+    with pytest.raises(KeyboardInterrupt) as caught, ending_signals():
+        with uninterrupted():
+            os.kill(os.getpid(), number)
+            finished.append("the block")
+        finished.append("what comes behind it")
+    assert finished == ["the block"]
+    assert isinstance(caught.value, Terminated) is (number == signal.SIGTERM)
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_signal_does_not_wait():
+    finished = []
+    with pytest.raises(Terminated), ending_signals(), uninterrupted():
+        os.kill(os.getpid(), signal.SIGTERM)
+        finished.append("this")
+        os.kill(os.getpid(), signal.SIGTERM)
+        finished.append("but not this")
+    assert finished == ["this"]
+    with uninterrupted():
+        pass  # nothing is left over
 
 
 def test_two_runs_at_once_share_the_work(start, base, source, expected, tmp_path):
