@@ -158,8 +158,18 @@ def test_a_signal_ends_the_run_with_its_counts(
     assert f"{COUNT - done.data['done']} not reached" in done.err
 
 
+@pytest.fixture
+def usual_handlers() -> Iterator[None]:
+    """A shell that starts the tests in the background has them ignore SIGINT."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_what_belongs_together_is_not_torn_apart(number):
+def test_what_belongs_together_is_not_torn_apart(number, usual_handlers):
     before = signal.getsignal(number)
     finished = []
     with pytest.raises(KeyboardInterrupt) as caught, ending_signals():
@@ -172,7 +182,7 @@ def test_what_belongs_together_is_not_torn_apart(number):
     assert signal.getsignal(number) is before
 
 
-def test_a_second_signal_does_not_wait():
+def test_a_second_signal_does_not_wait(usual_handlers):
     finished = []
     with pytest.raises(Terminated), ending_signals(), uninterrupted():
         os.kill(os.getpid(), signal.SIGTERM)
