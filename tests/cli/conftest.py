@@ -87,7 +87,7 @@ def encoded(base, picture, tmp_path_factory) -> Path:
 
 
 FORKS = """
-import json, os, resource, signal, sys
+import ctypes, json, os, resource, signal, struct, sys
 import torch, mpa_core.codec, mpa_core.images, mpa_core.cli.batch
 from mpa_core.cli.main import main
 
@@ -109,6 +109,10 @@ for line in sys.stdin:
         os.dup2(os.open(request[name], flags), number)
     if request["largest"]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["largest"],) * 2)
+    if request["unprivileged"] and sys.platform == "linux":
+        # Without its capabilities even root is held to the permissions of its own files.
+        header, nothing = struct.pack("Ii", 0x20080522, 0), bytes(24)
+        assert ctypes.CDLL(None).capset(header, nothing) == 0
     code = main(request["words"])
     sys.stdout.flush()
     os._exit(code)
@@ -156,11 +160,15 @@ def _forks() -> Iterator[Callable[..., int]]:
 def start(_forks, tmp_path_factory) -> Callable[..., Running]:
     """Start ``mpa`` with arguments in a real process, which can be killed."""
 
-    def call(*args: object, stdin: object = os.devnull, largest: int = 0) -> Running:
+    def call(
+        *args: object,
+        stdin: object = os.devnull,
+        largest: int = 0,
+        unprivileged: bool = False,
+    ) -> Running:
         folder = tmp_path_factory.mktemp("process")
-        return Running(
-            _forks, [str(arg) for arg in args], folder, stdin=str(stdin), largest=largest
-        )
+        limits = {"largest": largest, "unprivileged": unprivileged}
+        return Running(_forks, [str(arg) for arg in args], folder, stdin=str(stdin), **limits)
 
     return call
 

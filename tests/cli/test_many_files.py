@@ -273,19 +273,16 @@ def test_one_file_that_is_too_large_is_no_reason_to_stop(start, base, tree, tmp_
     assert set(files_in(tmp_path / "out")) == {"b.mpa"}
 
 
-def test_permissions(encode, tree, tmp_path):
-    closed = tmp_path / "closed"
-    closed.touch(mode=0)
-    if os.access(closed, os.R_OK):
-        pytest.skip("this user may read everything")
+def test_permissions(start, base, tree, tmp_path):
     source = tmp_path / "in"
     (source / "closed").mkdir(parents=True)
     for name in ("a.png", "b.png"):
         (source / name).write_bytes((tree / "x.png").read_bytes())
     (source / "a.png").chmod(0)
     (source / "closed").chmod(0)
+    words = ("-o", f"{tmp_path}/out/", "--base", base, "--format", "json")
     try:
-        done = encode(source)
+        done = start("encode", source, *words, unprivileged=True).wait()
     finally:
         (source / "closed").chmod(0o700)
     assert done.code == 1
