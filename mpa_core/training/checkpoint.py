@@ -111,7 +111,8 @@ def load_latest(folder: Path) -> SavedState:
             problems.append(str(error))
     found = f": {problems[0]}" if problems else ""
     raise CheckpointError(
-        f"{folder}: no usable checkpoint{found}; start the run anew without --resume"
+        f"{folder}: no usable checkpoint{found}; give the folder of a run that has "
+        "one, or start it anew without --resume"
     )
 
 
