@@ -17,6 +17,7 @@ from PIL import Image
 from mpa_core import Mix, MPACodec
 from mpa_core.bitstream.container import unpack
 from mpa_core.errors import ConfigError, OutputError, PathNotFoundError
+from mpa_core.evaluation import learned
 from mpa_core.evaluation.classic import CODECS, encode, pixels_only
 from mpa_core.evaluation.learned import Sweep, mix_name, reconstructions
 from mpa_core.evaluation.metrics import psnr
@@ -154,6 +155,26 @@ def test_what_is_measured_is_not_measured_again(results: Results, plan: Plan, co
     assert {line[0] for line in lines} == {"main", "cls", "JPEG", "WebP"}
     assert "-" not in [line[head.index("GMSD")] for line in lines]
     assert files == {path: path.stat().st_mtime_ns for path in (plan.out / "files").rglob("*.*")}
+
+
+def test_resume_decodes_by_the_new_mix_alone(
+    results: Results, plan: Plan, codec: MPACodec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    results.save(tmp_path / "results.json")
+    decoded: list[Mix] = []
+
+    def spy(codec: MPACodec, data: bytes, mixes: list[Mix]):
+        decoded.extend(mixes)
+        return reconstructions(codec, data, mixes)
+
+    monkeypatch.setattr(learned, "reconstructions", spy)
+    half = Mix(cls=0.3)
+    asked = {"out": tmp_path, "mixes": [*plan.mixes, half], "match": (), "codecs": ()}
+    more = Plan(**{**vars(plan), **asked, "qualities": (3.0,), "sweep": None, "resume": True})
+    found = Evaluation(more, codec, torch.device("cpu")).run(tell)
+    assert decoded == [half] * 3
+    assert len(found.rows) == len(results.rows) + 1
+    assert ours(found, "cls=0.3,main=0.7", 3.0).bytes == ours(results, "main=1", 3.0).bytes
 
 
 def test_rows_of_other_weights_are_dropped(results: Results, plan: Plan, tmp_path: Path):

@@ -120,7 +120,7 @@ class Evaluation:
         groups = list(self._groups())
         for done, group in enumerate(groups):
             progress(group.label, done, len(groups))
-            if self._missing(group):
+            if any(self._missing(fields, group.columns) for fields in group.rows):
                 for row in group.measure():
                     results.add(row)
                 results.save(self.file)
@@ -161,12 +161,9 @@ class Evaluation:
             sheet.save(buffer, "JPEG", quality=88, subsampling="4:4:4")
             write_bytes(self.plan.out / f"{sweep_name(rows)}-strip.jpg", buffer.getvalue())
 
-    def _missing(self, group: _Group) -> bool:
-        for fields in group.rows:
-            known = self.results.rows.get(_Filling(fields).row().key)
-            if known is None or not set(group.columns) <= set(known.values):
-                return True
-        return False
+    def _missing(self, fields: dict[str, Any], columns: list[str]) -> bool:
+        known = self.results.rows.get(_Filling(fields).row().key)
+        return known is None or not set(columns) <= set(known.values)
 
     def _drop_outdated(self) -> None:
         """Rows of other weights or another version under a name that is measured now."""
@@ -226,17 +223,19 @@ class Evaluation:
     # ------------------------------------------------------------------ ours
 
     def _learned_group(self, codec: MPACodec, item: MeasuredSet, quality: float) -> _Group:
-        mixes = self._mixes(quality)
-        rows = [
-            {
+        columns = self._columns(item)
+        mixes, rows = [], []
+        for mix in self._mixes(quality):
+            fields = {
                 "pictures": item.key,
                 "codec": codec.name,
                 "setting": quality,
                 "mix": mix_name(mix),
                 "source": source_of(codec, mix),
             }
-            for mix in mixes
-        ]
+            if self._missing(fields, columns):  # decoding by every path again would be waste
+                mixes.append(mix)
+                rows.append(fields)
 
         def measure() -> list[Row]:
             filled = [_Filling(fields) for fields in rows]
@@ -253,7 +252,7 @@ class Evaluation:
             ]
 
         label = f"{item.about.name}: {codec.name} at quality {quality:g}, {len(mixes)} mixes"
-        return _Group(label, item, rows, self._columns(item), measure)
+        return _Group(label, item, rows, columns, measure)
 
     def _our_file(self, codec: MPACodec, item: MeasuredSet, index: int, quality: float) -> KeptFile:
         # As the header says of the file's origin: base and entropy profile.
