@@ -97,6 +97,9 @@ class LossSettings(StrictModel):
     """The term is computed on this many images of a batch; null means all of them."""
     perceptual_shift: Annotated[int, Field(ge=0)] = 15
     """Largest shift, in pixels, of each side of the resized copy the term is computed on."""
+    wasserstein_weight: NonNegative = 0.0
+    """Of the Wasserstein distortion of the distance's features, relative to the distance, to which
+    it is added (:mod:`mpa_core.training.wasserstein`). The paper has a discriminator for that."""
     loss_scale: Literal["paper", "sqrt_rate", "rate"] = "paper"
     """Divide each image's loss by 1, sqrt(lambda_r(q)) or lambda_r(q), relative to the table's
     geometric mean: without it the low qualities' loss is ten times that of the high ones."""

@@ -10,8 +10,9 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from mpa_core.errors import ConfigError
 from mpa_core.training.config import LossSettings
-from mpa_core.training.perceptual import PerceptualDistance, ShiftedResize
+from mpa_core.training.perceptual import PerceptualDistance, ShiftedResize, build_distance
 
 LOSS_SCALE_POWERS = {"paper": 0.0, "sqrt_rate": 0.5, "rate": 1.0}
 
@@ -80,6 +81,18 @@ class LossTerms:
     """Scalar, equation (4)."""
     extra: Mapping[str, Tensor] = field(default_factory=dict)
     """Scalars of other terms in ``total``, for the log."""
+
+
+def loss_distance(settings: LossSettings) -> PerceptualDistance | None:
+    """The perceptual distance that the settings ask for, or None; raises as its builder does."""
+    if settings.perceptual is None:
+        if settings.wasserstein_weight > 0:
+            raise ConfigError(
+                f"loss.wasserstein_weight is {settings.wasserstein_weight:g} and loss.perceptual "
+                "is null, so there are no features to compare; name a distance, or set it to 0"
+            )
+        return None
+    return build_distance(settings.perceptual, wasserstein_weight=settings.wasserstein_weight)
 
 
 Settings = TypeVar("Settings", bound=LossSettings)

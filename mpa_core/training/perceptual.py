@@ -22,6 +22,7 @@ from typing_extensions import Self
 
 from mpa_core.errors import ConfigError, MissingDependencyError
 from mpa_core.training.packaged import image_model, package_file
+from mpa_core.training.wasserstein import wasserstein_distortion
 
 
 class PerceptualDistance(nn.Module, ABC):
@@ -49,7 +50,13 @@ class FeatureDistance(PerceptualDistance):
     """Mean over layers and positions of |u - u_hat|^2, u a feature scaled to unit length.
 
     LPIPS's form without its learned channel weights; each layer's distance lies in [0, 4].
+
+    Attributes:
+        wasserstein_weight: of the Wasserstein distortion of the same features, which is added
+            (:mod:`mpa_core.training.wasserstein`); 0 leaves it out.
     """
+
+    wasserstein_weight = 0.0
 
     @abstractmethod
     def features(self, x: Tensor) -> list[Tensor]:
@@ -57,12 +64,21 @@ class FeatureDistance(PerceptualDistance):
 
     def forward(self, x: Tensor, x_hat: Tensor) -> Tensor:
         with torch.no_grad():
-            wanted = [F.normalize(value, dim=1, eps=1e-6) for value in self.features(x)]
-        found = [F.normalize(value, dim=1, eps=1e-6) for value in self.features(x_hat)]
+            wanted = self.features(x)
+        found = self.features(x_hat)
         layers = [
-            (a - b).square().sum(1).flatten(1).mean(1) for a, b in zip(wanted, found, strict=True)
+            (F.normalize(a, dim=1, eps=1e-6) - F.normalize(b, dim=1, eps=1e-6))
+            .square()
+            .sum(1)
+            .flatten(1)
+            .mean(1)
+            for a, b in zip(wanted, found, strict=True)
         ]
-        return torch.stack(layers).mean(0)
+        distance = torch.stack(layers).mean(0)
+        if self.wasserstein_weight > 0:
+            apart = wasserstein_distortion(wanted, found, x.shape[2])
+            distance = distance + self.wasserstein_weight * apart
+        return distance
 
 
 class VGGHEDDistance(FeatureDistance):
@@ -240,11 +256,19 @@ DISTANCES: dict[str, Callable[[], PerceptualDistance]] = {
 """Name in the settings -> distance."""
 
 
-def build_distance(names: str | Sequence[str]) -> PerceptualDistance:
+def build_distance(
+    names: str | Sequence[str], *, wasserstein_weight: float = 0.0
+) -> PerceptualDistance:
     """The distance of this name, frozen; of several names an :class:`AlternatingDistance`.
 
-    Raises :class:`ConfigError` for an unknown name and :class:`MissingDependencyError` where its
-    weights are not on this machine.
+    Args:
+        names: of :data:`DISTANCES`.
+        wasserstein_weight: of what is added to a :class:`FeatureDistance`.
+
+    Raises:
+        ConfigError: a name is unknown, none is given, or a distance without features of its own is
+            to have the Wasserstein distortion of them.
+        MissingDependencyError: the weights of a distance are not on this machine.
     """
     asked = [names] if isinstance(names, str) else list(names)
     for name in asked:
@@ -255,4 +279,13 @@ def build_distance(names: str | Sequence[str]) -> PerceptualDistance:
     if not asked:
         raise ConfigError("loss.perceptual is an empty list; name a distance, or write null")
     built = [DISTANCES[name]() for name in asked]
+    if wasserstein_weight > 0:
+        for name, distance in zip(asked, built, strict=True):
+            if not isinstance(distance, FeatureDistance):
+                raise ConfigError(
+                    f"loss.wasserstein_weight is {wasserstein_weight:g} and loss.perceptual is "
+                    f"{name}, which shows no features; take efficientnet-lite0 or vgg-hed, or set "
+                    "the weight to 0"
+                )
+            distance.wasserstein_weight = wasserstein_weight
     return (built[0] if len(built) == 1 else AlternatingDistance(built)).freeze()

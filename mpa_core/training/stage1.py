@@ -17,7 +17,7 @@ from mpa_core.training.data import BatchSource
 from mpa_core.training.ema import ParameterAverage
 from mpa_core.training.freezing import blocks_are_frozen, entropy_is_frozen, freeze_all_but
 from mpa_core.training.loop import StepRecord
-from mpa_core.training.losses import LossTerms, RateDistortionLoss
+from mpa_core.training.losses import LossTerms, RateDistortionLoss, loss_distance
 from mpa_core.training.optim import Trained, adam, allocate_state, noise_seed
 from mpa_core.training.parallel import (
     load_scaler,
@@ -26,7 +26,6 @@ from mpa_core.training.parallel import (
     scaler_state,
     settle_gradients,
 )
-from mpa_core.training.perceptual import build_distance
 from mpa_core.training.rescale import rescale_blocks
 from mpa_core.training.schedule import lr_factor
 
@@ -66,8 +65,7 @@ class Stage1:
         self.model.base.z_gains.spread(*config.init.z_gain)
         trainable = freeze_all_but(self.model, config.optim.trainable)
         self._rescale_blocks()
-        name = config.loss.perceptual
-        distance = build_distance(name) if name is not None else None
+        distance = loss_distance(config.loss)
         loss = RateDistortionLoss(config.loss, distance, shards=config.data.shards)
         self.loss = loss.to(self.device)
         self.main = {n: p for n, p in trainable.items() if not n.endswith(QUANTILES)}

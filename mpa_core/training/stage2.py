@@ -18,6 +18,7 @@ from mpa_core.paths.path import TaskPath
 from mpa_core.training.ema import ParameterAverage
 from mpa_core.training.latents import Latents
 from mpa_core.training.loop import StepRecord
+from mpa_core.training.losses import loss_distance
 from mpa_core.training.optim import Trained, adam, allocate_state, noise_seed
 from mpa_core.training.parallel import (
     Shard,
@@ -30,7 +31,6 @@ from mpa_core.training.parallel import (
 from mpa_core.training.path_config import PathTrainConfig
 from mpa_core.training.path_loss import PathLoss
 from mpa_core.training.path_source import PathSource
-from mpa_core.training.perceptual import build_distance
 from mpa_core.training.recipe import Recipe, Sample, collate
 from mpa_core.training.schedule import lr_factor
 
@@ -92,8 +92,7 @@ class Stage2:
         self.recipe = recipe
         self.source = source
         self.latents = latents
-        name = config.loss.perceptual
-        distance = build_distance(name) if name is not None else None
+        distance = loss_distance(config.loss)
         loss = PathLoss(config.loss, distance, shards=config.data.shards)
         self.loss = loss.to(self.device)
         parameters = trainable(self.path, config.optim.trainable)
