@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,7 @@ from mpa_core import Mix, MPACodec
 from mpa_core.bitstream.container import unpack
 from mpa_core.errors import ConfigError, OutputError, PathNotFoundError
 from mpa_core.evaluation import learned
+from mpa_core.evaluation.bands import Band
 from mpa_core.evaluation.classic import CODECS, encode, pixels_only
 from mpa_core.evaluation.learned import Sweep, mix_name, reconstructions
 from mpa_core.evaluation.metrics import psnr
@@ -26,7 +30,14 @@ from mpa_core.evaluation.report import markdown, write_report
 from mpa_core.evaluation.results import PHOTOS, Results, Row, value_reference
 from mpa_core.evaluation.run import Evaluation
 from mpa_core.evaluation.sets import collect
-from mpa_core.evaluation.tables import curve_table, sweep_table, sweeps, to_csv
+from mpa_core.evaluation.spreadsheet import to_csv
+from mpa_core.evaluation.tables import (
+    curve_table,
+    difference_table,
+    judged,
+    sweep_table,
+    sweeps,
+)
 from mpa_core.paths.path import TaskPath
 from mpa_plugins.cls.path import ClsPath
 
@@ -252,9 +263,31 @@ def test_the_sweep_goes_from_one_path_to_the_other(results: Results, plan: Plan)
 
 
 def test_csv_has_a_line_per_row(results: Results):
-    lines = to_csv(results).splitlines()
-    assert len(lines) == len(results.rows) + 1
-    assert lines[0].startswith("set,codec,mix,setting")
+    lines = list(csv.reader(io.StringIO(to_csv(results))))
+    assert {len(line) for line in lines} == {len(set(lines[0]))}  # a name for each cell
+    for line, row in zip(lines[1:], results.rows.values(), strict=True):
+        cells = dict(zip(lines[0], line, strict=True))
+        assert (cells["codec"], cells["mix"]) == (row.codec, row.mix or "")
+        assert float(cells["bpp"]) == pytest.approx(results.bpp(row), abs=1e-5)
+        assert float(cells["psnr"]) == results.figure(row, "psnr")
+        macs = row.macs_per_pixel
+        assert cells["decoder_macs"] == (str(macs["decoder"]) if macs else "")
+
+
+def test_a_band_of_rates_has_a_line_where_the_qualities_span_it(results: Results):
+    item = next(each for each in judged(results) if each.own is None)
+    item = item._replace(metric=replace(item.metric, name="cls/psnr"))  # as if it were cls's own
+    for row in results.rows.values():
+        row.values["cls/psnr"] = row.values["psnr"]
+    rates = [results.bpp(row) for row in item.columns["cls=1"].values()]
+    inside, outside = Band(min(rates), max(rates)), Band(min(rates) / 2, max(rates))
+    plain = difference_table(results, item)
+    assert difference_table(results, item, [outside]) == plain
+    *same, mean = difference_table(results, item, [outside, inside])
+    assert same == plain
+    assert mean[:2] == ["mean", f"{inside.low:g} to {inside.high:g}"]
+    by_quality = [float(line[2].split()[0]) for line in plain[1:]]
+    assert min(by_quality) <= float(mean[2].split()[0]) <= max(by_quality)
 
 
 def test_a_mix_without_its_path_is_refused_before_any_work(plan: Plan, tmp_path: Path):

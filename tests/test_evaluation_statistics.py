@@ -7,11 +7,14 @@ import math
 import numpy as np
 import pytest
 
+from mpa_core.errors import ConfigError
+from mpa_core.evaluation.bands import Band, band_difference
 from mpa_core.evaluation.statistics import (
     bd_metric,
     bd_rate,
     difference,
     estimate,
+    mean_value,
     with_counts,
 )
 
@@ -76,3 +79,59 @@ def test_curves_that_do_not_meet_or_are_too_short():
 def test_points_where_a_curve_turns_back_are_left_out():
     bent = [*curve(0.8), (0.5, 20.0)]
     assert bd_rate(curve(), bent) == pytest.approx(-20, abs=0.01)
+
+
+BAND_RATES = [0.1, 0.15, 0.22, 0.33]
+
+
+def leads(slope: float, scatter: float = 0.0):
+    """Pictures whose first side is ahead by 2 + slope * log2(rate / 0.1) on average."""
+    hard = np.random.default_rng(2).normal(30, 5, size=40)
+    own = np.random.default_rng(3).normal(0, scatter, size=40)
+    second = [with_counts(hard) for _ in BAND_RATES]
+    first = [with_counts(hard + own + 2 + slope * math.log2(r / 0.1)) for r in BAND_RATES]
+    return first, second, own.mean()
+
+
+@pytest.mark.parametrize("band", [Band(0.1, 0.33), Band(0.15, 0.3), Band(0.1, 0.1001)], ids=str)
+def test_mean_over_a_band_is_the_integral_in_the_logarithm_of_the_rate(band: Band):
+    first, second, _ = leads(3.0)
+    found = band_difference(band, BAND_RATES, first, second, mean_value)
+    # A straight line in log2 is its value in the middle.
+    middle = math.sqrt(band.low * band.high)
+    assert found.value == pytest.approx(2 + 3 * math.log2(middle / 0.1))
+    assert found.high - found.low < 1e-9  # paired: how hard a picture is plays no part
+
+
+def test_interval_over_a_band_is_of_the_pictures_not_of_the_points():
+    first, second, offset = leads(0.0, scatter=1.0)
+    found = band_difference(Band(0.12, 0.3), BAND_RATES, first, second, mean_value)
+    alone = difference(first[0], second[0])
+    assert found.value == pytest.approx(2 + offset)
+    assert tuple(found) == pytest.approx(tuple(alone))  # the same at every rate, so no narrower
+
+
+def test_a_figure_that_is_no_mean_over_a_band():
+    first, second, _ = leads(1.0)
+    found = band_difference(Band(0.1, 0.33), BAND_RATES, first, second, lambda t: t[0] / t[1] / 2)
+    whole = band_difference(Band(0.1, 0.33), BAND_RATES, first, second, mean_value)
+    assert found.value == pytest.approx(whole.value / 2)
+
+
+@pytest.mark.parametrize("band", [Band(0.09, 0.3), Band(0.15, 0.34)], ids=str)
+def test_a_band_is_not_extrapolated(band: Band):
+    first, second, _ = leads(1.0)
+    assert band_difference(band, BAND_RATES, first, second, mean_value) is None
+    assert band_difference(Band(0.1, 0.2), [0.1], first[:1], second[:1], mean_value) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0.2", "0.3:0.2", "0:0.2", "0.1:inf", "nan:1", "a:b", "1:2:3"]
+)
+def test_bands_that_are_none(text: str):
+    with pytest.raises(ConfigError, match=r"is no band of rates; write .* 0\.15:0\.3"):
+        Band.parse(text)
+
+
+def test_a_band_is_written_as_it_is_read():
+    assert Band.parse(str(Band.parse("0.15:0.30"))) == Band(0.15, 0.3)

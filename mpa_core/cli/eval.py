@@ -77,6 +77,14 @@ def register(
     page.add_argument("--report", nargs="+", type=Path, metavar="RESULTS.json")
     page.add_argument("--markdown", type=Path, metavar="FILE", help="the page to write")
     page.add_argument("--plots", type=Path, metavar="DIR", help="folder for its plots")
+    page.add_argument(
+        "--band",
+        action="append",
+        default=[],
+        metavar="LOW:HIGH",
+        dest="bands",
+        help="bits per pixel over which leads are averaged, such as 0.15:0.3; may be repeated",
+    )
     parser.set_defaults(run=run)
 
 
@@ -88,6 +96,8 @@ def run(args: argparse.Namespace) -> int:
         if args.dataset is not None or args.markdown is None:
             raise UsageError("mpa eval --report RESULTS.json… takes --markdown FILE and no DATASET")
         return _report(args)
+    if args.bands:
+        raise UsageError("mpa eval: --band is for the page that --report makes of stored results")
     if args.dataset is None or args.out is None:
         raise UsageError("mpa eval: give DATASET and --out DIR, or --report RESULTS.json…")
     if args.base is None and (args.paths or args.mixes or args.sweep or args.match):
@@ -150,14 +160,23 @@ def _measure(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace) -> int:
     import shlex
 
+    from mpa_core.cli.common import UsageError
     from mpa_core.cli.output import emit
+    from mpa_core.errors import ConfigError
+    from mpa_core.evaluation.bands import Band
     from mpa_core.evaluation.report import write_report
     from mpa_core.evaluation.results import Results
 
     words = ["mpa", "eval", "--report", *map(str, args.report), "--markdown", str(args.markdown)]
     words += ["--plots", str(args.plots)] if args.plots else []
+    try:
+        bands = [Band.parse(text) for text in args.bands]
+    except ConfigError as error:
+        raise UsageError(f"--band: {error}") from None
+    words += [word for band in bands for word in ("--band", str(band))]
     results = Results.load(*args.report)
-    files = write_report(results, args.markdown, plots=args.plots, command=shlex.join(words))
+    command = shlex.join(words)
+    files = write_report(results, args.markdown, plots=args.plots, command=command, bands=bands)
     emit(
         args,
         {"files": [str(file) for file in files]},

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mpa_core.errors import OutputError
+from mpa_core.evaluation.bands import Band
 from mpa_core.evaluation.classic import CODECS
 from mpa_core.evaluation.plots import sweep_name, write_plots
 from mpa_core.evaluation.results import MetricInfo, PictureSet, Results
@@ -34,21 +35,32 @@ HOW = (
     "share. That range differs from row to row: two codecs compare best where one of them is the "
     "anchor. Times are of the processor, all threads together, per picture."
 )
+BANDS = (
+    "A mean over a band of rates is that of the differences, interpolated by PCHIP in the "
+    "logarithm of the rate."
+)
 
 
-def markdown(results: Results, *, command: str = "", plots: Sequence[str] = ()) -> str:
+def markdown(
+    results: Results,
+    *,
+    command: str = "",
+    plots: Sequence[str] = (),
+    bands: Sequence[Band] = (),
+) -> str:
     """The page.
 
     Args:
         results: what was measured.
         command: that makes this page, shown on it.
         plots: files to show, as they are to be linked.
+        bands: of rates over which a path's lead at its own task is averaged, too.
     """
     parts = ["# Results", _about(results), HOW]
     if command:
         parts.append(f"This page is made from the raw figures by\n\n```sh\n{command}\n```")
     parts += _photos(results, plots)
-    parts += _tasks(results, plots)
+    parts += _tasks(results, plots, bands)
     parts += _sweeps(results, plots)
     parts += _points(results)
     parts += _codecs(results)
@@ -56,7 +68,12 @@ def markdown(results: Results, *, command: str = "", plots: Sequence[str] = ()) 
 
 
 def write_report(
-    results: Results, page: Path, *, plots: Path | None = None, command: str = ""
+    results: Results,
+    page: Path,
+    *,
+    plots: Path | None = None,
+    command: str = "",
+    bands: Sequence[Band] = (),
 ) -> list[Path]:
     """Write the page, and its plots into the folder ``plots``; returns what was written.
 
@@ -71,7 +88,7 @@ def write_report(
         make_folder(plots)
         files = write_plots(results, plots)
         files += sorted(path for path in plots.glob("*-strip.jpg") if path not in files)
-    text = markdown(results, command=command, plots=relative_links(files, page))
+    text = markdown(results, command=command, plots=relative_links(files, page), bands=bands)
     write_text(page, text)
     return [page, *files]
 
@@ -122,7 +139,7 @@ def _points(results: Results) -> list[str]:
     return parts
 
 
-def _tasks(results: Results, plots: Sequence[str]) -> list[str]:
+def _tasks(results: Results, plots: Sequence[str], bands: Sequence[Band]) -> list[str]:
     found = judged(results)
     tables = task_tables(results, found)
     if not tables:
@@ -131,12 +148,12 @@ def _tasks(results: Results, plots: Sequence[str]) -> list[str]:
         "## Each path at its own task",
         "The paper's table 2 on these weights: one file per picture and quality, read by every "
         "path; classic codecs at the setting nearest in bytes, picture by picture. The best of a "
-        "row is bold.",
+        "row is bold." + (f" {BANDS}" if bands else ""),
     ]
     for quality, table in tables.items():
         parts += [f"### Quality {quality:g}", _table(table)]
     for item in found:
-        differences = difference_table(results, item)
+        differences = difference_table(results, item, bands)
         if differences:
             title = f"### {item.metric.label}, {item.pictures.name}: paired differences"
             parts += [title, _table(differences)]

@@ -39,7 +39,8 @@ from mpa_core.evaluation.plots import strip, sweep_name
 from mpa_core.evaluation.report import make_folder, write_report
 from mpa_core.evaluation.results import FILE, PHOTOS, Results, Row, rounded
 from mpa_core.evaluation.sets import MeasuredSet, collect
-from mpa_core.evaluation.tables import sweeps, to_csv
+from mpa_core.evaluation.spreadsheet import to_csv
+from mpa_core.evaluation.tables import sweeps
 from mpa_core.files import write_bytes, write_text
 from mpa_core.mix import Mix
 

@@ -45,16 +45,20 @@ def mean_value(totals: Array) -> float:
 
 def estimate(per_picture: Array, value: Value = mean_value) -> Estimate:
     """The figure of [pictures, K] and its interval (percentiles of the bootstrap)."""
-    totals = per_picture.sum(0)
-    drawn = [value(t) for t in _counts(len(per_picture)) @ per_picture]
-    return _estimate(value(totals), drawn)
+    found = figures_of_draws(per_picture, value)
+    return interval(found[0], found[1:])
 
 
 def difference(first: Array, second: Array, value: Value = mean_value) -> Estimate:
     """First minus second, of the same pictures in the same order: both are drawn together."""
-    counts = _counts(len(first))
-    drawn = [value(a) - value(b) for a, b in zip(counts @ first, counts @ second, strict=True)]
-    return _estimate(value(first.sum(0)) - value(second.sum(0)), drawn)
+    found = figures_of_draws(first, value) - figures_of_draws(second, value)
+    return interval(found[0], found[1:])
+
+
+def figures_of_draws(per_picture: Array, value: Value = mean_value) -> Array:
+    """The figure of [pictures, K], then that of each of the draws, the same for every call."""
+    totals = [per_picture.sum(0), *(_counts(len(per_picture)) @ per_picture)]
+    return np.array([value(total) for total in totals])
 
 
 def with_counts(values: Sequence[float]) -> Array:
@@ -69,10 +73,11 @@ def _counts(pictures: int) -> Array:
     return drawn.astype(np.float64)
 
 
-def _estimate(value: float, drawn: Sequence[float]) -> Estimate:
+def interval(value: float, drawn: Sequence[float] | Array) -> Estimate:
+    """A figure with the interval that those of the draws give; draws without one are left out."""
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.nanpercentile(drawn, [tail, 100 - tail])
-    return Estimate(value, float(low), float(high))
+    return Estimate(float(value), float(low), float(high))
 
 
 # ---------------------------------------------------------------------- Bjøntegaard

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from mpa_core.evaluation.bands import Band, band_difference
 from mpa_core.evaluation.classic import CODECS
 from mpa_core.evaluation.results import PHOTOS, MetricInfo, PictureSet, Results, Row
 from mpa_core.evaluation.statistics import (
@@ -104,16 +103,16 @@ def curve_table(results: Results, pictures: PictureSet, metrics: Sequence[Metric
                     f"{row.setting:g}" if row.setting is not None else "-",
                     f"{results.bpp(row):.3f}",
                     *figures,
-                    _seconds(row.encode_seconds),
-                    _seconds(row.decode_seconds),
+                    mean_seconds(row.encode_seconds),
+                    mean_seconds(row.decode_seconds),
                     _macs(row),
                 ]
             )
     return table
 
 
-def _seconds(values: Sequence[float | None]) -> str:
-    """Mean of what was recorded."""
+def mean_seconds(values: Sequence[float | None]) -> str:
+    """Mean of what was recorded, as text."""
     known = [value for value in values if value is not None]
     return f"{np.mean(known):.3f}" if known else "-"
 
@@ -198,8 +197,11 @@ def _count(results: Results, item: Judged, row: Row) -> str:
     return str(pictures)
 
 
-def difference_table(results: Results, item: Judged) -> Table:
-    """Paired differences of the metric's own path from every other column, per quality."""
+def difference_table(results: Results, item: Judged, bands: Sequence[Band] = ()) -> Table:
+    """Paired differences of the metric's own path from every other column.
+
+    A line per quality, and one for each of ``bands`` that the qualities span.
+    """
     if item.own is None:
         return []
     others = [name for name in item.columns if name != item.own]
@@ -213,7 +215,27 @@ def difference_table(results: Results, item: Judged) -> Table:
         cells = [_difference(pair, item.metric) for pair in pairs]
         if set(cells) != {"-"}:
             table.append([f"{quality:g}", f"{results.bpp(row):.3f}", *cells])
+    for band in bands:
+        means = [_band_mean(results, item, item.own, name, band) for name in others]
+        if any(mean is not None for mean in means):
+            cells = [_difference(mean, item.metric) for mean in means]
+            table.append(["mean", f"{band.low:g} to {band.high:g}", *cells])
     return table if len(table) > 1 else []
+
+
+def _band_mean(results: Results, item: Judged, own: str, other: str, band: Band) -> Estimate | None:
+    """Of the path ``own`` over the column ``other``, at the qualities that both have."""
+    both = [
+        (results.bpp(row), row, item.columns[other][quality])
+        for quality, row in sorted(item.columns[own].items())
+        if quality in item.columns[other]
+    ]
+    name = item.metric.name
+    pairs = [(results.per_picture(a, name), results.per_picture(b, name)) for _, a, b in both]
+    known = [(a, b) for a, b in pairs if a is not None and b is not None]
+    assert len(known) == len(pairs)  # columns hold rows with the metric
+    first, second = [a for a, _ in known], [b for _, b in known]
+    return band_difference(band, [rate for rate, *_ in both], first, second, item.metric.function())
 
 
 def _rate(results: Results, row: Row | None, wanted: float) -> str:
@@ -313,7 +335,7 @@ def sweep_table(results: Results, sweep: SweepRows) -> Table:
     ]
 
 
-# ---------------------------------------------------------------------- cells and files
+# ---------------------------------------------------------------------- cells
 
 
 def is_share(metric: MetricInfo) -> bool:
@@ -352,38 +374,3 @@ def to_markdown(table: Table) -> str:
     head, *rows = table
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def to_csv(results: Results) -> str:
-    """Every row with its figures, for a spreadsheet."""
-    out = io.StringIO()
-    names = list(results.metrics)
-    writer = csv.writer(out, lineterminator="\n")
-    columns = [
-        "set",
-        "codec",
-        "mix",
-        "setting",
-        "matched_quality",
-        "bpp",
-        "encode_cpu_s",
-        "decode_cpu_s",
-    ]
-    columns += ["encode_cpu_s", "decode_cpu_s", "encoder_macs", "decoder_macs"]
-    writer.writerow([*columns, *names])
-    for row in results.rows.values():
-        macs = row.macs_per_pixel or {}
-        cells: list[Any] = [
-            results.sets[row.pictures].name,
-            row.codec,
-            row.mix,
-            row.setting,
-            (row.match or {}).get("quality"),
-            f"{results.bpp(row):.5f}",
-            _seconds(row.encode_seconds),
-            _seconds(row.decode_seconds),
-            macs.get("encoder"),
-            macs.get("decoder"),
-        ]
-        writer.writerow([*cells, *(results.figure(row, name) for name in names)])
-    return out.getvalue()

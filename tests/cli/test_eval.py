@@ -37,6 +37,13 @@ def test_measures_then_makes_the_page(mpa, base, path_folder, photos, tmp_path):
     text = page.read_text("utf-8")
     assert f"mpa eval --report {out / 'results.json'} --markdown {page}" in text
     assert "### Quality 4" in text
+    assert "| mean |" not in text
+
+    band = "0.5:0.6"
+    asked = ["eval", "--report", out / "results.json", "--markdown", page, "--band", band]
+    assert mpa(*asked, "--band", "90:91").code == 0
+    text = page.read_text("utf-8")
+    assert f"--band {band} --band 90:91\n" in text
 
     assert mpa("eval", photos, "--out", out, "--codecs", "jpeg").code == 1
 
@@ -48,6 +55,8 @@ def test_measures_then_makes_the_page(mpa, base, path_folder, photos, tmp_path):
         (["photos"], "give DATASET and --out"),
         (["photos", "--out", "x"], "--base ID, --codecs LIST or both"),
         (["photos", "--out", "x", "--codecs", "jpeg", "--sweep", "main:cls:3"], "need --base"),
+        (["photos", "--out", "x", "--codecs", "jpeg", "--band", "0.1:0.2"], "that --report makes"),
+        (["--report", "r.json", "--markdown", "m.md", "--band", "0.2:0.1"], "such as 0.15:0.3"),
         (["photos", "--report", "r.json"], "--markdown FILE and no DATASET"),
         (["photos", "--out", "x", "--base", "mpa-small", "--qualities", "low"], "'low'"),
         (["photos", "--out", "x", "--codecs", "jpeg", "--set", "stride=1"], "TASK.KEY=VALUE"),
