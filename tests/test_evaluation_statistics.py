@@ -88,15 +88,17 @@ def leads(slope: float, scatter: float = 0.0):
     """Pictures whose first side is ahead by 2 + slope * log2(rate / 0.1) on average."""
     hard = np.random.default_rng(2).normal(30, 5, size=40)
     own = np.random.default_rng(3).normal(0, scatter, size=40)
-    second = [with_counts(hard) for _ in BAND_RATES]
-    first = [with_counts(hard + own + 2 + slope * math.log2(r / 0.1)) for r in BAND_RATES]
-    return first, second, own.mean()
+    points = [
+        (rate, with_counts(hard + own + 2 + slope * math.log2(rate / 0.1)), with_counts(hard))
+        for rate in BAND_RATES
+    ]
+    return points, own.mean()
 
 
 @pytest.mark.parametrize("band", [Band(0.1, 0.33), Band(0.15, 0.3), Band(0.1, 0.1001)], ids=str)
 def test_mean_over_a_band_is_the_integral_in_the_logarithm_of_the_rate(band: Band):
-    first, second, _ = leads(3.0)
-    found = band_difference(band, BAND_RATES, first, second, mean_value)
+    points, _ = leads(3.0)
+    found = band_difference(band, points, mean_value)
     # A straight line in log2 is its value in the middle.
     middle = math.sqrt(band.low * band.high)
     assert found.value == pytest.approx(2 + 3 * math.log2(middle / 0.1))
@@ -104,25 +106,32 @@ def test_mean_over_a_band_is_the_integral_in_the_logarithm_of_the_rate(band: Ban
 
 
 def test_interval_over_a_band_is_of_the_pictures_not_of_the_points():
-    first, second, offset = leads(0.0, scatter=1.0)
-    found = band_difference(Band(0.12, 0.3), BAND_RATES, first, second, mean_value)
-    alone = difference(first[0], second[0])
+    points, offset = leads(0.0, scatter=1.0)
+    found = band_difference(Band(0.12, 0.3), points, mean_value)
+    alone = difference(*points[0][1:])
     assert found.value == pytest.approx(2 + offset)
     assert tuple(found) == pytest.approx(tuple(alone))  # the same at every rate, so no narrower
 
 
 def test_a_figure_that_is_no_mean_over_a_band():
-    first, second, _ = leads(1.0)
-    found = band_difference(Band(0.1, 0.33), BAND_RATES, first, second, lambda t: t[0] / t[1] / 2)
-    whole = band_difference(Band(0.1, 0.33), BAND_RATES, first, second, mean_value)
+    points, _ = leads(1.0)
+    found = band_difference(Band(0.1, 0.33), points, lambda t: t[0] / t[1] / 2)
+    whole = band_difference(Band(0.1, 0.33), points, mean_value)
     assert found.value == pytest.approx(whole.value / 2)
 
 
 @pytest.mark.parametrize("band", [Band(0.09, 0.3), Band(0.15, 0.34)], ids=str)
 def test_a_band_is_not_extrapolated(band: Band):
-    first, second, _ = leads(1.0)
-    assert band_difference(band, BAND_RATES, first, second, mean_value) is None
-    assert band_difference(Band(0.1, 0.2), [0.1], first[:1], second[:1], mean_value) is None
+    points, _ = leads(1.0)
+    assert band_difference(band, points, mean_value) is None
+    assert band_difference(Band(0.1, 0.2), points[:1], mean_value) is None
+
+
+def test_a_band_needs_rising_rates_and_a_figure_of_all_pictures():
+    points, _ = leads(1.0)
+    band = Band(0.15, 0.3)
+    assert band_difference(band, [*points[:2], points[1], *points[2:]], mean_value) is None
+    assert band_difference(band, points, lambda _: math.nan) is None
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +17,15 @@ STREAM = "-"
 
 class UsageError(MPAError):
     """Arguments that make no sense together; exit code 2."""
+
+
+@contextmanager
+def reading(option: str) -> Iterator[None]:
+    """What is wrong with the value of ``option`` is wrong usage: a :class:`UsageError`."""
+    try:
+        yield
+    except MPAError as error:
+        raise UsageError(f"{option}: {error}") from error
 
 
 class Job(NamedTuple):

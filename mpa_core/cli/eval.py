@@ -110,6 +110,7 @@ def run(args: argparse.Namespace) -> int:
 def _measure(args: argparse.Namespace) -> int:
     import torch
 
+    from mpa_core.cli.common import reading
     from mpa_core.cli.output import emit
     from mpa_core.codec import MPACodec
     from mpa_core.evaluation.learned import Sweep, load_paths
@@ -119,18 +120,22 @@ def _measure(args: argparse.Namespace) -> int:
 
     if args.threads is not None:
         torch.set_num_threads(args.threads)
+    with reading("--sweep"):
+        sweep = Sweep.parse(args.sweep) if args.sweep else None
+    with reading("--mixes"):
+        asked = [Mix.parse(text) for text in args.mixes]
     device = torch.device(args.device)
     codec, mixes = None, [Mix()]
     if args.base is not None:
         codec = MPACodec.from_pretrained(args.base).to(device)
         names = load_paths(codec, _list(args.paths))
-        mixes += [Mix.parse(text) for text in [*(f"{name}=1" for name in names), *args.mixes]]
+        mixes += [*(Mix.parse(f"{name}=1") for name in names), *asked]
     plan = Plan(
         dataset=args.dataset,
         out=args.out,
         qualities=_numbers(args.qualities),
         mixes=mixes,
-        sweep=Sweep.parse(args.sweep) if args.sweep else None,
+        sweep=sweep,
         sweep_quality=args.sweep_quality,
         codecs=_list(args.codecs),
         match=_list(args.match),
@@ -160,19 +165,16 @@ def _measure(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace) -> int:
     import shlex
 
-    from mpa_core.cli.common import UsageError
+    from mpa_core.cli.common import reading
     from mpa_core.cli.output import emit
-    from mpa_core.errors import ConfigError
     from mpa_core.evaluation.bands import Band
     from mpa_core.evaluation.report import write_report
     from mpa_core.evaluation.results import Results
 
     words = ["mpa", "eval", "--report", *map(str, args.report), "--markdown", str(args.markdown)]
     words += ["--plots", str(args.plots)] if args.plots else []
-    try:
+    with reading("--band"):
         bands = [Band.parse(text) for text in args.bands]
-    except ConfigError as error:
-        raise UsageError(f"--band: {error}") from None
     words += [word for band in bands for word in ("--band", str(band))]
     results = Results.load(*args.report)
     command = shlex.join(words)

@@ -39,11 +39,7 @@ class Band:
 
 
 def band_difference(
-    band: Band,
-    rates: Sequence[float],
-    first: Sequence[Array],
-    second: Sequence[Array],
-    value: Value,
+    band: Band, points: Sequence[tuple[float, Array, Array]], value: Value
 ) -> Estimate | None:
     """Mean of first minus second over the band, in the logarithm of the rate, as BD-metrics are.
 
@@ -52,25 +48,23 @@ def band_difference(
 
     Args:
         band: to average over.
-        rates: bits per pixel of each point, ascending.
-        first, second: [pictures, K] at each point, of the same pictures in the same order.
+        points: ascending bits per pixel, with the first and the second side there: [pictures, K],
+            of the same pictures in the same order.
         value: totals [K] -> the figure.
 
     Returns:
-        None where the points do not reach from one end of the band to the other.
+        None where the points do not reach from one end of the band to the other, or do not rise.
     """
-    if len(rates) < 2 or not (rates[0] <= band.low and band.high <= rates[-1]):
+    rates = [rate for rate, _, _ in points]
+    if len(rates) < 2 or band.low < rates[0] or band.high > rates[-1] or min(np.diff(rates)) <= 0:
         return None
-    if not (np.diff(rates) > 0).all():
-        return None
-    pairs = [
-        (figures_of_draws(a, value), figures_of_draws(b, value))
-        for a, b in zip(first, second, strict=True)
-    ]
     # [points, 1 + draws]: all pictures, then each draw.
-    differences = np.stack([a - b for a, b in pairs])
-    known = np.isfinite(differences).all(0)
+    leads = np.stack(
+        [figures_of_draws(a, value) - figures_of_draws(b, value) for _, a, b in points]
+    )
+    known = np.isfinite(leads).all(0)
+    if not known[0]:
+        return None
     low, high = np.log(band.low), np.log(band.high)
-    curves = PchipInterpolator(np.log(rates), differences[:, known], axis=0)
-    means = curves.integrate(low, high) / (high - low)
-    return interval(float(means[0]), means[1:]) if known[0] else None
+    means = PchipInterpolator(np.log(rates), leads[:, known]).integrate(low, high) / (high - low)
+    return interval(means[0], means[1:])

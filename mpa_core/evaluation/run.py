@@ -59,8 +59,8 @@ class _Group:
     pictures: MeasuredSet
     rows: list[dict[str, Any]]
     """The fields of each row that identify it."""
-    columns: list[str]
-    measure: Callable[[], list[Row]]
+    measure: Callable[[list[dict[str, Any]]], list[Row]]
+    """Given those of ``rows`` that are not known yet."""
 
 
 class Evaluation:
@@ -121,8 +121,10 @@ class Evaluation:
         groups = list(self._groups())
         for done, group in enumerate(groups):
             progress(group.label, done, len(groups))
-            if any(self._missing(fields, group.columns) for fields in group.rows):
-                for row in group.measure():
+            columns = set(self._columns(group.pictures))
+            missing = [fields for fields in group.rows if self._missing(fields, columns)]
+            if missing:
+                for row in group.measure(missing):
                     results.add(row)
                 results.save(self.file)
         results.save(self.file)
@@ -162,9 +164,9 @@ class Evaluation:
             sheet.save(buffer, "JPEG", quality=88, subsampling="4:4:4")
             write_bytes(self.plan.out / f"{sweep_name(rows)}-strip.jpg", buffer.getvalue())
 
-    def _missing(self, fields: dict[str, Any], columns: list[str]) -> bool:
+    def _missing(self, fields: dict[str, Any], columns: set[str]) -> bool:
         known = self.results.rows.get(_Filling(fields).row().key)
-        return known is None or not set(columns) <= set(known.values)
+        return known is None or not columns <= set(known.values)
 
     def _drop_outdated(self) -> None:
         """Rows of other weights or another version under a name that is measured now."""
@@ -224,36 +226,35 @@ class Evaluation:
     # ------------------------------------------------------------------ ours
 
     def _learned_group(self, codec: MPACodec, item: MeasuredSet, quality: float) -> _Group:
-        columns = self._columns(item)
-        mixes, rows = [], []
-        for mix in self._mixes(quality):
-            fields = {
+        mixes = {mix_name(mix): mix for mix in self._mixes(quality)}
+        rows = [
+            {
                 "pictures": item.key,
                 "codec": codec.name,
                 "setting": quality,
-                "mix": mix_name(mix),
+                "mix": name,
                 "source": source_of(codec, mix),
             }
-            if self._missing(fields, columns):  # decoding by every path again would be waste
-                mixes.append(mix)
-                rows.append(fields)
+            for name, mix in mixes.items()
+        ]
 
-        def measure() -> list[Row]:
+        def measure(rows: list[dict[str, Any]]) -> list[Row]:
             filled = [_Filling(fields) for fields in rows]
+            wanted = [mixes[fields["mix"]] for fields in rows]
             for index, image in enumerate(item.images):
                 original = Image.fromarray(image)
                 file = self._our_file(codec, item, index, quality)
-                decoded = learned.reconstructions(codec, file.data, mixes)
+                decoded = learned.reconstructions(codec, file.data, wanted)
                 for filling, (picture, seconds) in zip(filled, decoded, strict=True):
                     values = self._values(item, index, original, picture, quality)
                     filling.add(file, seconds, values)
             return [
                 filling.row(macs_per_pixel=_short_macs(codec, quality, mix))
-                for filling, mix in zip(filled, mixes, strict=True)
+                for filling, mix in zip(filled, wanted, strict=True)
             ]
 
         label = f"{item.about.name}: {codec.name} at quality {quality:g}, {len(mixes)} mixes"
-        return _Group(label, item, rows, columns, measure)
+        return _Group(label, item, rows, measure)
 
     def _our_file(self, codec: MPACodec, item: MeasuredSet, index: int, quality: float) -> KeptFile:
         # As the header says of the file's origin: base and entropy profile.
@@ -272,14 +273,15 @@ class Evaluation:
             "source": _source(self.classics[key]),
         }
 
-        def measure() -> list[Row]:
+        def measure(rows: list[dict[str, Any]]) -> list[Row]:
+            (fields,) = rows
             filling = _Filling(fields)
             for index in range(len(item.images)):
                 self._fill(filling, item, index, key, setting, CLASSIC_QUALITY)
             return [filling.row()]
 
         label = f"{item.about.name}: {self.classics[key].label} at {setting}"
-        return _Group(label, item, [fields], self._columns(item), measure)
+        return _Group(label, item, [fields], measure)
 
     def _matched_group(self, item: MeasuredSet, key: ClassicFormat, quality: float) -> _Group:
         codec = self.codec
@@ -293,7 +295,8 @@ class Evaluation:
             "match": {"base": codec.fingerprint[:16], "quality": quality},
         }
 
-        def measure() -> list[Row]:
+        def measure(rows: list[dict[str, Any]]) -> list[Row]:
+            (fields,) = rows
             filling = _Filling(fields)
             settings = []
             for index in range(len(item.images)):
@@ -304,7 +307,7 @@ class Evaluation:
             return [filling.row(settings=settings)]
 
         label = f"{item.about.name}: {self.classics[key].label} at the bytes of quality {quality:g}"
-        return _Group(label, item, [fields], self._columns(item), measure)
+        return _Group(label, item, [fields], measure)
 
     def _nearest(self, item: MeasuredSet, index: int, key: ClassicFormat, wanted: int) -> int:
         codec = self.classics[key]

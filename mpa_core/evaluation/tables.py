@@ -11,6 +11,7 @@ from mpa_core.evaluation.bands import Band, band_difference
 from mpa_core.evaluation.classic import CODECS
 from mpa_core.evaluation.results import PHOTOS, MetricInfo, PictureSet, Results, Row
 from mpa_core.evaluation.statistics import (
+    Array,
     Curve,
     Estimate,
     bd_metric,
@@ -225,17 +226,12 @@ def difference_table(results: Results, item: Judged, bands: Sequence[Band] = ())
 
 def _band_mean(results: Results, item: Judged, own: str, other: str, band: Band) -> Estimate | None:
     """Of the path ``own`` over the column ``other``, at the qualities that both have."""
-    both = [
-        (results.bpp(row), row, item.columns[other][quality])
-        for quality, row in sorted(item.columns[own].items())
-        if quality in item.columns[other]
-    ]
-    name = item.metric.name
-    pairs = [(results.per_picture(a, name), results.per_picture(b, name)) for _, a, b in both]
-    known = [(a, b) for a, b in pairs if a is not None and b is not None]
-    assert len(known) == len(pairs)  # columns hold rows with the metric
-    first, second = [a for a, _ in known], [b for _, b in known]
-    return band_difference(band, [rate for rate, *_ in both], first, second, item.metric.function())
+    points = []
+    for quality, row in sorted(item.columns[own].items()):
+        pair = _pair(results, item.metric, row, item.columns[other].get(quality))
+        if pair is not None:
+            points.append((results.bpp(row), *pair))
+    return band_difference(band, points, item.metric.function())
 
 
 def _rate(results: Results, row: Row | None, wanted: float) -> str:
@@ -271,11 +267,17 @@ def _best(found: dict[str, Estimate | None], metric: MetricInfo) -> set[str]:
 
 
 def _paired(results: Results, metric: MetricInfo, row: Row, other: Row | None) -> Estimate | None:
+    pair = _pair(results, metric, row, other)
+    return None if pair is None else difference(*pair, metric.function())
+
+
+def _pair(
+    results: Results, metric: MetricInfo, row: Row, other: Row | None
+) -> tuple[Array, Array] | None:
+    """What each picture adds to the metric in both rows, where both have it."""
     first = results.per_picture(row, metric.name)
     second = None if other is None else results.per_picture(other, metric.name)
-    if first is None or second is None:
-        return None
-    return difference(first, second, metric.function())
+    return None if first is None or second is None else (first, second)
 
 
 # ---------------------------------------------------------------------- the sweep

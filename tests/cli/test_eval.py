@@ -57,6 +57,11 @@ def test_measures_then_makes_the_page(mpa, base, path_folder, photos, tmp_path):
         (["photos", "--out", "x", "--codecs", "jpeg", "--sweep", "main:cls:3"], "need --base"),
         (["photos", "--out", "x", "--codecs", "jpeg", "--band", "0.1:0.2"], "that --report makes"),
         (["--report", "r.json", "--markdown", "m.md", "--band", "0.2:0.1"], "such as 0.15:0.3"),
+        (["photos", "--out", "x", "--base", "mpa-small", "--sweep", "main"], "FROM:TO:STEPS"),
+        (
+            ["photos", "--out", "x", "--base", "mpa-small", "--mixes", "cls=7"],
+            "--mixes: share of cls",
+        ),
         (["photos", "--report", "r.json"], "--markdown FILE and no DATASET"),
         (["photos", "--out", "x", "--base", "mpa-small", "--qualities", "low"], "'low'"),
         (["photos", "--out", "x", "--codecs", "jpeg", "--set", "stride=1"], "TASK.KEY=VALUE"),
