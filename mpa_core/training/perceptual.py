@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -247,13 +246,13 @@ class ShiftedResize(nn.Module):
         return copy(x), copy(x_hat)
 
 
-DISTANCES: dict[str, Callable[[], PerceptualDistance]] = {
-    "lpips": LPIPSDistance,
-    "vgg-hed": VGGHEDDistance,
-    "efficientnet-lite0": partial(EfficientNetLiteDistance, "efficientnet-lite0"),
-    "efficientnet-lite1": partial(EfficientNetLiteDistance, "efficientnet-lite1"),
+DISTANCES: dict[str, tuple[type[PerceptualDistance], tuple[str, ...]]] = {
+    "lpips": (LPIPSDistance, ()),
+    "vgg-hed": (VGGHEDDistance, ()),
+    "efficientnet-lite0": (EfficientNetLiteDistance, ("efficientnet-lite0",)),
+    "efficientnet-lite1": (EfficientNetLiteDistance, ("efficientnet-lite1",)),
 }
-"""Name in the settings -> distance."""
+"""Name in the settings -> class of the distance, and what it is made with."""
 
 
 def build_distance(
@@ -278,14 +277,17 @@ def build_distance(
             )
     if not asked:
         raise ConfigError("loss.perceptual is an empty list; name a distance, or write null")
-    built = [DISTANCES[name]() for name in asked]
-    if wasserstein_weight > 0:
-        for name, distance in zip(asked, built, strict=True):
-            if not isinstance(distance, FeatureDistance):
-                raise ConfigError(
-                    f"loss.wasserstein_weight is {wasserstein_weight:g} and loss.perceptual is "
-                    f"{name}, which shows no features; take efficientnet-lite0 or vgg-hed, or set "
-                    "the weight to 0"
-                )
+    built = []
+    for name in asked:
+        kind, arguments = DISTANCES[name]
+        if wasserstein_weight > 0 and not issubclass(kind, FeatureDistance):
+            raise ConfigError(
+                f"loss.wasserstein_weight is {wasserstein_weight:g} and loss.perceptual is "
+                f"{name}, which shows no features; take efficientnet-lite0 or vgg-hed, or set "
+                "the weight to 0"
+            )
+        distance = kind(*arguments)
+        if isinstance(distance, FeatureDistance):
             distance.wasserstein_weight = wasserstein_weight
+        built.append(distance)
     return (built[0] if len(built) == 1 else AlternatingDistance(built)).freeze()
