@@ -27,7 +27,7 @@ from mpa_core.evaluation.learned import Sweep, mix_name, reconstructions
 from mpa_core.evaluation.metrics import psnr
 from mpa_core.evaluation.plan import Plan
 from mpa_core.evaluation.report import markdown, write_report
-from mpa_core.evaluation.results import PHOTOS, Results, Row, value_reference
+from mpa_core.evaluation.results import PHOTOS, PictureSet, Results, Row, value_reference
 from mpa_core.evaluation.run import Evaluation
 from mpa_core.evaluation.sets import collect
 from mpa_core.evaluation.spreadsheet import to_csv
@@ -232,6 +232,12 @@ def test_files_that_are_no_results(tmp_path: Path, text: str, message: str):
     (tmp_path / "r.json").write_text(text)
     with pytest.raises(ConfigError, match=message):
         Results.load(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize("number,words", [(1, "1 picture"), (24, "24 pictures")])
+def test_a_set_counts_its_pictures(number: int, words: str):
+    names = [f"{index}.png" for index in range(number)]
+    assert PictureSet("photos", names, names, [(64, 64)] * number).count == words
 
 
 def test_the_page_is_made_from_stored_rows_alone(results: Results, tmp_path: Path):

@@ -107,8 +107,7 @@ def _rate_plot(
         )
     axes.set_xlabel("bits per pixel (from files)")
     axes.set_ylabel(metric.label + ("" if metric.higher_is_better else ", lower is better"))
-    count = len(pictures.digests)
-    axes.set_title(f"{count} pictures ({pictures.name})", fontsize=9)
+    axes.set_title(f"{pictures.count} ({pictures.name})", fontsize=9)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure
@@ -138,7 +137,8 @@ def _sweep_plot(results: Results, sweep: SweepRows) -> Any:
         right.set_axis_off()
     axes.grid(alpha=0.3)
     axes.set_title(f"quality {sweep.quality:g}, the same files throughout", fontsize=9)
-    axes.legend(handles=lines, fontsize=8)
+    # Beside the curves there is seldom room: two axes fill both corners of either side.
+    figure.legend(handles=lines, fontsize=8, ncols=2, loc="outside lower center")
     return figure
 
 

@@ -117,7 +117,7 @@ def _about(results: Results) -> str:
     for item in results.sets.values():
         sizes = sorted(set(item.sizes))
         shown = ", ".join(f"{w}x{h}" for w, h in sizes[:3]) + (", …" if len(sizes) > 3 else "")
-        lines.append(f"Set `{item.name}`: {len(item.digests)} pictures of {shown} pixels.")
+        lines.append(f"Set `{item.name}`: {item.count} of {shown} pixels.")
     return " ".join(lines)
 
 

@@ -43,6 +43,11 @@ class PictureSet:
         """16 hex digits that identify the pictures and their order."""
         return key_of({"pictures": self.digests})
 
+    @property
+    def count(self) -> str:
+        """How many they are, in words: "1 picture", "24 pictures"."""
+        return f"{len(self.digests)} picture" + ("" if len(self.digests) == 1 else "s")
+
 
 @dataclass(frozen=True)
 class MetricInfo:
