@@ -168,6 +168,17 @@ def test_what_is_measured_is_not_measured_again(results: Results, plan: Plan, co
     assert files == {path: path.stat().st_mtime_ns for path in (plan.out / "files").rglob("*.*")}
 
 
+@pytest.mark.parametrize("task", ["mse", "cls"])
+def test_what_judged_is_kept_as_it_is_compared_on_resuming(folder: Path, tmp_path: Path, task: str):
+    (item,) = collect(folder, [task], torch.device("cpu"), limit=1)
+    infos = [info for each in item.tasks for info in each.infos()]
+    results = Results()
+    for info in infos:
+        results.define(info)
+    results.save(tmp_path / "r.json")
+    assert list(Results.load(tmp_path / "r.json").metrics.values()) == infos
+
+
 def test_resume_decodes_by_the_new_mix_alone(
     results: Results, plan: Plan, codec: MPACodec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -150,11 +150,10 @@ def _measured(
 def _task(name: str, recipe: Recipe, samples: Sequence[Sample], chosen: list[int]) -> Task:
     # PSNR is measured for every picture anyway, on the same 8-bit pictures.
     metrics = {f"{name}/{key}": metric for key, metric in recipe.metrics().items() if key != "psnr"}
+    # As JSON gives it back: on resuming it is compared with what was stored.
+    options = recipe.settings.model_dump(mode="json")
     # Folders by name alone: what is in them is known by the pictures' digests.
-    options = {
-        key: value.name if isinstance(value, Path) else value
-        for key, value in recipe.settings.model_dump().items()
-    }
+    options |= {key: value.name for key, value in recipe.settings if isinstance(value, Path)}
     source = {"recipe": type(recipe).__qualname__, **options}
     return Task(name, samples, chosen, metrics, source)
 
