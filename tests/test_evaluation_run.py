@@ -26,6 +26,7 @@ from mpa_core.evaluation.classic import CODECS, encode, pixels_only
 from mpa_core.evaluation.learned import Sweep, mix_name, reconstructions
 from mpa_core.evaluation.metrics import psnr
 from mpa_core.evaluation.plan import Plan
+from mpa_core.evaluation.plots import rate_curves
 from mpa_core.evaluation.report import markdown, write_report
 from mpa_core.evaluation.results import PHOTOS, PictureSet, Results, Row, value_reference
 from mpa_core.evaluation.run import Evaluation
@@ -268,6 +269,18 @@ def test_the_page_is_made_from_stored_rows_alone(results: Results, tmp_path: Pat
     for block in blocks:
         assert len({line.count("|") for line in block}) == 1
     assert markdown(results, command="mpa x", plots=[f.name for f in files[1:]]) == text
+
+
+def test_a_codec_judged_at_our_bytes_alone_has_that_curve(results: Results, tmp_path: Path):
+    results.save(tmp_path / "r.json")
+    found = Results.load(tmp_path / "r.json")
+    (pictures,), metric = found.sets.values(), found.metrics["psnr"]
+    own = dict(rate_curves(found, pictures, metric))["JPEG"]
+    for row in found.rows.values():
+        if row.codec == "JPEG" and row.match is None:
+            del row.values["psnr"]
+    matched = dict(rate_curves(found, pictures, metric))["JPEG"]
+    assert len(own) == len(CODECS["JPEG"].curve) and len(matched) == len(QUALITIES)
 
 
 def test_the_sweep_goes_from_one_path_to_the_other(results: Results, plan: Plan):

@@ -32,7 +32,7 @@ def write_plots(results: Results, folder: Path) -> list[Path]:
     written = []
     for pictures in results.sets.values():
         for metric in results.metrics.values():
-            curves = _curves(results, pictures, metric)
+            curves = rate_curves(results, pictures, metric)
             if curves:
                 path = folder / f"{pictures.name}-{metric.name.replace('/', '-')}.png"
                 _write(path, _rate_plot(pictures, metric, curves))
@@ -74,23 +74,25 @@ def strip(
 _Points = list[tuple[float, float]]
 
 
-def _curves(
+def rate_curves(
     results: Results, pictures: PictureSet, metric: MetricInfo
 ) -> list[tuple[str, _Points]]:
-    """Label and points of every curve with at least two; matched rows where a codec has no curve
-    of its own on this set."""
+    """Label and points of every curve with at least two; those of matched rows where a codec's own
+    settings have not been measured by the metric."""
     curves: list[tuple[str, Sequence[Row]]] = list(ordered(results, pictures))
-    names = {name for name, _ in curves}
     for codec in CODECS:
         matched = [
             row
             for row in results.rows.values()
             if row.codec == codec and row.pictures == pictures.key and row.match is not None
         ]
-        if codec not in names and matched:
-            curves.append((codec, matched))
-    found = [(name, list(results.curve(rows, metric.name))) for name, rows in curves]
-    return [(name, points) for name, points in found if len(points) > 1]
+        curves.append((codec, matched))
+    found: dict[str, _Points] = {}
+    for name, rows in curves:
+        points = list(results.curve(rows, metric.name))
+        if len(points) > 1:
+            found.setdefault(name, points)
+    return list(found.items())
 
 
 def _rate_plot(
