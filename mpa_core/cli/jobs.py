@@ -7,7 +7,9 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol
 
 from mpa_core.cli.common import STREAM, Job
@@ -87,13 +89,17 @@ def attempt(worker: Worker, job: Job, rules: Rules) -> Outcome:
         if job.target != STREAM:
             if rules.make_folders:
                 make_folder(os.path.dirname(job.target))  # noqa: PTH120
-            check_writable(job.target, overwrite=rules.force)
+            free = partial(check_writable, job.target, overwrite=rules.force)
+            if _done_meanwhile(worker, job, rules, free):
+                return Outcome("skipped", {**about, "skipped": True})
         data, figures = worker.make(job)
         if job.target == STREAM:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
-        elif not _write(worker, job, rules, data):
-            return Outcome("skipped", {**about, "skipped": True})
+        else:
+            write = partial(write_bytes, job.target, data, overwrite=rules.force)
+            if _done_meanwhile(worker, job, rules, write):
+                return Outcome("skipped", {**about, "skipped": True})
     except BrokenPipeError:
         raise
     except (QualityError, PathNotFoundError) as error:
@@ -128,12 +134,16 @@ def _is_there(worker: Worker, job: Job, rules: Rules) -> bool:
     return difference is None
 
 
-def _write(worker: Worker, job: Job, rules: Rules, data: bytes) -> bool:
-    """Write the output; False if another run has written the very same meanwhile."""
+def _done_meanwhile(worker: Worker, job: Job, rules: Rules, step: Callable[[], None]) -> bool:
+    """Take a step; whether it failed because another run has written the very same meanwhile.
+
+    Raises:
+        OutputError: it failed for any other reason.
+    """
     try:
-        write_bytes(job.target, data, overwrite=rules.force)
+        step()
     except OutputError:
         if _is_there(worker, job, rules):
-            return False
+            return True
         raise
-    return True
+    return False

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from mpa_core import MPACodec
+from mpa_core.cli import jobs
 from mpa_core.cli.common import Job
 from mpa_core.cli.jobs import Rules, attempt
 
@@ -259,7 +260,9 @@ def test_a_really_full_and_a_read_only_file_system(encode, codec, picture, tmp_p
         subprocess.run(["umount", str(out)], check=True)
 
 
-def test_one_file_that_is_too_large_is_no_reason_to_stop(start, base, tree, tmp_path, photos):
+def test_one_file_that_is_too_large_is_no_reason_to_stop(
+    start, base, codec, tree, tmp_path, photos
+):
     """RLIMIT_FSIZE: the system refuses one file in the middle of the write."""
     source = tmp_path / "in"
     source.mkdir()
@@ -267,7 +270,12 @@ def test_one_file_that_is_too_large_is_no_reason_to_stop(start, base, tree, tmp_
         photo.convert("RGB").crop((0, 0, 256, 256)).save(source / "a.png")
     (source / "b.png").write_bytes((tree / "x.png").read_bytes())
     words = ("--base", base, "-o", tmp_path / "out", "--quality", 8)
-    done = start("encode", source, *words, largest=1024).wait()
+    large, small = (
+        len(codec.encode(Image.open(source / name).convert("RGB"), 8))
+        for name in ("a.png", "b.png")
+    )
+    assert small < large
+    done = start("encode", source, *words, largest=(small + large) // 2).wait()
     assert done.code == 1
     assert "a.mpa: File too large" in done.err
     assert set(files_in(tmp_path / "out")) == {"b.mpa"}
@@ -391,15 +399,19 @@ def test_damage_is_concealed_file_by_file_and_resumed(mpa, base, encoded, tmp_pa
     assert forced.errors[:1] == text.errors[:1]
 
 
-def test_another_run_that_was_faster_is_no_failure(tmp_path):
+@pytest.mark.parametrize("before", ["make", "write"])
+def test_another_run_that_was_faster_is_no_failure(tmp_path, monkeypatch, before):
     """Two runs with --resume share a folder: both have seen that a file is missing."""
     target = tmp_path / "x.mpa"
+    if before == "make":
+        monkeypatch.setattr(jobs, "make_folder", lambda _: target.write_bytes(theirs))
 
     class Slower:
         def difference(self, job: Job) -> str | None:
             return None if target.read_bytes() == b"right" else "is wrong"
 
         def make(self, job: Job) -> tuple[bytes, dict[str, int]]:
+            assert before == "write"
             target.write_bytes(theirs)  # by the other run
             return b"right", {}
 
