@@ -7,9 +7,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal, Protocol
 
 from mpa_core.cli.common import STREAM, Job
@@ -84,22 +82,7 @@ def attempt(worker: Worker, job: Job, rules: Rules) -> Outcome:
     about = {"input": job.source, "output": job.target}
     start = time.perf_counter()
     try:
-        if _is_there(worker, job, rules):
-            return Outcome("skipped", {**about, "skipped": True})
-        if job.target != STREAM:
-            if rules.make_folders:
-                make_folder(os.path.dirname(job.target))  # noqa: PTH120
-            free = partial(check_writable, job.target, overwrite=rules.force)
-            if _done_meanwhile(worker, job, rules, free):
-                return Outcome("skipped", {**about, "skipped": True})
-        data, figures = worker.make(job)
-        if job.target == STREAM:
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
-        else:
-            write = partial(write_bytes, job.target, data, overwrite=rules.force)
-            if _done_meanwhile(worker, job, rules, write):
-                return Outcome("skipped", {**about, "skipped": True})
+        figures = None if _is_there(worker, job, rules) else _carry_out(worker, job, rules)
     except BrokenPipeError:
         raise
     except (QualityError, PathNotFoundError) as error:
@@ -107,6 +90,8 @@ def attempt(worker: Worker, job: Job, rules: Rules) -> Outcome:
     except Exception as error:  # noqa: BLE001 -- even a bug in one file stops no other
         no_room = isinstance(error, OutputError) and error.errno in _NO_ROOM
         return failure("stopped" if no_room else "failed", about, error)
+    if figures is None:
+        return Outcome("skipped", {**about, "skipped": True})
     seconds = round(time.perf_counter() - start, 3)
     return Outcome("done", {**about, **figures, "seconds": seconds})
 
@@ -134,16 +119,25 @@ def _is_there(worker: Worker, job: Job, rules: Rules) -> bool:
     return difference is None
 
 
-def _done_meanwhile(worker: Worker, job: Job, rules: Rules, step: Callable[[], None]) -> bool:
-    """Take a step; whether it failed because another run has written the very same meanwhile.
+def _carry_out(worker: Worker, job: Job, rules: Rules) -> dict[str, Any] | None:
+    """Make the output and write it; its figures, or None if another run was faster.
 
     Raises:
-        OutputError: it failed for any other reason.
+        OutputError: it cannot be written.
     """
     try:
-        step()
+        if job.target != STREAM:
+            if rules.make_folders:
+                make_folder(os.path.dirname(job.target))  # noqa: PTH120
+            check_writable(job.target, overwrite=rules.force)
+        data, figures = worker.make(job)
+        if job.target == STREAM:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        else:
+            write_bytes(job.target, data, overwrite=rules.force)
     except OutputError:
-        if _is_there(worker, job, rules):
-            return True
+        if _is_there(worker, job, rules):  # by another run, meanwhile, and the very same
+            return None
         raise
-    return False
+    return figures
