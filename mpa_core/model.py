@@ -267,7 +267,8 @@ class MPAModel(nn.Module):
         }
 
     def _encoder_router(self, quality: Quality) -> StageRouter:
-        share = encoder_main_share(quality.value, self.config.quality_levels)
+        # From the numbers, not from the tensor: counting tokens must not wait for a device.
+        share = encoder_main_share(torch.tensor(quality.values), self.config.quality_levels)
         if self.encoder_path.training:
             return GumbelAggregator(self.encoder_path, share, quality.value)
         return Aggregator.for_shares(self.encoder_path, share)

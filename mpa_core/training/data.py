@@ -28,7 +28,7 @@ class Batch:
     """One step's input."""
 
     images: Tensor
-    """[B, 3, crop, crop] float32 in [0, 1], channels last in memory."""
+    """[B, 3, crop, crop] float32 in [0, 1], channels last in memory, on the source's device."""
     quality: Tensor
     """[B] float32, 1..levels."""
 
@@ -97,9 +97,18 @@ class Places:
 
 
 class BatchSource:
-    """Batches by step. While photos must be read, the next step's are while one is in use.
+    """Batches by step.
 
-    A damaged photo is replaced; see :class:`~mpa_core.training.photos.Replacing`.
+    The next step's batch is made while one is in use where that saves anything: where photos must
+    be read, and where another device than the CPU does the work. A damaged photo is replaced; see
+    :class:`~mpa_core.training.photos.Replacing`.
+
+    Args:
+        photos: RGB [H, W, 3] uint8 each.
+        data, loss: settings.
+        levels: quality levels of the base.
+        seed: fixes order, crops and qualities.
+        device: where images are wanted. They travel as bytes.
     """
 
     def __init__(
@@ -110,7 +119,9 @@ class BatchSource:
         *,
         levels: int,
         seed: int,
+        device: torch.device | None = None,
     ) -> None:
+        self.device = device or torch.device("cpu")
         self.photos = photos
         self._whole = Replacing(photos)
         self.data = data
@@ -132,7 +143,8 @@ class BatchSource:
             batch = self._next[2].result()
         else:
             batch = self._build(step, chosen)
-        ahead = isinstance(self.photos, PhotoFolder) and not self.photos.cached
+        reads = isinstance(self.photos, PhotoFolder) and not self.photos.cached
+        ahead = reads or self.device.type != "cpu"
         future = self._pool.submit(self._build, step + 1, chosen) if ahead else None
         self._next = None if future is None else (step + 1, chosen, future)
         return batch
@@ -147,7 +159,10 @@ class BatchSource:
         for index, row in enumerate(rows):
             pixels[index] = self._crop(places[row])
         # A channels-last tensor and an NHWC array are the same bytes.
-        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(255.0)
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        if self.device.type == "cuda":
+            images = images.pin_memory()
+        images = images.to(self.device, non_blocking=True).float().div_(255.0)
         return Batch(images, self.places.quality(step)[list(rows)])
 
     def _crop(self, place: int) -> NDArray[np.uint8]:

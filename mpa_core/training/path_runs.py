@@ -176,7 +176,7 @@ def build_stage(
         shape = (base.config.latent_channels, side, side)
         store = LatentStore(root / base.fingerprint[:16], shape, limit)
     path = build_path(config, base)
-    kept = Latents(base.model, store)
+    kept = Latents(base.model, store, batched=config.cache.batched)
     return Stage2(config, base.model, path, recipe, source, kept, accelerator)
 
 

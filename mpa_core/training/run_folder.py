@@ -73,12 +73,14 @@ def open_run(
 
 
 def prepare_process(settings: RunSettings) -> None:
-    """Set torch's thread count and its flush-denormal mode for the process."""
+    """Set torch's thread count, its flush-denormal mode and its use of TF32 for the process."""
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     for kind in (np.float32, np.float64):
         np.finfo(kind)  # found out and kept now: where denormals are flushed numpy warns about it
     torch.set_flush_denormal(True)
+    torch.backends.cuda.matmul.allow_tf32 = settings.tf32
+    torch.backends.cudnn.allow_tf32 = settings.tf32
 
 
 def run_stage(

@@ -103,6 +103,7 @@ def _train(
         config.loss,
         levels=config.model.quality_levels,
         seed=config.seed,
+        device=accelerator.device,
     )
     try:
         stage = _stage_class(config)(config, source, accelerator)
