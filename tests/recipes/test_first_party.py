@@ -56,6 +56,14 @@ def test_defaults_and_published_constants_are_valid_settings(recipe_name, root: 
     assert paper.schedule.milestones == () and paper.schedule.warmup == 0
 
 
+def test_the_settings_for_a_gpu_fit_every_path(recipe_name, root: Path):
+    file = root / "examples" / "configs" / "path-gpu.yaml"
+    found = load_path_config(
+        recipe_name, "mpa-small", file, defaults=load_recipe(recipe_name).defaults
+    )
+    assert (found.data.batch, found.cache.limit_gib, found.cache.batched) == (32, 0, True)
+
+
 def test_samples_and_the_gradient_of_the_loss(recipe_name, recipes, photos: Path, noisy):
     recipe = recipes[recipe_name]
     crops = recipe.dataset(photos, "train", 96)

@@ -59,6 +59,24 @@ def test_the_loss_is_the_same_with_and_without(make_stage):
         stage.latents.close()
 
 
+def test_pictures_encoded_together_are_those_encoded_alone(make_stage):
+    """Up to rounding; and what is kept of them is read back."""
+    alone, together = make_stage("edges"), make_stage("edges", "cache.batched=true")
+    kept = make_stage("edges", "cache.batched=true", "cache.limit_gib=1")
+    for step in range(3):
+        given = alone.source.step(step)
+        arguments = (given.pictures, given.batch.images, given.batch.quality)
+        y_hat, bpp = alone.latents(*arguments)
+        for stage in (together, kept, kept):
+            found, rate = stage.latents(*arguments)
+            # A value on the edge between two symbols may fall to either side.
+            assert torch.isclose(found, y_hat, atol=1e-3).float().mean() > 0.99
+            torch.testing.assert_close(rate, bpp, rtol=1e-3, atol=1e-4)
+    assert (together.latents.hits, together.latents.misses) == (0, 6)
+    assert (kept.latents.hits, kept.latents.misses) == (6, 6)
+    kept.latents.close()
+
+
 def test_latents_are_those_of_the_codec(make_stage):
     model = make_stage("edges").model
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))

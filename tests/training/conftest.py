@@ -49,3 +49,4 @@ def _threads() -> object:
     yield
     torch.set_num_threads(threads)
     torch.set_flush_denormal(False)
+    torch.backends.cuda.matmul.allow_tf32 = False

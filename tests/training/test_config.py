@@ -22,6 +22,15 @@ def test_defaults_are_the_published_constants():
     assert (config.schedule.gamma, config.budget.epochs) == (0.1, 400.0)
 
 
+def test_the_settings_of_the_bundled_base_are_valid(root):
+    files = sorted((root / "examples" / "configs").glob("mpa-small*.yaml"))
+    assert {"mpa-small", "mpa-small-gpu", "mpa-small-start"} <= {file.stem for file in files}
+    for file in files:
+        config = load_config(file)
+        assert config.model == PRESETS["mpa-small"]
+        assert config.budget.hours is not None
+
+
 def test_file_then_command_line(tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text("model: mpa-tiny\ndata: {crop: 128}\noptim: {lr: 2.0e-4}\n")

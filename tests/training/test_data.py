@@ -12,9 +12,9 @@ from mpa_core.training.photos import PhotoFolder
 REAL = LossSettings(quality_sampling="per_image", quality_values="real")
 
 
-def source(photos, data=None, loss=REAL, seed=7):
+def source(photos, data=None, loss=REAL, seed=7, device=None):
     data = data or DataSettings(crop=16, batch=4)
-    return BatchSource(photos, data, loss, levels=8, seed=seed)
+    return BatchSource(photos, data, loss, levels=8, seed=seed, device=device)
 
 
 def numbered(count, side=16):
@@ -87,3 +87,15 @@ def test_qualities():
     real = torch.cat([source(photos, data).places.quality(step) for step in range(50)])
     assert 1 <= real.min() < 1.5 and 7.5 < real.max() <= 8
     assert len(real.unique()) == 200
+
+
+def test_another_device_is_given_the_same_batches():
+    """All that does not ask for a device: pixels go there as bytes and are scaled there."""
+    photos = numbered(10)
+    here, there = source(photos), source(photos, device=torch.device("meta"))
+    for step in range(3):
+        wanted, found = here.batch(step), there.batch(step)
+        assert found.images.device.type == "meta"
+        assert (found.images.shape, found.images.dtype) == (wanted.images.shape, torch.float32)
+        assert torch.equal(found.quality, wanted.quality)
+    there.close()
