@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
@@ -171,6 +171,24 @@ class MPACodec:
         loaded.require_base(self.name, self.fingerprint)
         found = registry().load_class(f"{loaded.meta.plugin.distribution}:{loaded.meta.path_type}")
         return self.attach_path(loaded.build(found), name)
+
+    def load_paths(self, sources: Sequence[str]) -> list[str]:
+        """Load several, as the command line names them: ``SOURCE``, or ``NAME=SOURCE``.
+
+        Args:
+            sources: each what :meth:`load_path` takes, with the local name before it if it is to
+                have another one.
+
+        Returns:
+            The local names. Raises what :meth:`load_path` raises.
+        """
+        names = []
+        for text in sources:
+            name, equals, source = text.partition("=")
+            # A folder may have an equals sign in its name, too: "runs/lr=3".
+            named = equals and name.isidentifier()
+            names.append(self.load_path(source, name) if named else self.load_path(text))
+        return names
 
     def _bundled_path(self, source: str) -> Path:
         registered = registry().get(source)

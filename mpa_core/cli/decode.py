@@ -50,8 +50,9 @@ def register(
         action="append",
         default=[],
         metavar="PATH",
-        help="a path's folder, or distribution:name, to load first; may be repeated. Installed "
-        "paths with weights for the base load by themselves",
+        help="a path's folder, or distribution:name, to load first, or NAME=FOLDER to call it by "
+        "another name; may be repeated. Installed paths with weights for the base load by "
+        "themselves",
     )
     parser.add_argument(
         "--suffix",
@@ -204,8 +205,7 @@ class _Codecs:
         from mpa_core.codec import MPACodec
 
         codec = MPACodec.from_pretrained(base)
-        for source in self._load_first:
-            codec.load_path(source)
+        codec.load_paths(self._load_first)
         for name in self._mix.path_names:
             if name not in codec.paths:
                 codec.load_path(name)

@@ -113,7 +113,7 @@ def _measure(args: argparse.Namespace) -> int:
     from mpa_core.cli.common import reading
     from mpa_core.cli.output import emit
     from mpa_core.codec import MPACodec
-    from mpa_core.evaluation.learned import Sweep, load_paths
+    from mpa_core.evaluation.learned import Sweep
     from mpa_core.evaluation.plan import Plan
     from mpa_core.evaluation.run import Evaluation
     from mpa_core.mix import Mix
@@ -128,7 +128,7 @@ def _measure(args: argparse.Namespace) -> int:
     codec, mixes = None, [Mix()]
     if args.base is not None:
         codec = MPACodec.from_pretrained(args.base).to(device)
-        names = load_paths(codec, _list(args.paths))
+        names = codec.load_paths(_list(args.paths))
         mixes += [*(Mix.parse(f"{name}=1") for name in names), *asked]
     plan = Plan(
         dataset=args.dataset,

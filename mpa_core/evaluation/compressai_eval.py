@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mpa_core.codec import MPACodec
 from mpa_core.errors import MPAError
-from mpa_core.evaluation.learned import check_mixes, load_paths
+from mpa_core.evaluation.learned import check_mixes
 from mpa_core.mix import Mix
 
 ARCHITECTURE = "mpa"
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options, others = parser.parse_known_args(argv)
     try:
         codec = MPACodec.from_pretrained(options.base)
-        load_paths(codec, options.paths)
+        codec.load_paths(options.paths)
         register(codec, Mix.parse(options.mix))
     except MPAError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 -- a command of its own

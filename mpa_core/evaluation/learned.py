@@ -59,18 +59,6 @@ def mix_name(mix: Mix) -> str:
     return ",".join(f"{name}={share:.6g}" for name, share in shares.items() if share > 0)
 
 
-def load_paths(codec: MPACodec, paths: Sequence[str]) -> list[str]:
-    """Load ``NAME`` or ``NAME=FOLDER`` each; returns the local names.
-
-    Raises what :meth:`MPACodec.load_path` raises.
-    """
-    names = []
-    for text in paths:
-        name, equals, folder = text.partition("=")
-        names.append(codec.load_path(folder, name) if equals else codec.load_path(text))
-    return names
-
-
 def check_mixes(codec: MPACodec, mixes: Sequence[Mix]) -> None:
     """Refuse early what decoding would refuse late; raises :class:`PathNotFoundError`."""
     for mix in mixes:

@@ -126,6 +126,20 @@ def test_decoding_by_path_mix_and_region(mpa, base, path_folder, encoded, tmp_pa
     )
 
 
+def test_a_path_can_be_called_by_another_name(mpa, base, path_folder, encoded, tmp_path):
+    (tmp_path / "lr=3").symlink_to(path_folder, target_is_directory=True)
+    codec = MPACodec.from_pretrained(base)
+    folders = [f"mine={path_folder}", str(tmp_path / "lr=3")]
+    assert codec.load_paths(folders) == ["mine", "cls"]
+    done = mpa(
+        *("decode", encoded, "-o", tmp_path / "a.png", "--base", base),
+        *("--load", folders[0], "--path", "mine"),
+    )
+    assert done.code == 0, done.err
+    wanted = np.asarray(codec.decode(encoded.read_bytes(), Mix(cls=1.0)))
+    assert np.array_equal(pixels(tmp_path / "a.png"), wanted)
+
+
 def test_bundled_bases_are_found_by_the_file(mpa, bases, encoded, picture, tmp_path, monkeypatch):
     for module in (hub, locate):
         monkeypatch.setattr(
