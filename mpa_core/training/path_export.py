@@ -93,11 +93,11 @@ def _notes(
         f"{meta['plugin']['version']}",
         f"- Data: {meta['data']}",
         f"- {meta['step']} steps of {config.data.batch} crops of {config.data.crop} pixels in "
-        f"{hours:.2f} hours{begun}; averaged weights",
+        f"{hours:.3g} hours{begun}; averaged weights",
         "- The base was frozen; its fingerprint was the same before and after",
         "",
         "```sh",
-        _command(config, base, meta["step"], hours),
+        _command(config, base, meta),
         "```",
     ]
     shown = figures if figures is not None else _validation_table(folder)
@@ -106,15 +106,18 @@ def _notes(
     return "\n".join(lines) + "\n"
 
 
-def _command(config: PathTrainConfig, base: str, steps: int, hours: float) -> str:
+def _command(config: PathTrainConfig, base: str, meta: Mapping[str, Any]) -> str:
     """What trains such a path again: options, and settings that are not the recipe's defaults."""
     defaults = load_recipe(config.name).defaults
     plain = load_path_config(config.name, config.base, None, defaults=defaults)
     values = flatten(config.model_dump(mode="json"))
     changed = [key for key in changed_keys(plain, config) if not is_below(key, _ELSEWHERE)]
     settings = [f"--set {shlex.quote(f'{key}={json.dumps(values.get(key))}')}" for key in changed]
-    budget = f"--hours {hours:.2f}" if config.budget.hours is not None else f"--steps {steps}"
+    timed = config.budget.hours is not None
+    budget = f"--hours {meta['elapsed'] / 3600:.3g}" if timed else f"--steps {meta['step']}"
     start = f"mpa train path {config.name} --base {base} --data PHOTOS --out RUN {budget}"
+    if meta.get("start_from"):
+        start += f" --from {shlex.quote(meta['start_from'])}"
     return " \\\n    ".join([start, *settings])
 
 

@@ -176,6 +176,9 @@ def test_a_new_run_begins_with_the_weights_of_another(
         wanted = averaged_path(finished, hub.load_base(base_folder))
         assert all(torch.equal(v, wanted.get_parameter(name)) for name, v in begun)
         assert state(run.folder).meta["start_from"] == source.name
+        export_path(run.folder, tmp_path / "card")
+        card = (tmp_path / "card" / "README.md").read_text()
+        assert f"--out RUN --steps 1 --from {source.name} " in card
     with pytest.raises(TrainingError, match="no weights for base 'tiny'"):
         train_path(PathRun(tmp_path / "none", photo_folder, start_from="edges"), settings("edges"))
     wide = settings("edges", "path.hidden_ratio=1")
