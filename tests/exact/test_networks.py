@@ -187,7 +187,7 @@ def test_one_ulp_breaks_the_float_profile_and_not_this_one(codec, pictures, file
     hooks = [layer.register_forward_hook(off_by_one_ulp) for layer in exact_layers(base).values()]
     try:
         lost = 0
-        for data in usual:
+        for data in 15 * usual:  # other noise each time: an ulp need not move a symbol
             try:
                 codec.decode_latents(data)
             except DesyncError:
