@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
@@ -173,14 +174,9 @@ class MPACodec:
         return self.attach_path(loaded.build(found), name)
 
     def load_paths(self, sources: Sequence[str]) -> list[str]:
-        """Load several, as the command line names them: ``SOURCE``, or ``NAME=SOURCE``.
+        """Load ``SOURCE`` or ``NAME=SOURCE`` each, as the command line says it; the local names.
 
-        Args:
-            sources: each what :meth:`load_path` takes, with the local name before it if it is to
-                have another one.
-
-        Returns:
-            The local names. Raises what :meth:`load_path` raises.
+        A source is what :meth:`load_path` takes, and it raises what that raises.
         """
         names = []
         for text in sources:
@@ -445,11 +441,7 @@ def _readable(stages: tuple[PathStage, ...]) -> str:
 
 def _known_base(prefix: bytes) -> str:
     """A hint when a bundled base has this fingerprint."""
-    try:
-        known = hub.bundled_fingerprints()
-    except CheckpointError:  # a damaged installation is not what this message is about
-        return ""
-    for fingerprint_, name in known.items():
-        if fingerprint_.startswith(prefix.hex()):
-            return f': MPACodec.from_pretrained("{name}")'
-    return ""
+    name = None
+    with suppress(CheckpointError):  # a damaged installation is not what this message is about
+        name = hub.bundled_base_of(prefix)
+    return f': MPACodec.from_pretrained("{name}")' if name else ""

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from mpa_core import MPACodec
 from mpa_core.bitstream.container import unpack
-from mpa_core.hub import bundled_bases
+from mpa_core.hub import bundled_base_of, bundled_bases, read_base_meta
 from mpa_core.images import to_rgb_tensor
 
 LIMIT_BYTES = 15_000_000
@@ -95,3 +95,11 @@ def test_better_than_jpeg_at_low_rates(codec, photos):
         decoded = np.asarray(Image.open(buffer)).astype(float)
         best = min(best, float(((decoded - original) ** 2).mean()))
     assert ours < best
+
+
+@pytest.mark.parametrize("name", sorted(bundled_bases()))
+def test_a_base_is_found_by_what_its_files_begin_with(name):
+    meta = read_base_meta(bundled_bases()[name])
+    for fingerprint in (meta.fingerprint, meta.exact):
+        assert bundled_base_of(bytes.fromhex(fingerprint)[:8]) == name
+    assert bundled_base_of(bytes(8)) is None

@@ -214,13 +214,13 @@ class _Codecs:
 
 
 def _bundled_base(prefix: bytes) -> str:
-    from mpa_core.hub import bundled_fingerprints
+    from mpa_core.hub import bundled_base_of, bundled_fingerprints
 
-    bundled = bundled_fingerprints()
-    for fingerprint, name in bundled.items():
-        if fingerprint.startswith(prefix.hex()):
-            return name
-    known = ", ".join(f"{name} {value[:16]}" for value, name in bundled.items()) or "none"
+    found = bundled_base_of(prefix)
+    if found is not None:
+        return found
+    bundled = bundled_fingerprints().items()
+    known = ", ".join(f"{name} {value[:16]}" for value, name in bundled) or "none"
     raise BaseMismatchError(
         f"the file was made by the base {prefix.hex()}, which is not bundled (bundled: {known}); "
         "name the folder of that base with --base"

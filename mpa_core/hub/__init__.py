@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mpa_core.hub.locate import bundled_bases, bundled_fingerprints, resolve
+from mpa_core.hub.locate import (
+    bundled_base_of,
+    bundled_bases,
+    bundled_fingerprints,
+    resolve,
+)
 from mpa_core.hub.meta import (
     BASE_CONFIG,
     PATH_CONFIG,
@@ -34,6 +39,7 @@ __all__ = [
     "LoadedPath",
     "PathMeta",
     "PluginRef",
+    "bundled_base_of",
     "bundled_bases",
     "bundled_fingerprints",
     "exact_fingerprint",

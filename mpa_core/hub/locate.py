@@ -29,6 +29,15 @@ def bundled_fingerprints() -> dict[str, str]:
     return found
 
 
+def bundled_base_of(prefix: bytes) -> str | None:
+    """Id of the bundled base whose files begin with the fingerprint ``prefix``; None if it is none.
+
+    Raises :class:`CheckpointError` where the installation is damaged.
+    """
+    known = bundled_fingerprints().items()
+    return next((name for print_, name in known if print_.startswith(prefix.hex())), None)
+
+
 def resolve(id_or_folder: str | Path) -> Path:
     """The folder meant by a bundled id or a path.
 

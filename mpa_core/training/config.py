@@ -189,7 +189,7 @@ class RunSettings(StrictModel):
     ``fp16`` needs a GPU."""
     tf32: bool = True
     """On an Nvidia GPU, matrix products and convolutions of float32 round their inputs to
-    TensorFloat-32's 10 bits of mantissa and sum in float32: several times as fast."""
+    TensorFloat-32's 10 bits of mantissa and sum in float32."""
     log_every: PositiveInt = 20
     """Steps between two lines of ``metrics.jsonl``."""
     report_seconds: PositiveFloat = 30.0

@@ -24,8 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mpa_core.model import MPAModel, encoder_main_share
-from mpa_core.paths.aggregate import Aggregator
+from mpa_core.model import MPAModel
 from mpa_core.training.losses import bits_per_pixel
 
 logger = logging.getLogger(__name__)
@@ -48,9 +47,8 @@ def encode_latents(model: MPAModel, images: Tensor, quality: Tensor) -> tuple[Te
     """
     base = model.base
     q = base.quality(quality, images)
-    share = encoder_main_share(torch.tensor(q.values), model.config.quality_levels)
-    y = base.analyse(images, q, Aggregator.for_shares(model.encoder_path, share))
-    z_hat, z_likelihoods = base.entropy.estimate_z(base.hyper_analyse(y, q))
+    y, z = model.analyse(images, q)
+    z_hat, z_likelihoods = base.entropy.estimate_z(z)
     y_hat, y_likelihoods = base.entropy.estimate(y, base.hyper_synthesise(z_hat, q))
     pixels = images.shape[-2] * images.shape[-1]
     return y_hat, bits_per_pixel({"y": y_likelihoods, "z": z_likelihoods}, pixels)
@@ -172,8 +170,8 @@ class Latents:
     Args:
         model: the frozen base, in eval mode.
         store: None computes everything each time.
-        batched: encode all that a batch lacks together, which is faster on a GPU; then both hold
-            up to rounding only.
+        batched: encode all that a batch lacks in one pass, for a GPU; then both hold up to
+            rounding only.
 
     Attributes:
         hits, misses: pictures that were read, and pictures that were computed.

@@ -65,7 +65,7 @@ class CacheSettings(StrictModel):
     limit_gib: NonNegative = 4.0
     """Largest size on disk of this base's latents; 0 keeps none and runs the encoder each step."""
     batched: bool = False
-    """Encode the pictures of a batch that are not there together: much faster on a GPU. Alone, as
+    """Encode the pictures of a batch that are not there together, in one pass: for a GPU. Alone, as
     by default, a picture's latents do not depend on the others of its batch, to the last bit."""
 
 
