@@ -26,7 +26,6 @@ from mpa_core.bitstream.container import (
     unpack,
 )
 from mpa_core.bitstream.salvage import salvage
-from mpa_core.config import PathStage
 from mpa_core.errors import (
     BaseMismatchError,
     BitstreamError,
@@ -187,7 +186,11 @@ class MPACodec:
         return names
 
     def _bundled_path(self, source: str) -> Path:
-        registered = registry().get(source)
+        try:
+            registered = registry().get(source)
+        except PathNotFoundError as error:
+            places = f"give one of these, or the folder of a path (with {hub.PATH_CONFIG} in it)"
+            raise PathNotFoundError(f"{error}; {places}") from error
         folder = registered.spec.bundled_weights(self.name)
         if folder is None:
             others = ", ".join(registered.spec.bundled_bases()) or "no base"
@@ -218,10 +221,10 @@ class MPACodec:
             )
         found, offered = path.layout, self.model.config.decoder_path_stages
         if found != offered:
+            built, needed = (", ".join(map(str, stages)) for stages in (found, offered))
             raise ConfigError(
-                f"path {local!r} was built for stages {_readable(found)}, this base offers "
-                f"{_readable(offered)} (stage: width x depth); build it from "
-                "model.config.decoder_path_stages"
+                f"path {local!r} was built for stages {built}, this base offers {needed} "
+                "(stage: width x depth); build it from model.config.decoder_path_stages"
             )
         self.model.paths[local] = path.eval().to(self._device)
         return local
@@ -433,10 +436,6 @@ class MPACodec:
     def _padded(self, height: int, width: int) -> tuple[int, int]:
         stride = self.model.config.hyper_stride
         return -(-height // stride) * stride, -(-width // stride) * stride
-
-
-def _readable(stages: tuple[PathStage, ...]) -> str:
-    return ", ".join(f"{stage}: {dim} x {depth}" for stage, dim, depth in stages)
 
 
 def _known_base(prefix: bytes) -> str:

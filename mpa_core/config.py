@@ -80,6 +80,9 @@ class PathStage(NamedTuple):
     depth: int
     """Number of blocks, hence of side MLPs."""
 
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.dim} x {self.depth}"
+
 
 class BaseConfig(StrictModel):
     """Everything that fixes the architecture of a base codec.

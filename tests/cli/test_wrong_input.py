@@ -81,6 +81,10 @@ MATRIX = {
     "an unknown path in a region": ("decode {good.mpa} --region ocrr={mask.png}", "ocrr"),
     "a path without weights": ("decode {good.mpa} --path mse", "no weights"),
     "a path of an unknown plugin": ("decode {good.mpa} --path nobody:cls", "nobody:cls"),
+    "a path that is nowhere": (
+        "decode {good.mpa} --load mine={missing} --path mine",
+        "the folder of a path",
+    ),
     "a path of another base": ("decode {good.mpa} --base {other} --load {cls}", "base"),
     "shares above 1": ("decode {good.mpa} --load {cls} --mix cls=0.7,mse=0.4", "sum to 1.1"),
     "a negative share": ("decode {good.mpa} --load {cls} --mix cls=-0.1", "cls"),
