@@ -34,6 +34,7 @@ EPOCHS = 400.0
 """Passes over the photos in stage 1a."""
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Scale = Annotated[float, Field(gt=0.0, le=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -52,8 +53,18 @@ class DataSettings(StrictModel):
     """Mirror half of the crops left to right."""
     transpose: bool = False
     """Draw each crop's orientation from all eight (flips and quarter turns) instead."""
+    scale: tuple[Scale, Scale] = (1.0, 1.0)
+    """Each crop is cut from its photo made smaller by a factor drawn between these two, as far as
+    the crop fits into it: ``[0.5, 1]`` shows half to full size."""
     cache_mib: Annotated[int, Field(ge=0)] = 4096
     """Photos are decoded once and kept as uint8 while they fit in this much memory."""
+
+    @field_validator("scale")
+    @classmethod
+    def _smallest_first(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError(f"{list(value)}: the smaller scale comes first")
+        return value
 
     @model_validator(mode="after")
     def _equal_shards(self) -> Self:

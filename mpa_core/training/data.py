@@ -174,4 +174,5 @@ class BatchSource:
             random,
             flip=data.flip,
             transpose=data.transpose,
+            scale=data.scale,
         )

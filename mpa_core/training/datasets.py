@@ -63,6 +63,8 @@ class PhotoCrops(PhotoSamples):
         seed: another one gives other crops.
         flip: mirror half of the crops left to right.
         transpose: draw each crop's orientation from all eight instead.
+        scale: smallest and largest factor, in (0, 1], by which photos are made smaller before a
+            crop is cut; each crop's is drawn between them.
         cache_mib: memory in which decoded photos are kept.
 
     Raises:
@@ -78,6 +80,7 @@ class PhotoCrops(PhotoSamples):
         seed: int = 0,
         flip: bool = True,
         transpose: bool = False,
+        scale: tuple[float, float] = (1.0, 1.0),
         cache_mib: int = 4096,
     ) -> None:
         super().__init__(PhotoFolder(folder, min_side=crop, cache_mib=cache_mib), per_photo)
@@ -85,11 +88,19 @@ class PhotoCrops(PhotoSamples):
         self.seed = seed
         self.flip = flip
         self.transpose = transpose
+        self.scale = scale
 
     def cut(self, picture: NDArray[Pixel], index: int) -> NDArray[Pixel]:
         """The crop."""
         random = np.random.default_rng((self.seed, _PATH_CROP, index))
-        return random_crop(picture, self.crop, random, flip=self.flip, transpose=self.transpose)
+        return random_crop(
+            picture,
+            self.crop,
+            random,
+            flip=self.flip,
+            transpose=self.transpose,
+            scale=self.scale,
+        )
 
 
 class WholePhotos(PhotoSamples):

@@ -201,16 +201,41 @@ def random_crop(
     *,
     flip: bool,
     transpose: bool,
+    scale: tuple[float, float] = (1.0, 1.0),
 ) -> NDArray[Pixel]:
-    """A square of ``side`` pixels of ``picture`` [H, W, ...], H, W >= ``side``; not a copy.
+    """A square of ``side`` pixels of ``picture`` [H, W, ...], H, W >= ``side``; perhaps a view.
 
-    Its place and orientation are drawn, the latter from left-right flips (``flip``) or from all
-    eight (``transpose``). Equal generators draw the same for a photo and its mask.
+    Its place, scale and orientation are drawn: a factor between the two of ``scale``, each in
+    (0, 1], by which the picture is made smaller before it is cut (no further than the square fits
+    into it), and left-right flips (``flip``) or all eight orientations (``transpose``). Equal
+    generators draw the same for a photo and its mask.
     """
-    top = int(random.integers(0, picture.shape[0] - side, endpoint=True))
-    left = int(random.integers(0, picture.shape[1] - side, endpoint=True))
+    window = side
+    if scale != (1.0, 1.0):  # with it the draws are those of a run without scales
+        factor = random.uniform(*scale)
+        window = min(round(side / factor), *picture.shape[:2])
+    top = int(random.integers(0, picture.shape[0] - window, endpoint=True))
+    left = int(random.integers(0, picture.shape[1] - window, endpoint=True))
     turn = int(random.integers(0, 8))
-    crop = picture[top : top + side, left : left + side]
+    # What is cut off needs no filtering.
+    crop = shrink(picture[top : top + window, left : left + window], side)
     if transpose:
         crop = np.rot90(crop, turn % 4)
     return crop[:, ::-1] if (flip or transpose) and turn >= 4 else crop
+
+
+def shrink(square: NDArray[Pixel], side: int) -> NDArray[Pixel]:
+    """A square [S, S, ...], S >= ``side``, at ``side`` pixels a side.
+
+    RGB uint8 [S, S, 3]: each pixel is the mean of the area that it covers (a box filter). Anything
+    else holds labels, which have no mean: each is the one at the middle of its area.
+    """
+    given = square.shape[0]
+    if given == side:
+        return square
+    if square.dtype == np.uint8 and square.shape[2:] == (3,):
+        image = Image.fromarray(square)
+        # Pillow knows no other types of arrays: what it gives has the type that it was given.
+        return np.asarray(image.resize((side, side), Image.Resampling.BOX)).astype(square.dtype)
+    middle = ((np.arange(side) + 0.5) * given / side).astype(np.intp)
+    return square[middle[:, None], middle]

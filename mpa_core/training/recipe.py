@@ -228,6 +228,7 @@ class Recipe:
                 seed=self.seed,
                 flip=self.data.flip,
                 transpose=self.data.transpose,
+                scale=self.data.scale,
                 cache_mib=self.data.cache_mib,
             )
         return WholePhotos(root, cache_mib=self.data.cache_mib)

@@ -58,10 +58,10 @@ def test_settings_are_those_of_the_recipe():
 
 
 def test_without_overriding_anything_it_trains_on_photos(photo_folder):
-    recipe = Recipe(data=PathDataSettings(crops_per_photo=3), seed=5)
+    recipe = Recipe(data=PathDataSettings(crops_per_photo=3, scale=(0.5, 1)), seed=5)
     recipe.setup(torch.device("cpu"))
     crops = recipe.dataset(photo_folder, "train", 64)
-    assert isinstance(crops, PhotoCrops)
+    assert isinstance(crops, PhotoCrops) and crops.scale == (0.5, 1)
     assert len(crops) == 9
     batch = collate([crops[0], crops[5]], torch.tensor([1.0, 8.0]))
     assert batch.images.shape == (2, 3, 64, 64)
@@ -86,6 +86,8 @@ def test_crops_are_the_same_every_time_and_different_from_each_other(photo_folde
     assert 4 < sum(mirrored) < 20
     turned = [not np.array_equal(a, b) for a, b in zip(first, all_of(transpose=True), strict=True)]
     assert sum(turned) > 12
+    scaled = [not np.array_equal(a, b) for a, b in zip(first, all_of(scale=(0.8, 1)), strict=True)]
+    assert sum(scaled) > 20
     crops = PhotoCrops(photo_folder, 64, per_photo=8)
     assert np.array_equal(crops[-1].image, crops[23].image)
     assert len(crops[2:5]) == 3

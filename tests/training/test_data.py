@@ -3,8 +3,10 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pytest
 import torch
 
+from mpa_core.errors import ConfigError
 from mpa_core.training.config import DataSettings, LossSettings
 from mpa_core.training.data import BatchSource
 from mpa_core.training.photos import PhotoFolder
@@ -99,3 +101,19 @@ def test_another_device_is_given_the_same_batches():
         assert (found.images.shape, found.images.dtype) == (wanted.images.shape, torch.float32)
         assert torch.equal(found.quality, wanted.quality)
     there.close()
+
+
+def test_scales_are_another_choice_of_the_same_seed(photo_folder):
+    photos = PhotoFolder(photo_folder, min_side=64, cache_mib=64)
+    scaled = DataSettings(crop=64, batch=4, scale=(0.5, 1))
+    first = source(photos, scaled).batch(2)
+    assert torch.equal(first.images, source(photos, scaled).batch(2).images)
+    assert not torch.equal(
+        first.images, source(photos, DataSettings(crop=64, batch=4)).batch(2).images
+    )
+
+
+@pytest.mark.parametrize("scale", [(0, 1), (0.5, 1.5), (1, 0.5), (0.5,), (float("nan"), 1)])
+def test_scales_that_are_none(scale):
+    with pytest.raises(ConfigError, match=r"^data: not a valid DataSettings: scale"):
+        DataSettings.parse({"scale": scale}, source="data")

@@ -12,7 +12,14 @@ from PIL import Image
 from mpa_core.errors import ImageError, TrainingError
 from mpa_core.training.config import DataSettings, LossSettings
 from mpa_core.training.data import BatchSource
-from mpa_core.training.photos import PhotoFolder, Replacing, photo_shape, random_crop, read_photo
+from mpa_core.training.photos import (
+    PhotoFolder,
+    Replacing,
+    photo_shape,
+    random_crop,
+    read_photo,
+    shrink,
+)
 
 LOSS = LossSettings(quality_sampling="per_image", quality_values="real")
 
@@ -148,12 +155,65 @@ def test_nothing_but_damaged_photos(damaged_folder):
         source(damaged_folder).batch(0)
 
 
-def test_a_mask_is_cut_as_its_photo():
-    photo = np.arange(40 * 50).reshape(40, 50, 1)
-    mask = photo[..., 0]
+@pytest.mark.parametrize("scale", [(1.0, 1.0), (0.3, 0.9)])
+def test_a_mask_is_cut_as_its_photo(scale):
+    """Blocks of one colour and one label: where the two agree, they show the same place."""
+    mask = np.kron(np.arange(80).reshape(8, 10), np.ones((24, 24), np.int64))
+    photo = np.repeat(mask[..., None], 3, 2).astype(np.uint8)
     for seed in range(16):
-        crops = [
-            random_crop(picture, 16, np.random.default_rng(seed), flip=True, transpose=True)
+        pixels, labels = (
+            random_crop(
+                picture, 32, np.random.default_rng(seed), flip=True, transpose=True, scale=scale
+            )
             for picture in (photo, mask)
-        ]
-        assert np.array_equal(crops[0][..., 0], crops[1])
+        )
+        assert pixels.dtype == np.uint8 and pixels.shape == (32, 32, 3)
+        assert labels.dtype == np.int64 and labels.shape == (32, 32)
+        # Between blocks the photo has means of two or four colours; the labels are never mixed.
+        assert set(labels.flat) <= set(range(80))
+        assert (pixels[..., 0] == labels).mean() > 0.7
+        assert scale != (1.0, 1.0) or (pixels[..., 0] == labels).all()
+
+
+def test_a_crop_made_smaller_holds_the_means_of_its_areas():
+    square = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+    means = square.reshape(16, 3, 16, 3, 3).mean((1, 3))
+    # It is rounded after rows and after columns.
+    assert np.abs(shrink(square, 16) - means).max() < 1
+    # Areas that share pixels have their parts of them: [0, 1.5) and [1.5, 3) of three.
+    row = np.broadcast_to(np.array([30, 90, 240], np.uint8)[None, :, None], (3, 3, 3))
+    found = shrink(np.ascontiguousarray(row), 2)[0, :, 0]
+    assert found.tolist() == [(30 + 45) / 1.5, (45 + 240) / 1.5]
+    labels = np.arange(9).reshape(3, 3)
+    assert shrink(labels, 2).tolist() == [[0, 2], [6, 8]]
+    assert shrink(labels, 3) is labels
+
+
+def test_scales_are_drawn_from_their_range_as_far_as_the_crop_fits():
+    """The slope of a ramp tells by how much it was made smaller."""
+
+    def factors(height, width, scale):
+        ramp = np.broadcast_to(np.arange(width, dtype=np.uint8)[None, :, None], (height, width, 3))
+        for seed in range(200):
+            random = np.random.default_rng(seed)
+            crop = random_crop(ramp, 32, random, flip=False, transpose=False, scale=scale)
+            yield 31 / (float(crop[0, -1, 0]) - float(crop[0, 0, 0]))
+
+    found = np.array(list(factors(100, 120, (0.4, 0.8))))
+    assert 0.38 < found.min() < 0.43 and 0.77 < found.max() < 0.82
+    assert 0.55 < found.mean() < 0.65
+    assert min(factors(40, 120, (0.1, 1.0))) > 0.75  # 32 of 40 pixels
+    assert set(factors(32, 120, (0.1, 0.5))) == {1.0}
+
+
+def test_without_scales_crops_are_what_they_were():
+    photo = np.random.default_rng(0).integers(0, 256, (60, 70, 3), dtype=np.uint8)
+    for seed in range(8):
+        crop = random_crop(photo, 16, np.random.default_rng(seed), flip=True, transpose=False)
+        random = np.random.default_rng(seed)
+        top, left = (
+            int(random.integers(0, 44, endpoint=True)),
+            int(random.integers(0, 54, endpoint=True)),
+        )
+        wanted = photo[top : top + 16, left : left + 16]
+        assert np.array_equal(crop, wanted[:, ::-1] if random.integers(0, 8) >= 4 else wanted)
