@@ -12,6 +12,7 @@ from threading import Lock
 from typing import Generic, TypeVar, overload
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -227,15 +228,19 @@ def random_crop(
 def shrink(square: NDArray[Pixel], side: int) -> NDArray[Pixel]:
     """A square [S, S, ...], S >= ``side``, at ``side`` pixels a side.
 
-    RGB uint8 [S, S, 3]: each pixel is the mean of the area that it covers (a box filter). Anything
-    else holds labels, which have no mean: each is the one at the middle of its area.
+    RGB uint8 [S, S, 3]: each pixel is the mean of the area that it covers, to the fraction of a
+    pixel. Anything else holds labels, which have no mean: the one in the middle of the area.
     """
     given = square.shape[0]
     if given == side:
         return square
     if square.dtype == np.uint8 and square.shape[2:] == (3,):
-        image = Image.fromarray(square)
-        # Pillow knows no other types of arrays: what it gives has the type that it was given.
-        return np.asarray(image.resize((side, side), Image.Resampling.BOX)).astype(square.dtype)
+        # Not Pillow's box filter: between whole factors it takes pixels whole or not at all.
+        edges = torch.arange(side + 1)[:, None] * (given / side)
+        covered = (edges - torch.arange(given)).clamp(0, 1)  # of each pixel, left of each edge
+        weights = covered.diff(dim=0) * (side / given)
+        planes = torch.from_numpy(np.ascontiguousarray(square)).permute(2, 0, 1).float()
+        means = weights @ planes @ weights.T  # several times as fast as NumPy's product
+        return means.permute(1, 2, 0).round().byte().numpy().astype(square.dtype)
     middle = ((np.arange(side) + 0.5) * given / side).astype(np.intp)
     return square[middle[:, None], middle]
