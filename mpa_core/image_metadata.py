@@ -85,7 +85,7 @@ def reduced_exif(block: bytes) -> Iterator[tuple[bytes, str]]:
         kept = _descriptive(exif)
         if len(kept):
             yield strip_exif_prefix(kept.tobytes()), "its preview and unusual tags were"
-        camera = kept.get_ifd(_CAMERA)
+        camera = dict(kept.get(_CAMERA, {}))
         if camera.pop(_MAKER_NOTE, None) is not None:
             kept[_CAMERA] = camera
             left_out = "its preview, unusual tags and maker's notes were"
