@@ -25,7 +25,9 @@ from mpa_core.bitstream.container import (
     quantize_quality,
     unpack,
 )
+from mpa_core.bitstream.metadata import Metadata, from_chunks, to_chunks
 from mpa_core.bitstream.salvage import salvage
+from mpa_core.color_profile import means_srgb
 from mpa_core.errors import (
     BaseMismatchError,
     BitstreamError,
@@ -289,8 +291,10 @@ class MPACodec:
             reproducible: compute the latents in float64, so that every machine writes the same
                 bytes, too, but for latents within about 1e-12 of a rounding boundary. Without it a
                 few symbols in a million may differ between machines; every file decodes the same
-                everywhere either way.
-            icc_profile, exif: to carry along; None takes those of ``image``.
+                everywhere either way. ICC profile and EXIF are not compressed then.
+            icc_profile, exif: to carry along; None takes those of ``image``, ``b""`` leaves them
+                out (:mod:`mpa_core.stripping` does so without changing how the picture looks). A
+                profile that means sRGB is not stored: a file without a profile is sRGB.
 
         Raises:
             ImageError: not a picture, or one we refuse to guess about.
@@ -314,10 +318,12 @@ class MPACodec:
         coded = self.model.compress(x, quality, networks=networks, analysis=analysis)
         number = NUMBERS[profile]
         streams = {name: strings[0] for name, strings in zip("yz", coded["strings"], strict=True)}
-        chunks = {
-            b"ICCP": icc_profile if icc_profile is not None else source.icc_profile,
-            b"EXIF": exif if exif is not None else source.exif,
-        }
+        icc = source.icc_profile if icc_profile is None else icc_profile
+        metadata = Metadata(
+            # A file without a profile is sRGB.
+            None if icc and means_srgb(icc) else icc,
+            source.exif if exif is None else exif,
+        )
         return pack(
             Container(
                 fingerprint=self.profiles.prefix(profile),
@@ -327,7 +333,8 @@ class MPACodec:
                 height=height,
                 streams=tuple(streams[name] for name in STREAM_NAMES[number]),
                 symbols_crc=coded["symbols_crc"][0],
-                chunks={key: value for key, value in chunks.items() if value},
+                # What zlib makes of it depends on the machine.
+                chunks=to_chunks(metadata, compress=not reproducible),
             )
         )
 
@@ -365,6 +372,7 @@ class MPACodec:
             raise ConfigError(f"errors is {errors!r}, expected 'strict' or 'conceal'")
         opened = self._open(data, errors, max_pixels)
         container, damage = opened.container, opened.damage
+        metadata = from_chunks(container.chunks, damage)
         height, width = container.height, container.width
         x_hat = self.model.decompress(
             **opened.coded, mix=mix, image_size=(height, width), damage=damage
@@ -378,9 +386,7 @@ class MPACodec:
             import numpy as np
 
             return np.asarray(picture).copy()
-        for key, chunk in (("icc_profile", b"ICCP"), ("exif", b"EXIF")):
-            if chunk in container.chunks:
-                picture.info[key] = container.chunks[chunk]
+        picture.info.update({k: v for k, v in metadata._asdict().items() if v is not None})
         return picture
 
     @torch.inference_mode()

@@ -39,6 +39,10 @@ class DamageWarning(UserWarning):
     """A damaged file was decoded as far as it goes, as asked for with ``errors="conceal"``."""
 
 
+class MetadataWarning(UserWarning):
+    """Metadata of a picture (ICC profile, EXIF) that were left out, in whole or in part."""
+
+
 class CheckpointError(MPAError, ValueError):
     """A base or path folder that is incomplete, damaged, or of another version."""
 

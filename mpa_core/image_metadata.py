@@ -6,14 +6,18 @@ prefix belongs to them and is cut off.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
+
 from PIL import Image
 
 _EXIF_PREFIX = b"Exif\x00\x00"
-_DIRECTORY_TAGS = (0x8769, 0x8825)  # the EXIF and the GPS directory
+_ORIENTATION, _MAKER_NOTE, _CAMERA = 0x0112, 0x927C, 0x8769
+_DIRECTORY_TAGS = (_CAMERA, 0x8825)  # the EXIF and the GPS directory
 # The tags of a TIFF directory that describe the picture rather than how its pixels are stored.
 _DESCRIPTIVE_TAGS = frozenset(
     (
-        *(0x010E, 0x010F, 0x0110, 0x0112, 0x011A, 0x011B),
+        *(0x010E, 0x010F, 0x0110, _ORIENTATION, 0x011A, 0x011B),
         *(0x0128, 0x0131, 0x0132, 0x013B, 0x8298),
         *_DIRECTORY_TAGS,
     )
@@ -54,6 +58,42 @@ def exif_for(kind: str, block: bytes) -> bytes:
         exif.load(block)
         block = _descriptive(exif).tobytes()
     return _EXIF_PREFIX + strip_exif_prefix(block)
+
+
+def orientation_of(block: bytes) -> int:
+    """The EXIF orientation, 1 (upright as stored) to 8; 1 if the block does not say."""
+    exif = Image.Exif()
+    try:
+        exif.load(block)
+        found = exif.get(_ORIENTATION)
+    except Exception:  # noqa: BLE001 -- Pillow raises nearly anything on a damaged block
+        return 1
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
+def reduced_exif(block: bytes) -> Iterator[tuple[bytes, str]]:
+    """Less and less of an EXIF block, each with what "… were" left out (nothing at first).
+
+    Every later part is built anew. The preview goes first, with tags that few readers know, then
+    the maker's notes; the orientation, which says how the pixels are shown, goes last. A block that
+    cannot be read is given as a whole alone.
+    """
+    yield block, ""
+    with suppress(Exception):  # Pillow raises nearly anything on a damaged block
+        exif = Image.Exif()
+        exif.load(block)
+        kept = _descriptive(exif)
+        if len(kept):
+            yield strip_exif_prefix(kept.tobytes()), "its preview and unusual tags were"
+        camera = dict(kept.get(_CAMERA, {}))
+        if camera.pop(_MAKER_NOTE, None) is not None:
+            kept[_CAMERA] = camera
+            left_out = "its preview, unusual tags and maker's notes were"
+            yield strip_exif_prefix(kept.tobytes()), left_out
+    turned = Image.Exif()
+    turned[_ORIENTATION] = orientation_of(block)
+    if turned[_ORIENTATION] != 1:
+        yield strip_exif_prefix(turned.tobytes()), "all but the orientation was"
 
 
 def _descriptive(exif: Image.Exif) -> Image.Exif:

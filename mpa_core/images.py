@@ -26,7 +26,6 @@ that does not describe RGB, as a gray scan may have, cannot apply to the result 
 
 from __future__ import annotations
 
-import io
 import os
 import warnings
 from collections.abc import Iterator
@@ -40,9 +39,10 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from mpa_core.errors import ImageError
+from mpa_core.errors import ImageError, MetadataWarning
 from mpa_core.files import write_bytes
-from mpa_core.image_metadata import exif_for, read_exif, rgb_profile, strip_exif_prefix
+from mpa_core.image_metadata import read_exif, rgb_profile, strip_exif_prefix
+from mpa_core.saving import to_bytes
 
 ImageLike = Union[Image.Image, "np.ndarray[Any, Any]", Tensor]
 """What :func:`to_rgb_tensor` takes."""
@@ -217,25 +217,24 @@ def encode_image(
 
     PNG, WebP and TIFF (uncompressed) are lossless, JPEG is quality 95 in 4:4:4. Without
     ``icc_profile`` or ``exif`` the image's own (``image.info``) are kept;
-    pass ``b""`` to leave them out.
+    pass ``b""`` to leave them out. Of metadata that the format cannot hold, what fits is written.
 
     Raises:
-        ImageError: an unknown suffix, or a picture or EXIF block the format cannot hold.
+        ImageError: an unknown suffix, or a picture the format cannot hold.
+
+    Warns:
+        MetadataWarning: what of the metadata was left out.
     """
     kind = output_format(suffix)
-    options = dict(_SAVE_OPTIONS[kind])
     profile = image.info.get("icc_profile") if icc_profile is None else icc_profile
     block = read_exif(image) if exif is None else strip_exif_prefix(exif)
-    # A bare copy: what else is in ``info`` (comments, dpi, XMP) is not ours to pass on.
-    bare = image.copy()
-    bare.info = {}
-    options["icc_profile"] = profile or None
-    buffer = io.BytesIO()
     with _pillow_errors(f"the {kind} output", saving=True):
-        if block:
-            options["exif"] = exif_for(kind, block)
-        bare.save(buffer, kind, **options)
-    return buffer.getvalue()
+        data, lost = to_bytes(
+            image, kind, icc_profile=profile, exif=block, options=_SAVE_OPTIONS[kind]
+        )
+    for text in lost:
+        warnings.warn(MetadataWarning(text), stacklevel=2)
+    return data
 
 
 def output_format(suffix: str) -> str:

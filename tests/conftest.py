@@ -1,8 +1,9 @@
-"""Shared by all tests: threads, and where the photos are."""
+"""Shared by all tests: threads, where the photos are, and the modules beside this one."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from mpa_plugins.cls.path import ClsPath
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "mpa_core" / "assets" / "chelsea.png"
+
+sys.path.insert(0, str(ROOT / "tests"))
 
 
 def pytest_configure(config: pytest.Config) -> None:

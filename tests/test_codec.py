@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import icc_profiles
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
+from PIL import Image
 
 from mpa_core import Mix, MPACodec
 from mpa_core.bitstream.container import PROFILES, unpack
@@ -87,7 +88,7 @@ def test_file_is_a_function_of_picture_and_quality(codec, sample, data):
 
 
 def test_profile_and_exif_travel(codec, sample):
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    profile = icc_profiles.profile(icc_profiles.DISPLAY_P3)
     exif = Image.Exif()
     exif[0x010E] = "a cat"
     exif[0x0112] = 6

@@ -16,6 +16,8 @@ import bytes_mutations
 
 _FIXED = struct.Struct("<4sBB8sHIIIIBB")
 _U32 = 2**32 - 1
+BOMBS = tuple(zlib.compress(bytes(size), 9) for size in (2**20, 2**24, 2**24 + 1, 2**26))
+"""Small chunks that stand for much."""
 
 
 @dataclass
@@ -114,8 +116,15 @@ def forge_lengths(parts: Parts, rng: random.Random) -> None:
 
 
 def forge_chunks(parts: Parts, rng: random.Random) -> None:
-    """Add, repeat or rename metadata."""
-    names = (b"ICCP", b"EXIF", b"QQQQ", b"noTE", b"ab\xffd", b"1234", b"\0\0\0\0", rng.randbytes(4))
+    """Add, repeat or rename metadata, or change what a compressed chunk has, bombs included."""
+    if parts.chunks and rng.random() < 0.5:
+        i = rng.randrange(len(parts.chunks))
+        name, data = parts.chunks[i]
+        forged = rng.choice((bytes_mutations.mutate(data, rng), data + data, data[:-1], *BOMBS))
+        parts.chunks[i] = (rng.choice((name, b"ICCZ", b"EXIZ")), forged)
+        return
+    known = (b"ICCP", b"EXIF", b"ICCZ", b"EXIZ")
+    names = (*known, b"QQQQ", b"noTE", b"ab\xffd", b"1234", b"\0\0\0\0", rng.randbytes(4))
     for _ in range(rng.choice((1, 1, 2, 254))):
         parts.chunks.append((rng.choice(names), rng.randbytes(rng.choice((0, 1, 40)))))
 

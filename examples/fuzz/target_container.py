@@ -1,14 +1,19 @@
-"""Container: forged and damaged files through ``peek_header``, ``unpack`` and ``salvage``."""
+"""Container: forged and damaged files through ``peek_header``, ``unpack`` and ``salvage``.
+
+Metadata of what is accepted are read, too, compressed ones with a limit of memory.
+"""
 
 from __future__ import annotations
 
 import random
+import zlib
 from pathlib import Path
 
 import bytes_mutations
 import mpa_mutations
 
 from mpa_core.bitstream.container import Container, pack, peek_header, unpack
+from mpa_core.bitstream.metadata import MAX_BYTES, from_chunks, to_chunks
 from mpa_core.bitstream.salvage import salvage
 from mpa_core.errors import BitstreamError
 
@@ -27,6 +32,7 @@ SEEDS = tuple(
         {},
         {"profile": 1, "width": 1, "height": 1, "streams": (b"", b"")},
         {"chunks": {b"ICCP": b"profile", b"EXIF": b"II*\0", b"noTE": b""}},
+        {"chunks": {b"ICCZ": zlib.compress(b"profile" * 40), b"EXIZ": zlib.compress(b"II*\0" * 9)}},
     )
 )
 
@@ -61,7 +67,20 @@ class Target:
         assert salvage(case).container == container
         # What is accepted means one thing: written again, in order, it is the same file.
         assert unpack(pack(container)) == container
+        problems: list[str] = []
+        concealed = from_chunks(container.chunks, problems)
+        try:
+            metadata = from_chunks(container.chunks)
+        except BitstreamError:
+            assert problems
+            assert None in concealed
+            raise
+        assert metadata == concealed
+        assert not problems
+        assert from_chunks(to_chunks(metadata)) == tuple(value or None for value in metadata)
         return "accepted"
 
     def allowance(self, case: bytes) -> int:
-        return 10 * len(case) + 2**20
+        # Each compressed chunk may stand for that much; it is read twice above, growing in pieces.
+        compressed = sum(name in case for name in (b"ICCZ", b"EXIZ"))
+        return 10 * len(case) + 2**20 + compressed * 5 * MAX_BYTES

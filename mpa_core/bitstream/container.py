@@ -25,7 +25,7 @@ STREAM_NAMES = {0: ("y", "z"), 1: ("z", "y")}
 ``z`` in front, the beginning of a file that was cut short is of use."""
 STREAM_COUNT = 2
 """Streams of a version-1 file: y, then z."""
-KNOWN_CHUNKS = frozenset({b"ICCP", b"EXIF"})
+KNOWN_CHUNKS = frozenset({b"ICCP", b"ICCZ", b"EXIF", b"EXIZ"})
 QUALITY_SCALE = 4096
 MIN_QUALITY, MAX_QUALITY = 1, 8
 MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3
@@ -58,7 +58,7 @@ class Container:
         width, height: the true size of the picture in pixels, without padding; at least 1.
         streams: range-coded bytes, in the order of :data:`STREAM_NAMES`.
         symbols_crc: CRC-32 of the decoded symbols, the z symbols first.
-        chunks: metadata by four-letter name; ``b"ICCP"`` an ICC profile, ``b"EXIF"`` EXIF data.
+        chunks: metadata by four-letter name; see :mod:`mpa_core.bitstream.metadata`.
     """
 
     fingerprint: bytes

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mpa_core.errors import BitstreamError, MPAError
+from mpa_core.errors import BitstreamError, DamageWarning, MetadataWarning, MPAError
+
+if TYPE_CHECKING:
+    from mpa_core.bitstream.metadata import Metadata
+    from mpa_core.stripping import What
 
 STREAM = "-"
 """Stands for stdin as an input and for stdout as the output."""
@@ -90,6 +95,54 @@ def add_job_arguments(parser: argparse.ArgumentParser, what: str, in_folder: str
         metavar="N",
         help="worker processes of one thread each (default: none; this one, with all threads)",
     )
+
+
+def add_strip_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--strip`` and ``--strip-location``; the result's ``strip`` says what is meant."""
+    strip = parser.add_mutually_exclusive_group()
+    strip.add_argument(
+        "--strip",
+        action="store_const",
+        const="all",
+        help="leave out all metadata; a colour profile and the EXIF orientation are carried out on "
+        "the pixels first, so that the picture looks the same",
+    )
+    strip.add_argument(
+        "--strip-location",
+        action="store_const",
+        const="location",
+        dest="strip",
+        help="leave out where the picture was taken; the other EXIF data stay as they are",
+    )
+
+
+@contextmanager
+def noting(figures: dict[str, Any]) -> Iterator[None]:
+    """What the SDK warns of inside goes into ``figures``, as ``damage`` and ``warnings``."""
+    kinds = {"damage": DamageWarning, "warnings": MetadataWarning}
+    with warnings.catch_warnings(record=True) as caught:
+        for category in kinds.values():
+            warnings.simplefilter("always", category)
+        yield
+    for warning in caught:
+        name = next((n for n, kind in kinds.items() if issubclass(warning.category, kind)), None)
+        if name is not None:
+            figures.setdefault(name, []).append(str(warning.message))
+        else:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+
+
+def metadata_difference(metadata: Metadata, strip: What | None) -> str | None:
+    """How a file with ``metadata`` differs from one without what ``strip`` names."""
+    from mpa_core.location import has_location
+
+    if strip == "all" and any(metadata):
+        return "has metadata, which --strip leaves out"
+    if strip == "location" and metadata.exif and has_location(metadata.exif):
+        return "says where the picture was taken, which --strip-location leaves out"
+    return None
 
 
 def read_input(name: str) -> bytes:

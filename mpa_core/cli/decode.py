@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mpa_core.cli.common import Job, UsageError, add_job_arguments, read_input
+from mpa_core.cli.common import (
+    Job,
+    UsageError,
+    add_job_arguments,
+    add_strip_arguments,
+    metadata_difference,
+    noting,
+    read_input,
+)
 from mpa_core.cli.encode import age_difference
-from mpa_core.errors import BaseMismatchError, DamageWarning, ImageError
+from mpa_core.errors import BaseMismatchError, ImageError
 
 if TYPE_CHECKING:
     from mpa_core.bitstream.container import Container
     from mpa_core.codec import MPACodec
     from mpa_core.mix import Mix
+    from mpa_core.stripping import What
 
 
 def register(
@@ -74,6 +82,7 @@ def register(
         help="refuse files that declare a larger picture, width x height; lower it for files from "
         "strangers (89478485)",
     )
+    add_strip_arguments(parser)
     parser.set_defaults(run=run)
 
 
@@ -92,7 +101,15 @@ def run(args: argparse.Namespace) -> int:
     if not (plan.to_folder or plan.to_stdout):
         suffix = Path(args.output).suffix
     task = DecodeTask(
-        args.base, args.path, args.mix, regions, tuple(args.load), suffix, args.errors, max_pixels
+        base=args.base,
+        path=args.path,
+        mix=args.mix,
+        regions=regions,
+        load=tuple(args.load),
+        suffix=suffix,
+        errors=args.errors,
+        max_pixels=max_pixels,
+        strip=args.strip,
     )
     return run_jobs(args, plan, task)
 
@@ -111,6 +128,7 @@ class DecodeTask:
     """Of every picture that is written."""
     errors: Literal["strict", "conceal"]
     max_pixels: int
+    strip: What | None
 
     def start(self) -> Decoder:
         """Load masks, and the base and the paths if they are named."""
@@ -140,6 +158,8 @@ class Decoder:
 
         Told from its size and age and from reading it once; nothing in it says which paths made it.
         """
+        from mpa_core.bitstream.metadata import Metadata
+        from mpa_core.image_metadata import read_exif
         from mpa_core.images import load_image
 
         try:
@@ -150,31 +170,31 @@ class Decoder:
         # Sorted, since TIFF is turned upright by its EXIF orientation when it is read.
         if sorted(picture.size) != sorted((header.width, header.height)):
             return f"is {picture.width}x{picture.height}, not {header.width}x{header.height}"
-        return age_difference(job)
+        metadata = Metadata(picture.info.get("icc_profile"), read_exif(picture))
+        return metadata_difference(metadata, self.task.strip) or age_difference(job)
 
     def make(self, job: Job) -> tuple[bytes, dict[str, Any]]:
         """Decode one file to a picture file."""
         from mpa_core.images import encode_image
         from mpa_core.mix import MAIN
+        from mpa_core.stripping import strip_what
 
         data = read_input(job.source)
         codec = self.codecs.for_fingerprint(self._container(data).fingerprint)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", DamageWarning)
-            image = codec.decode(
-                data, self.mix, errors=self.task.errors, max_pixels=self.task.max_pixels
-            )
-        figures = {
+        task = self.task
+        noted: dict[str, Any] = {}
+        with noting(noted):
+            image = codec.decode(data, self.mix, errors=task.errors, max_pixels=task.max_pixels)
+            image = strip_what(image, task.strip)
+            picture = encode_image(image, task.suffix)
+        return picture, {
             "width": image.width,
             "height": image.height,
             "base": codec.name,
             "mix": {MAIN: self.mix.main, **self.mix.shares},
             "regions": list(self.mix.regions),
+            **noted,
         }
-        damage = [str(w.message) for w in caught if issubclass(w.category, DamageWarning)]
-        if damage:
-            figures["damage"] = damage
-        return encode_image(image, self.task.suffix), figures
 
     def _container(self, data: bytes) -> Container:
         """What the file says, as far as ``errors`` lets it be damaged."""

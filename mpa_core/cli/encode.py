@@ -9,12 +9,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpa_core.cli.common import STREAM, Job, add_job_arguments, read_input
+from mpa_core.cli.common import (
+    STREAM,
+    Job,
+    add_job_arguments,
+    add_strip_arguments,
+    metadata_difference,
+    noting,
+    read_input,
+)
 from mpa_core.errors import BitstreamError
 
 if TYPE_CHECKING:
     from mpa_core.codec import MPACodec
     from mpa_core.profiles import Profile
+    from mpa_core.stripping import What
 
 PICTURE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif"}
@@ -57,6 +66,7 @@ def register(
         action="store_true",
         help="every machine writes the same bytes, too; encoding takes about twice as long",
     )
+    add_strip_arguments(parser)
     parser.set_defaults(run=run)
 
 
@@ -66,7 +76,9 @@ def run(args: argparse.Namespace) -> int:
     from mpa_core.cli.plan import make_plan
 
     plan = make_plan(args, ".mpa", PICTURE_SUFFIXES)
-    task = EncodeTask(args.base, args.quality, args.frame, args.profile, args.reproducible)
+    task = EncodeTask(
+        args.base, args.quality, args.frame, args.profile, args.reproducible, args.strip
+    )
     return run_jobs(args, plan, task)
 
 
@@ -79,6 +91,7 @@ class EncodeTask:
     frame: int | None
     profile: Profile
     reproducible: bool
+    strip: What | None
 
     def start(self) -> Encoder:
         """Load the base; torch takes seconds, so this comes after the plan is known to be good."""
@@ -102,9 +115,11 @@ class Encoder:
         Told from its checksums, its base, its quality and its age; the picture is not decoded.
         """
         from mpa_core.bitstream.container import PROFILES, unpack
+        from mpa_core.bitstream.metadata import from_chunks
 
         try:
             found = unpack(read_input(job.target))
+            metadata = from_chunks(found.chunks)
         except BitstreamError as error:
             return f"is not a whole .mpa file ({error})"
         profile = self.task.profile
@@ -114,24 +129,29 @@ class Encoder:
             return f"was not made by the base {self.codec.name} as it is now"
         if found.quality != self.task.quality:
             return f"was made at quality {found.quality:g}, not {self.task.quality:g}"
-        return age_difference(job)
+        return metadata_difference(metadata, self.task.strip) or age_difference(job)
 
     def make(self, job: Job) -> tuple[bytes, dict[str, Any]]:
         """Encode one picture."""
+        from mpa_core.bitstream.container import peek_header
+        from mpa_core.bitstream.metadata import size_figures
         from mpa_core.images import load_image
+        from mpa_core.stripping import strip_what
 
         source = sys.stdin.buffer if job.source == STREAM else job.source
         task = self.task
-        image = load_image(source, frame=task.frame)
-        data = self.codec.encode(
-            image, task.quality, profile=task.profile, reproducible=task.reproducible
-        )
+        figures: dict[str, Any] = {}
+        with noting(figures):
+            image = strip_what(load_image(source, frame=task.frame), task.strip)
+            data = self.codec.encode(
+                image, task.quality, profile=task.profile, reproducible=task.reproducible
+            )
         return data, {
             "width": image.width,
             "height": image.height,
             "quality": task.quality,
-            "bytes": len(data),
-            "bpp": round(8 * len(data) / (image.width * image.height), 5),
+            **size_figures(peek_header(data)),
+            **figures,
         }
 
 

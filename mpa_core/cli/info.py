@@ -47,9 +47,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _describe(data: bytes, bases: dict[str, str]) -> dict[str, Any]:
-    from mpa_core.bitstream.container import PROFILES, unpack
+    from mpa_core.bitstream.container import PROFILES, peek_header, unpack
+    from mpa_core.bitstream.metadata import from_chunks, size_figures
 
     container = unpack(data)
+    metadata = from_chunks(container.chunks)
     prefix = container.fingerprint.hex()
     streams = {name: len(stream) for name, stream in container.named_streams.items()}
     chunks = {
@@ -59,13 +61,13 @@ def _describe(data: bytes, bases: dict[str, str]) -> dict[str, Any]:
         "width": container.width,
         "height": container.height,
         "quality": container.quality,
-        "bytes": len(data),
-        "bpp": round(8 * len(data) / (container.width * container.height), 5),
+        **size_figures(peek_header(data)),
         "base": bases.get(prefix),
         "fingerprint": prefix,
         "profile": PROFILES[container.profile],
         "streams": streams,
         "chunks": chunks,
+        "metadata": {key: len(value) for key, value in metadata._asdict().items() if value},
         "overhead": len(data) - sum(streams.values()) - sum(chunks.values()),
         "symbols_crc": f"{container.symbols_crc:08x}",
     }

@@ -70,6 +70,14 @@ def cases() -> dict[str, dict]:
             ],
         },
         "chunks": {**plain, "chunks": {"ICCP": "00ff10", "EXIF": "4949", "noTE": ""}},
+        "compressed": {
+            **plain,
+            # As bytes, since other versions of zlib make others.
+            "chunks": {
+                "ICCZ": "78da4b542828ca4fcbcc495548c4cb020026370e49",
+                "EXIZ": "78daf3f4d462201600001fdf00bd",
+            },
+        },
     }
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from sample_container import PLAIN
 
 from mpa_core.bitstream.container import (
+    KNOWN_CHUNKS,
     MAX_PIXELS,
     Container,
     pack,
@@ -39,7 +40,7 @@ CONTAINERS = st.builds(
     streams=st.tuples(st.binary(max_size=40), st.binary(max_size=40)),
     symbols_crc=U32,
     chunks=st.dictionaries(
-        st.sampled_from([b"ICCP", b"EXIF"]) | ANCILLARY, st.binary(max_size=20), max_size=5
+        st.sampled_from(sorted(KNOWN_CHUNKS)) | ANCILLARY, st.binary(max_size=20), max_size=5
     ),
 )
 

@@ -13,6 +13,7 @@ import pytest
 import rans_reference
 
 from mpa_core.bitstream.container import pack, unpack
+from mpa_core.bitstream.metadata import from_chunks
 from mpa_core.bitstream.rangecoder import RangeDecoder
 
 FOLDER = Path(__file__).resolve().parent.parent / "golden" / "bitstream"
@@ -20,6 +21,7 @@ CASES = json.loads((FOLDER / "v1.json").read_text(encoding="utf-8"))
 # Pinned here as well: the files cannot be replaced without a change to this list.
 SHA256 = {
     "chunks": "117835b6cd9db61ef50b92be73c4d8d44efb6f5d43eaf0600065bf6bf1200d4e",
+    "compressed": "9ff4e619f4eb129ee89a36e4254e8ee32a946c133a7246b7482e342fbf352362",
     "escapes": "731394e0b01e5d925ef100300da1b8c6a1bce941c6fbfd3cad98bd4f574f7f5e",
     "largest_fields": "99a733b38b249c7fce635387331283f9c29047df80faf8966435af78e254cbeb",
     "plain": "cc2adbe5c9da36da0ce646e2b499a39c66b7d2af881c3f6a1a87b236babf3ecc",
@@ -68,6 +70,16 @@ def test_content_is_read(name: str):
         assert rans_reference.decode(data, indexes, rows) == (symbols, 2**31, 0)
     crc = zlib.crc32(np.concatenate([decoded["z"], decoded["y"]]).astype("<i4").tobytes())
     assert crc == container.symbols_crc
+
+
+def test_compressed_metadata_are_read():
+    container = unpack((FOLDER / "v1_compressed.mpa").read_bytes())
+    assert from_chunks(container.chunks) == (b"a profile " * 4, b"II*\0" + bytes(40))
+
+
+def test_metadata_of_the_first_kind_are_read():
+    container = unpack((FOLDER / "v1_chunks.mpa").read_bytes())
+    assert from_chunks(container.chunks) == (b"\0\xff\x10", b"II")
 
 
 def test_the_example_of_the_specification_is_the_golden_file(root: Path):

@@ -1,0 +1,129 @@
+"""ICC profile and EXIF of a picture in the chunks of an ``.mpa`` file. Pure Python.
+
+Each has two chunks: one as it is, one compressed. A writer takes the shorter; a reader decompresses
+with a limit, so that a small file cannot ask for much memory.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from mpa_core.bitstream.container import Header
+from mpa_core.errors import BitstreamError
+
+MAX_BYTES = 2**24
+"""Most bytes that a compressed chunk may stand for; what is longer is stored as it is."""
+
+_ICC = (b"ICCP", b"ICCZ")
+_EXIF = (b"EXIF", b"EXIZ")
+_ENTRY_BYTES = 8
+"""Of a chunk in the table of the header."""
+
+
+class Metadata(NamedTuple):
+    """What goes with the pixels of a picture."""
+
+    icc_profile: bytes | None = None
+    exif: bytes | None = None
+    """From its TIFF header on."""
+
+
+def to_chunks(metadata: Metadata, *, compress: bool = True) -> dict[bytes, bytes]:
+    """The chunks that hold ``metadata``; what is missing or empty takes none.
+
+    Args:
+        metadata: of the picture.
+        compress: whether to choose the compressed chunk where it is shorter. Its bytes depend on
+            the machine's zlib.
+    """
+    chunks = {}
+    for value, (plain, compressed) in zip(metadata, (_ICC, _EXIF), strict=True):
+        if not value:
+            continue
+        shorter = zlib.compress(value, 9) if compress and len(value) <= MAX_BYTES else value
+        if len(shorter) < len(value):
+            chunks[compressed] = shorter
+        else:
+            chunks[plain] = value
+    return chunks
+
+
+def from_chunks(chunks: Mapping[bytes, bytes], problems: list[str] | None = None) -> Metadata:
+    """What :func:`to_chunks` stored.
+
+    Args:
+        chunks: of a container.
+        problems: if given, what cannot be read is left out and said here instead of raised.
+
+    Raises:
+        BitstreamError: a compressed chunk is damaged, stands for more than :data:`MAX_BYTES`, or
+            stands beside the plain one.
+    """
+    found = []
+    for plain, compressed in (_ICC, _EXIF):
+        try:
+            found.append(_read(chunks, plain, compressed))
+        except BitstreamError as error:
+            if problems is None:
+                raise
+            reason, _, _ = str(error).partition(";")
+            problems.append(f"{reason}; it was left out")
+            found.append(None)
+    return Metadata(*found)
+
+
+def size_figures(header: Header) -> dict[str, int | float]:
+    """Bytes and bits per pixel of a whole file, and of its picture and its metadata apart.
+
+    ``picture_bytes`` (streams and header) and ``metadata_bytes`` (all chunks and their table) make
+    ``bytes`` together; ``bpp`` is of the whole file, ``picture_bpp`` of the picture alone.
+    """
+    lengths = header.chunk_lengths.values()
+    metadata = sum(lengths) + _ENTRY_BYTES * len(lengths)
+    picture = header.file_size - metadata
+    pixels = header.width * header.height
+    return {
+        "bytes": header.file_size,
+        "bpp": round(8 * header.file_size / pixels, 5),
+        "picture_bytes": picture,
+        "picture_bpp": round(8 * picture / pixels, 5),
+        "metadata_bytes": metadata,
+    }
+
+
+def _read(chunks: Mapping[bytes, bytes], plain: bytes, compressed: bytes) -> bytes | None:
+    if compressed not in chunks:
+        return chunks.get(plain)
+    name = compressed.decode()
+    if plain in chunks:
+        raise BitstreamError(
+            f"chunks {plain.decode()} and {name} in one file, expected one of the two; "
+            "a conforming encoder never writes this"
+        )
+    return _decompress(name, chunks[compressed])
+
+
+def _decompress(name: str, data: bytes) -> bytes:
+    """All that ``data``, one whole zlib stream and nothing else, stands for."""
+    stream = zlib.decompressobj()
+    try:
+        # One byte more than allowed: how much more the stream stands for need not be known.
+        value = stream.decompress(data, MAX_BYTES + 1)
+    except zlib.error as error:
+        raise _damaged(name, f"is no zlib stream ({error})") from error
+    if len(value) > MAX_BYTES:
+        raise BitstreamError(
+            f"chunk {name} of {len(data)} bytes stands for more than {MAX_BYTES}; "
+            "a conforming encoder never writes this"
+        )
+    if not stream.eof:
+        raise _damaged(name, f"ends inside its zlib stream of {len(data)} bytes")
+    if stream.unused_data:
+        raise _damaged(name, f"has {len(stream.unused_data)} bytes after its zlib stream")
+    return value
+
+
+def _damaged(name: str, what: str) -> BitstreamError:
+    return BitstreamError(f"chunk {name} {what}; the file is damaged: copy or encode it again")
