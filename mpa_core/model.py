@@ -20,11 +20,13 @@ from mpa_core.base.entropy import Symbols, check_streams
 from mpa_core.base.gains import Quality
 from mpa_core.base.networks import EntropyNetworks, FloatNetworks
 from mpa_core.config import BaseConfig, PathConfig
-from mpa_core.errors import DesyncError, ImageError, PathNotFoundError
+from mpa_core.errors import ConfigError, DesyncError, ImageError, PathNotFoundError
 from mpa_core.mix import Mix
+from mpa_core.normal_tensors import normal_tensors
 from mpa_core.paths.aggregate import Aggregator
 from mpa_core.paths.gumbel import GumbelAggregator
 from mpa_core.paths.path import TaskPath
+from mpa_core.seal import COMPILED
 
 
 def encoder_main_share(quality: Tensor, levels: int) -> Tensor:
@@ -114,7 +116,7 @@ class MPAModel(nn.Module):
             result["ratio_loss"] = encoder.ratio_loss()
         return result
 
-    @torch.no_grad()
+    @normal_tensors()
     def compress(
         self,
         x: Tensor,
@@ -159,7 +161,7 @@ class MPAModel(nn.Module):
         y = self.base.analyse(x, quality, self._encoder_router(quality))
         return y, self.base.hyper_analyse(y, quality)
 
-    @torch.no_grad()
+    @normal_tensors()
     def decompress(
         self,
         strings: Sequence[Sequence[bytes]],
@@ -200,7 +202,7 @@ class MPAModel(nn.Module):
             x_hat = x_hat.nan_to_num(0.5)
         return {"x_hat": x_hat.clamp(0, 1)}
 
-    @torch.no_grad()
+    @normal_tensors()
     def decode_latents(
         self,
         strings: Sequence[Sequence[bytes]],
@@ -248,6 +250,7 @@ class MPAModel(nn.Module):
                     )
         return q, y_hat.to(like)
 
+    @normal_tensors()
     def update(self) -> None:
         """Compute the integer CDF tables; needed once after training, then stored."""
         self.base.entropy.update()
@@ -261,10 +264,19 @@ class MPAModel(nn.Module):
     def frozen_state(self) -> dict[str, Tensor]:
         """Tensors that fix the bitstream and the main reconstruction: base and encoder path."""
         return {
-            name: tensor
+            name.replace(COMPILED, ""): tensor
             for name, tensor in self.state_dict().items()
             if not name.startswith("paths.")
         }
+
+    def sealed_parts(self) -> dict[str, nn.Module]:
+        """The modules that hold :meth:`frozen_state`, by name."""
+        return {"base": self.base, "encoder_path": self.encoder_path}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the base is."""
+        return self.base.y_gains.gain.device
 
     def _encoder_router(self, quality: Quality) -> StageRouter:
         # From the numbers, not from the tensor: counting tokens must not wait for a device.
@@ -286,6 +298,14 @@ class MPAModel(nn.Module):
                 f"call load_path({missing[0]!r}) first"
             )
         paths = {name: cast(TaskPath, self.paths[name]) for name in mix.path_names}
+        own = self.base.y_gains.gain.dtype
+        for name, path in paths.items():
+            for parameter in path.parameters():
+                if parameter.dtype != own:
+                    raise ConfigError(
+                        f"path {name!r} is {parameter.dtype}, its base is {own}; call "
+                        f"model.paths[{name!r}].to({own}), or load the path again"
+                    )
         return Aggregator(paths, mix, image_size=image_size, padded_size=padded, batch=batch)
 
     def _check_input(self, x: Tensor) -> None:

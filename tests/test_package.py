@@ -29,6 +29,8 @@ FLOORS = (
         "images",
         "image_metadata",
         "compressai_parts",
+        "normal_tensors",
+        "seal",
         "py.typed",
         "assets",
     ),
