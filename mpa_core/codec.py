@@ -297,7 +297,7 @@ class MPACodec:
 
     # ------------------------------------------------------------------ coding
 
-    @normal_tensors()
+    @torch.inference_mode()
     def encode(
         self,
         image: ImageLike,

@@ -29,9 +29,8 @@ class _Mark(NamedTuple):
     def of(cls, tensor: Tensor) -> _Mark:
         if tensor.is_meta:  # no elements to read, so no base either
             return cls(tensor.dtype, tensor.shape, -1)
-        elements = tensor.detach().cpu().contiguous().flatten()
-        # As bytes: NumPy has no bfloat16.
-        return cls(tensor.dtype, tensor.shape, zlib.crc32(elements.view(torch.uint8).numpy().data))
+        elements = tensor.detach().cpu().contiguous().numpy()
+        return cls(tensor.dtype, tensor.shape, zlib.crc32(elements.data))
 
     def difference(self, tensor: Tensor) -> str | None:
         """How ``tensor`` differs, in words; None if it is the same."""
@@ -80,6 +79,8 @@ def in_training(modules: dict[str, nn.Module]) -> str | None:
 def _tensors(modules: dict[str, nn.Module]) -> Iterator[tuple[str, Tensor]]:
     """Parameters and buffers, those that no checkpoint holds included."""
     for prefix, module in modules.items():
-        for group in (module.named_parameters, module.named_buffers):
-            for name, tensor in group(prefix=prefix):
-                yield name.replace(COMPILED, ""), tensor
+        for path, part in module.named_modules(prefix=prefix):
+            for group in (part._parameters, part._buffers):
+                for name, tensor in group.items():
+                    if tensor is not None:
+                        yield f"{path}.{name}".replace(COMPILED, ""), tensor
