@@ -6,7 +6,6 @@ import copy
 import pickle
 from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
-from pathlib import Path
 
 import pytest
 import torch
@@ -22,30 +21,18 @@ from mpa_core.paths.path import TaskPath
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("base") / "base"
-    MPACodec.from_preset("mpa-tiny").save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def cls_folder(base, save_cls_path, tmp_path_factory) -> Path:
-    return save_cls_path(base, tmp_path_factory.mktemp("path") / "cls")
-
-
-@pytest.fixture(scope="module")
 def picture(sample) -> Image.Image:
     return sample.crop((100, 60, 190, 130))
 
 
 @pytest.fixture(scope="module")
-def data(base, picture) -> bytes:
-    return MPACodec.from_pretrained(base).encode(picture)
+def data(tiny_base, picture) -> bytes:
+    return MPACodec.from_pretrained(tiny_base).encode(picture)
 
 
 @pytest.fixture
-def codec(base) -> MPACodec:
-    return MPACodec.from_pretrained(base)
+def codec(tiny_base) -> MPACodec:
+    return MPACodec.from_pretrained(tiny_base)
 
 
 def _weight(codec: MPACodec) -> nn.Parameter:
@@ -183,7 +170,7 @@ CHANGES: dict[str, Callable[[MPACodec], object]] = {
 
 @pytest.mark.parametrize("used", [False, True], ids=["new", "used"])
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_base_is_refused(change, used, codec, picture, data, cls_folder, tmp_path):
+def test_a_changed_base_is_refused(change, used, codec, picture, data, tiny_cls_path, tmp_path):
     if used:  # with networks made of the old weights, and kept
         codec.encode(picture, reproducible=True)
     before = codec.fingerprint
@@ -198,7 +185,7 @@ def test_a_changed_base_is_refused(change, used, codec, picture, data, cls_folde
         "decode, conceal": lambda: codec.decode(data, errors="conceal"),
         "decode_latents": lambda: codec.decode_latents(data),
         "save_pretrained": lambda: codec.save_pretrained(target),
-        "load_path": lambda: codec.load_path(cls_folder),
+        "load_path": lambda: codec.load_path(tiny_cls_path),
         "attach_path": lambda: codec.attach_path(path, "mine"),
     }
     for name, use in uses.items():
@@ -218,7 +205,7 @@ def test_a_changed_base_is_refused(change, used, codec, picture, data, cls_folde
 
 
 @pytest.mark.parametrize("change", ["trained", "half", "only g s", "through data"])
-def test_the_way_out_that_the_error_tells(change, codec, base, picture, data, tmp_path):
+def test_the_way_out_that_the_error_tells(change, codec, tiny_base, picture, data, tmp_path):
     """A new base of the changed weights, with its own fingerprint, files and formats."""
     codec.encode(picture)
     CHANGES[change](codec)
@@ -226,7 +213,7 @@ def test_the_way_out_that_the_error_tells(change, codec, base, picture, data, tm
     codec.model.update()
     own = MPACodec(codec.model, name="mine")
     assert own.fingerprint == fingerprint(codec.model.frozen_state())
-    assert own.fingerprint != MPACodec.from_pretrained(base).fingerprint
+    assert own.fingerprint != MPACodec.from_pretrained(tiny_base).fingerprint
     written = own.encode(picture)
     own.save_pretrained(tmp_path / "mine")
     again = MPACodec.from_pretrained(tmp_path / "mine")
@@ -249,8 +236,8 @@ def test_a_new_codec_reads_the_tables_of_now(codec, picture):
     assert again.encode(picture) == own.encode(picture)
 
 
-def test_a_model_that_cannot_be_a_base(base):
-    model = MPACodec.from_pretrained(base).model.half()
+def test_a_model_that_cannot_be_a_base(tiny_base):
+    model = MPACodec.from_pretrained(tiny_base).model.half()
     with pytest.raises(CheckpointError, match=r"torch\.float16"):
         MPACodec(model, name="half")
     with pytest.raises(CheckpointError, match=r"model\.update\(\)"):
@@ -337,9 +324,9 @@ def test_a_copy_is_judged_by_its_own_weights(copied, codec, picture, data):
         other.encode(picture)
 
 
-def test_paths_may_change(codec, cls_folder, data):
+def test_paths_may_change(codec, tiny_cls_path, data):
     """They are no part of the base; they need its type alone."""
-    codec.load_path(cls_folder)
+    codec.load_path(tiny_cls_path)
     mix = Mix(cls=1.0)
     plain = codec.decode(data, mix, output="tensor")
     path = codec.model.paths["cls"]
@@ -361,7 +348,7 @@ def test_paths_may_change(codec, cls_folder, data):
 
 
 @pytest.mark.parametrize("part", ["", "base.g_a", "base.g_s.stages.0.blocks.0", "encoder_path"])
-def test_training_mode_does_not_code(part, codec, picture, data, cls_folder, tmp_path):
+def test_training_mode_does_not_code(part, codec, picture, data, tiny_cls_path, tmp_path):
     codec.model.get_submodule(part).train()
     for use in (
         lambda: codec.encode(picture),
@@ -373,7 +360,7 @@ def test_training_mode_does_not_code(part, codec, picture, data, cls_folder, tmp
         with pytest.raises(ModelChangedError, match=r"call codec\.model\.eval\(\) first"):
             use()
     # The base is what it was: what does not code goes on.
-    assert codec.load_path(cls_folder) == "cls"
+    assert codec.load_path(tiny_cls_path) == "cls"
     assert codec.status()["fingerprint"] == codec.fingerprint
     codec.save_pretrained(tmp_path / "saved")
     assert MPACodec.from_pretrained(tmp_path / "saved").encode(picture) == data

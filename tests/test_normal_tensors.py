@@ -24,27 +24,15 @@ MODES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("base") / "base"
-    MPACodec.from_preset("mpa-tiny").save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def cls_folder(base, save_cls_path, tmp_path_factory) -> Path:
-    return save_cls_path(base, tmp_path_factory.mktemp("path") / "cls")
-
-
-@pytest.fixture(scope="module")
 def picture(sample) -> Image.Image:
     return sample.crop((100, 60, 228, 124))
 
 
 @pytest.fixture
-def load(base, cls_folder) -> Callable[[], MPACodec]:
+def load(tiny_base, tiny_cls_path) -> Callable[[], MPACodec]:
     def call() -> MPACodec:
-        codec = MPACodec.from_pretrained(base)
-        codec.load_path(cls_folder)
+        codec = MPACodec.from_pretrained(tiny_base)
+        codec.load_path(tiny_cls_path)
         return codec
 
     return call
@@ -139,34 +127,34 @@ LOADED: dict[str, Callable[[Path, Path], object]] = {
 
 
 @pytest.mark.parametrize("what", LOADED)
-def test_what_is_loaded_is_normal(what, base, cls_folder, mode):
+def test_what_is_loaded_is_normal(what, tiny_base, tiny_cls_path, mode):
     with mode():
-        loaded = LOADED[what](base, cls_folder)
+        loaded = LOADED[what](tiny_base, tiny_cls_path)
     found = list(tensors(loaded))
     assert found and not any(tensor.is_inference() for tensor in found)
 
 
 @pytest.mark.parametrize("source", ["from_pretrained", "from_preset"])
-def test_a_base_that_was_loaded_in_any_mode_trains(source, base, cls_folder, mode, picture):
+def test_a_base_that_was_loaded_in_any_mode_trains(source, tiny_base, tiny_cls_path, mode, picture):
     with mode():
-        model = LOADED[source](base, cls_folder)
+        model = LOADED[source](tiny_base, tiny_cls_path)
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert_trains(model.base, model.train()(to_rgb_tensor(picture).tensor, 4.5)["x_hat"])
-    model.load_state_dict(LOADED[source](base, cls_folder).state_dict())
+    model.load_state_dict(LOADED[source](tiny_base, tiny_cls_path).state_dict())
 
 
-def test_a_path_that_was_loaded_in_any_mode_trains(base, cls_folder, mode, picture):
-    codec = MPACodec.from_pretrained(base)
+def test_a_path_that_was_loaded_in_any_mode_trains(tiny_base, tiny_cls_path, mode, picture):
+    codec = MPACodec.from_pretrained(tiny_base)
     with mode():
-        codec.load_path(cls_folder)
+        codec.load_path(tiny_cls_path)
     path = codec.model.paths["cls"]
     assert all(parameter.requires_grad for parameter in path.parameters())
     x = to_rgb_tensor(picture).tensor
     assert_trains(path, codec.model(x, 4.5, Mix(cls=1.0))["x_hat"])
 
 
-def test_tables_that_were_computed_in_any_mode(base, mode):
-    model = MPACodec.from_pretrained(base).model
+def test_tables_that_were_computed_in_any_mode(tiny_base, mode):
+    model = MPACodec.from_pretrained(tiny_base).model
     with mode():
         model.update()
     assert not any(tensor.is_inference() for tensor in tensors(model))
