@@ -40,6 +40,7 @@ from mpa_core.errors import (
 from mpa_core.images import ImageLike, to_pil, to_rgb_tensor
 from mpa_core.mix import Mix
 from mpa_core.model import MPAModel
+from mpa_core.normal_tensors import normal_tensors
 from mpa_core.paths.path import TaskPath
 from mpa_core.plugins.hookspecs import RESERVED_NAMES
 from mpa_core.plugins.registry import registry
@@ -72,15 +73,18 @@ class MPACodec:
     Make one with :meth:`from_pretrained` or :meth:`from_preset`.
 
     Args:
-        model: with CDF tables (``model.update()``); it is put in eval mode.
+        model: float32, with CDF tables (``model.update()``); it is put in eval mode. Once its
+            weights change, they are another base and take a codec of their own.
         name: what messages and paths call this base.
         formats: of the exact profile (``mpa exact`` finds them on photos); None takes those that
             fit any input.
 
     Raises:
-        CheckpointError: ``formats`` are not for this base.
+        CheckpointError: ``formats`` are not for this base, or the model has no CDF tables or
+            tensors of a type that no base has.
     """
 
+    @normal_tensors()
     def __init__(
         self, model: MPAModel, *, name: str, formats: Mapping[str, Format] | None = None
     ) -> None:
@@ -88,12 +92,19 @@ class MPACodec:
         self.name = name
         self.profiles = EntropyProfiles(model, name, formats)
         """Entropy profiles: formats and fingerprint of the exact one."""
-        self.fingerprint = self.profiles.fingerprint
-        """64 hex digits that identify the base: paths belong to it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """64 hex digits that identify the base: paths belong to it; of the weights as they are.
+
+        Raises :class:`CheckpointError` for a type that no base has (after ``model.half()``).
+        """
+        return self.profiles.fingerprint_of(self.model)
 
     # ------------------------------------------------------------------ making and keeping
 
     @classmethod
+    @normal_tensors()
     def from_pretrained(cls, id_or_folder: str | Path) -> Self:
         """Load a bundled base (``"mpa-small"``) or a folder that :meth:`save_pretrained` wrote.
 
@@ -104,6 +115,7 @@ class MPACodec:
         return cls(loaded.model, name=loaded.name, formats=loaded.formats)
 
     @classmethod
+    @normal_tensors()
     def from_preset(cls, name: str, *, seed: int = 0) -> Self:
         """Random weights at a named size; the same seed gives the same weights.
 
@@ -123,10 +135,12 @@ class MPACodec:
         """Write the base as a checkpoint folder (``docs/spec/checkpoint.md``); paths are separate.
 
         Raises:
+            ModelChangedError: the weights are no longer those of this base.
             CheckpointError: weights that are not finite, or too large for ``dtype``.
             OutputError: the folder cannot be written; what was there is untouched.
         """
         model = self.model
+        self.profiles.require_unchanged(model, coding=False)
         hub.save_base(
             folder,
             model.config,
@@ -137,8 +151,14 @@ class MPACodec:
             dtype=dtype,
         )
 
+    @normal_tensors()
     def to(self, device: str | torch.device) -> Self:
-        """Move base and paths to ``device``."""
+        """Move base and paths to ``device``; a type in its place is a :class:`ConfigError`."""
+        if isinstance(device, torch.dtype):
+            raise ConfigError(
+                f"to() was given {device}, expected a device such as 'cuda'; a base is float32 on "
+                "all of them, since rounded weights are another base"
+            )
         self.model.to(device)
         self.profiles.moved()
         return self
@@ -150,6 +170,7 @@ class MPACodec:
         """Local names of the side paths loaded; the main path is always there."""
         return tuple(self.model.paths)
 
+    @normal_tensors()
     def load_path(self, source: str | Path, name: str | None = None) -> str:
         """Load a path's weights: by registered name (``"cls"``, ``"dist:cls"``), or from a folder.
 
@@ -163,6 +184,7 @@ class MPACodec:
         Raises:
             PathNotFoundError: no such path, or its plugin has no weights for this base.
             BaseMismatchError: trained on another base.
+            ModelChangedError: the codec's weights are no longer those of its base.
             CheckpointError, PluginError: weights or code that do not load.
         """
         folder = Path(source).expanduser()
@@ -170,7 +192,8 @@ class MPACodec:
         if not (folder / hub.PATH_CONFIG).is_file() and not isinstance(source, Path):
             folder = self._bundled_path(source)
         loaded = hub.load_path(folder)
-        loaded.require_base(self.name, self.fingerprint)
+        self.profiles.require_unchanged(self.model, coding=False)
+        loaded.require_base(self.name, self.profiles.fingerprint)
         found = registry().load_class(f"{loaded.meta.plugin.distribution}:{loaded.meta.path_type}")
         return self.attach_path(loaded.build(found), name)
 
@@ -202,10 +225,12 @@ class MPACodec:
             )
         return folder
 
+    @normal_tensors()
     def attach_path(self, path: TaskPath, name: str | None = None) -> str:
         """Attach a path that is in memory, under ``name`` (its own if None); returns the name.
 
         Raises:
+            ModelChangedError: the codec's weights are no longer those of its base.
             ConfigError: the name is taken or no identifier, or the path was built for other
                 stages than this base has.
         """
@@ -228,7 +253,8 @@ class MPACodec:
                 f"path {local!r} was built for stages {built}, this base offers {needed} "
                 "(stage: width x depth); build it from model.config.decoder_path_stages"
             )
-        self.model.paths[local] = path.eval().to(self._device)
+        self.profiles.require_unchanged(self.model, coding=False)
+        self.model.paths[local] = path.eval().to(self.model.base.y_gains.gain)
         return local
 
     def unload_path(self, name: str) -> None:
@@ -243,7 +269,11 @@ class MPACodec:
         del self.model.paths[name]
 
     def status(self) -> dict[str, Any]:
-        """What is loaded, as plain data: base, fingerprint, parameters, paths, device."""
+        """What is loaded, as plain data: base, fingerprint, parameters, paths, device.
+
+        ``changed`` is None, or says what of the base has changed; it has no fingerprint then.
+        """
+        changed = self.profiles.change(self.model)
         count = sum(p.numel() for p in self.model.parameters())
         paths = {
             name: {
@@ -254,8 +284,9 @@ class MPACodec:
         }
         return {
             "base": self.name,
-            "fingerprint": self.fingerprint,
-            "exact_fingerprint": self.profiles.exact_fingerprint,
+            "changed": changed,
+            "fingerprint": None if changed else self.profiles.fingerprint,
+            "exact_fingerprint": None if changed else self.profiles.exact_fingerprint,
             "parameters": count - sum(int(p["parameters"]) for p in paths.values()),  # type: ignore[call-overload]
             "quality_levels": self.model.config.quality_levels,
             "device": str(self._device),
@@ -264,7 +295,7 @@ class MPACodec:
 
     @property
     def _device(self) -> torch.device:
-        return self.model.base.y_gains.gain.device
+        return self.model.device
 
     # ------------------------------------------------------------------ coding
 
@@ -299,7 +330,9 @@ class MPACodec:
         Raises:
             ImageError: not a picture, or one we refuse to guess about.
             QualityError: outside the base's levels.
+            ModelChangedError: its weights are not this base's any more, or it is in training mode.
         """
+        self.profiles.require_unchanged(self.model)
         networks = self.profiles.networks(profile)
         levels = self.model.config.quality_levels
         if not 1 <= quality <= levels:
@@ -338,7 +371,7 @@ class MPACodec:
             )
         )
 
-    @torch.inference_mode()
+    @normal_tensors()
     def decode(
         self,
         data: bytes,
@@ -362,7 +395,7 @@ class MPACodec:
 
         Raises:
             BitstreamError: not an ``.mpa`` file, or damaged.
-            BaseMismatchError: encoded by another base.
+            BaseMismatchError: encoded by another base, or the weights have changed.
             DesyncError: the decoded symbols are not those that were coded.
             MixError, PathNotFoundError: ``mix`` does not fit the picture or the paths loaded.
         """
@@ -389,7 +422,7 @@ class MPACodec:
         picture.info.update({k: v for k, v in metadata._asdict().items() if v is not None})
         return picture
 
-    @torch.inference_mode()
+    @normal_tensors()
     def decode_latents(self, data: bytes) -> tuple[Container, Quality, Tensor]:
         """What all paths have in common: the file, its quality, and ``y_hat`` ``[1, M, h, w]``.
 
@@ -412,6 +445,7 @@ class MPACodec:
         else:
             salvaged = salvage(data, max_pixels=max_pixels)
             container, damage = salvaged.container, list(salvaged.problems)
+        self.profiles.require_unchanged(self.model)
         self._check_origin(container)
         stride = self.model.config.hyper_stride
         padded = self._padded(container.height, container.width)

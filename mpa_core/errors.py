@@ -51,6 +51,10 @@ class BaseMismatchError(MPAError, ValueError):
     """A path or a file that belongs to another base codec."""
 
 
+class ModelChangedError(BaseMismatchError):
+    """A codec whose model is no longer the base that it was made of, or is in training mode."""
+
+
 class PathNotFoundError(MPAError, LookupError):
     """A task path that is not loaded, not registered, or claimed by several distributions."""
 

@@ -46,7 +46,7 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
         tensors came from make no difference; ``-0.0`` and ``0.0`` do.
 
     Raises:
-        CheckpointError: A tensor has an element type that no model of ours uses.
+        CheckpointError: A tensor has an element type that no model of ours uses, or no data.
     """
     digest = hashlib.sha256(MAGIC)
     for encoded, name in sorted((name.encode(), name) for name in tensors):
@@ -55,6 +55,10 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
             raise CheckpointError(
                 f"tensor {name!r} is {tensor.dtype}; a fingerprint is taken over "
                 f"{', '.join(DTYPES.values())} only: cast it first"
+            )
+        if tensor.is_meta:
+            raise CheckpointError(
+                f"tensor {name!r} is on the device 'meta' and has no data; load the weights first"
             )
         dtype = DTYPES[tensor.dtype].encode()
         digest.update(struct.pack("<I", len(encoded)) + encoded)

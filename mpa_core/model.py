@@ -20,11 +20,13 @@ from mpa_core.base.entropy import Symbols, check_streams
 from mpa_core.base.gains import Quality
 from mpa_core.base.networks import EntropyNetworks, FloatNetworks
 from mpa_core.config import BaseConfig, PathConfig
-from mpa_core.errors import DesyncError, ImageError, PathNotFoundError
+from mpa_core.errors import ConfigError, DesyncError, ImageError, PathNotFoundError
 from mpa_core.mix import Mix
+from mpa_core.normal_tensors import normal_tensors
 from mpa_core.paths.aggregate import Aggregator
 from mpa_core.paths.gumbel import GumbelAggregator
 from mpa_core.paths.path import TaskPath
+from mpa_core.seal import COMPILED
 
 
 def encoder_main_share(quality: Tensor, levels: int) -> Tensor:
@@ -159,7 +161,7 @@ class MPAModel(nn.Module):
         y = self.base.analyse(x, quality, self._encoder_router(quality))
         return y, self.base.hyper_analyse(y, quality)
 
-    @torch.no_grad()
+    @normal_tensors()
     def decompress(
         self,
         strings: Sequence[Sequence[bytes]],
@@ -188,19 +190,18 @@ class MPAModel(nn.Module):
         Raises:
             DesyncError: the decoded symbols are not those that were coded.
         """
-        q, y_hat = self.decode_latents(
-            strings, shape, quality, symbols_crc=symbols_crc, networks=networks, damage=damage
-        )
-        stride = self.config.hyper_stride
-        padded = (shape[0] * stride, shape[1] * stride)
-        router = self._decoder_router(mix, image_size or padded, padded, len(y_hat))
-        x_hat = self.base.synthesise(y_hat, q, router)
-        if damage:
-            # Wrong symbols can be of any size.
-            x_hat = x_hat.nan_to_num(0.5)
+        with torch.inference_mode():  # faster inside; what leaves it is cloned
+            q, y_hat = self._decode_latents(strings, shape, quality, symbols_crc, networks, damage)
+            stride = self.config.hyper_stride
+            padded = (shape[0] * stride, shape[1] * stride)
+            router = self._decoder_router(mix, image_size or padded, padded, len(y_hat))
+            x_hat = self.base.synthesise(y_hat, q, router)
+            if damage:
+                # Wrong symbols can be of any size.
+                x_hat = x_hat.nan_to_num(0.5)
         return {"x_hat": x_hat.clamp(0, 1)}
 
-    @torch.no_grad()
+    @normal_tensors()
     def decode_latents(
         self,
         strings: Sequence[Sequence[bytes]],
@@ -212,6 +213,19 @@ class MPAModel(nn.Module):
         damage: list[str] | None = None,
     ) -> tuple[Quality, Tensor]:
         """The bitstream's part of decoding, the same for all paths: ``y_hat`` ``[B, M, h, w]``."""
+        with torch.inference_mode():
+            _, y_hat = self._decode_latents(strings, shape, quality, symbols_crc, networks, damage)
+        return self.base.quality(quality, y_hat), y_hat.clone()
+
+    def _decode_latents(
+        self,
+        strings: Sequence[Sequence[bytes]],
+        shape: tuple[int, int],
+        quality: float | Tensor,
+        symbols_crc: Sequence[int] | None,
+        networks: EntropyNetworks | None,
+        damage: list[str] | None,
+    ) -> tuple[Quality, Tensor]:
         y_streams, z_streams = strings
         check_streams(y_streams, len(z_streams), "y")
         entropy = self.base.entropy
@@ -248,6 +262,7 @@ class MPAModel(nn.Module):
                     )
         return q, y_hat.to(like)
 
+    @normal_tensors()
     def update(self) -> None:
         """Compute the integer CDF tables; needed once after training, then stored."""
         self.base.entropy.update()
@@ -261,10 +276,19 @@ class MPAModel(nn.Module):
     def frozen_state(self) -> dict[str, Tensor]:
         """Tensors that fix the bitstream and the main reconstruction: base and encoder path."""
         return {
-            name: tensor
+            name.replace(COMPILED, ""): tensor
             for name, tensor in self.state_dict().items()
             if not name.startswith("paths.")
         }
+
+    def sealed_parts(self) -> dict[str, nn.Module]:
+        """The modules that hold :meth:`frozen_state`, by name."""
+        return {"base": self.base, "encoder_path": self.encoder_path}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the base is."""
+        return self.base.y_gains.gain.device
 
     def _encoder_router(self, quality: Quality) -> StageRouter:
         # From the numbers, not from the tensor: counting tokens must not wait for a device.
@@ -286,6 +310,14 @@ class MPAModel(nn.Module):
                 f"call load_path({missing[0]!r}) first"
             )
         paths = {name: cast(TaskPath, self.paths[name]) for name in mix.path_names}
+        own = self.base.y_gains.gain.dtype
+        for name, path in paths.items():
+            for parameter in path.parameters():
+                if parameter.dtype != own:
+                    raise ConfigError(
+                        f"path {name!r} is {parameter.dtype}, its base is {own}; call "
+                        f"model.paths[{name!r}].to({own}), or load the path again"
+                    )
         return Aggregator(paths, mix, image_size=image_size, padded_size=padded, batch=batch)
 
     def _check_input(self, x: Tensor) -> None:

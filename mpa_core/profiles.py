@@ -18,9 +18,11 @@ from mpa_core.base.exact.formats import check_layers, choose_formats
 from mpa_core.base.exact.networks import ExactNetworks
 from mpa_core.base.networks import EntropyNetworks, FloatNetworks
 from mpa_core.bitstream.container import PROFILES
-from mpa_core.errors import ConfigError
+from mpa_core.errors import ConfigError, ModelChangedError
 from mpa_core.fingerprint import fingerprint
 from mpa_core.model import MPAModel
+from mpa_core.normal_tensors import normal_tensors
+from mpa_core.seal import Seal, in_training
 
 Profile = Literal["exact", "float"]
 """``exact``: any machine decodes the same. ``float``: the streams of the paper's code."""
@@ -30,10 +32,10 @@ FINGERPRINT_BYTES = 8
 
 
 class EntropyProfiles:
-    """Networks and fingerprints of both profiles of a base.
+    """Networks and fingerprints of both profiles of a base, and whether they are still true.
 
     Args:
-        model: with its final weights.
+        model: with its final weights, float32, and CDF tables.
         name: of the base, for messages.
         formats: of the exact profile; None takes those that fit any input.
 
@@ -43,18 +45,23 @@ class EntropyProfiles:
         exact_fingerprint: of the base and ``formats``: files of the exact profile name it.
 
     Raises:
-        CheckpointError: ``formats`` are not for this base.
+        CheckpointError: ``formats`` are not for this base, or the model has no CDF tables or
+            tensors of a type that no base has.
     """
 
     def __init__(self, model: MPAModel, name: str, formats: Mapping[str, Format] | None) -> None:
-        self.formats = dict(formats) if formats is not None else choose_formats(model.base)
-        check_layers(model.base, self.formats, name)
         tensors = model.frozen_state()
         self.fingerprint = fingerprint(tensors)
+        model.base.entropy.forget_tables()
+        _ = model.base.entropy.tables  # a model without any cannot code
+        self.formats = dict(formats) if formats is not None else choose_formats(model.base)
+        check_layers(model.base, self.formats, name)
         self.exact_fingerprint = hub.exact_fingerprint(tensors, self.formats)
-        self._base = model.base
+        self._name = name
+        self._seal = Seal(model.sealed_parts())
         self._exact: ExactNetworks | None = None
         self._precise: MPAModel | None = None
+        self._device = model.device
         self._model = model
         self._building = threading.Lock()
 
@@ -65,6 +72,56 @@ class EntropyProfiles:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._building = threading.Lock()
+
+    # ------------------------------------------------------------------ still true?
+
+    def change(self, model: MPAModel) -> str | None:
+        """What makes ``model`` another base than the fingerprints say, in words; None if nothing.
+
+        A model in training mode is the same base.
+        """
+        return self._seal.broken_by(model.sealed_parts())
+
+    def fingerprint_of(self, model: MPAModel) -> str:
+        """:attr:`fingerprint`, or that of the weights that ``model`` has come to since.
+
+        Raises:
+            CheckpointError: they are of a type that no base has.
+        """
+        return self.fingerprint if not self.change(model) else fingerprint(model.frozen_state())
+
+    def require_unchanged(self, model: MPAModel, *, coding: bool = True) -> None:
+        """Refuse a model of which the fingerprints are not true; it is used from now on.
+
+        Args:
+            model: that of the codec: the one it began with, or one put in its place.
+            coding: whether it is to code, which a model in training mode cannot.
+
+        Raises:
+            ModelChangedError: it has other tensors than the base, or is in training mode.
+        """
+        change = self.change(model)
+        if change is not None:
+            # Nothing that was made meanwhile, by the model's own methods, outlives this.
+            self.moved()
+            model.base.entropy.forget_tables()
+            raise ModelChangedError(
+                f"this codec is no longer base {self._name!r} ({self.fingerprint[:16]}…), because "
+                f"{change}; load the base again, or make a new one of the model: "
+                "codec.model.float(), codec.model.update(), then "
+                'MPACodec(codec.model, name="another name")'
+            )
+        training = in_training(model.sealed_parts()) if coding else None
+        if training is not None:
+            raise ModelChangedError(
+                f"the codec's model is in training mode ({training} is), in which coding is "
+                "random; call codec.model.eval() first"
+            )
+        if model is not self._model:
+            self._model = model
+            self.moved()
+
+    # ------------------------------------------------------------------ what codes
 
     def prefix(self, profile: Profile) -> bytes:
         """What the header of a file says of its origin."""
@@ -80,31 +137,41 @@ class EntropyProfiles:
         if profile not in NUMBERS:
             raise ConfigError(f"profile is {profile!r}, expected 'exact' or 'float'")
         if profile == "float":
-            return FloatNetworks(self._base)
+            return FloatNetworks(self._model.base)
         with self._building:
+            self._follow()
             if self._exact is None:
-                base = self._base
+                self.require_unchanged(self._model)
+                base = self._model.base
                 # Some devices have no float64.
-                if base.y_gains.gain.device.type == "mps":
+                if self._device.type == "mps":
                     base = copy.deepcopy(base).cpu()
-                with torch.inference_mode(False), torch.no_grad():
+                with normal_tensors():
                     self._exact = ExactNetworks(base, self.formats)
             return self._exact
 
     def precise(self) -> MPAModel:
         """A copy of the model in float64, made on first use and kept; for the encoder."""
-        with self._building:
+        with self._building, normal_tensors():
+            self._follow()
             if self._precise is None:
+                self.require_unchanged(self._model)
                 with torch.random.fork_rng(devices=[]):  # nobody's random numbers move
                     twin = MPAModel(self._model.config).eval()
-                twin.base = copy.deepcopy(self._base)
+                twin.base = copy.deepcopy(self._model.base)
                 twin.encoder_path = copy.deepcopy(self._model.encoder_path)
                 self._precise = twin.double()
             return self._precise
 
     def moved(self) -> None:
-        """The base is on another device now."""
+        """The model is on another device now, or is another object."""
         self._exact = self._precise = None
+
+    def _follow(self) -> None:
+        """Where the model was moved by itself, what was made on its old device is of no use."""
+        if self._model.device != self._device:
+            self._device = self._model.device
+            self.moved()
 
 
 def profile_of(number: int) -> Profile:

@@ -55,6 +55,20 @@ def save_cls_path() -> Callable[[Path, Path], Path]:
 
 
 @pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory) -> Path:
+    """The smallest base, with random weights, as a folder."""
+    folder = tmp_path_factory.mktemp("base") / "base"
+    MPACodec.from_preset("mpa-tiny").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_cls_path(tiny_base, save_cls_path, tmp_path_factory) -> Path:
+    """A ``cls`` path on :func:`tiny_base`, as a folder."""
+    return save_cls_path(tiny_base, tmp_path_factory.mktemp("path") / "cls")
+
+
+@pytest.fixture(scope="session")
 def photos() -> list[Path]:
     """Real photos: the test split of $MPA_PHOTOS or ../shared/photos, else the bundled one."""
     folder = Path(os.environ.get("MPA_PHOTOS") or ROOT.parent / "shared" / "photos")

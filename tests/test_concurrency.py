@@ -27,25 +27,13 @@ CALLERS = 8
 MIXES = [None, Mix(cls=1.0), Mix(cls=0.4)]
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("base") / "base"
-    MPACodec.from_preset("mpa-tiny").save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def path_folder(base, save_cls_path, tmp_path_factory) -> Path:
-    return save_cls_path(base, tmp_path_factory.mktemp("path") / "cls")
-
-
 @pytest.fixture
-def load(base, path_folder):
+def load(tiny_base, tiny_cls_path):
     """A codec that has not coded anything yet: what it makes on first use is not made."""
 
     def call() -> MPACodec:
-        codec = MPACodec.from_pretrained(base)
-        codec.load_path(path_folder)
+        codec = MPACodec.from_pretrained(tiny_base)
+        codec.load_path(tiny_cls_path)
         return codec
 
     return call
@@ -167,12 +155,12 @@ def test_a_codec_can_be_copied_and_pickled(load, sample, used):
 
 
 @pytest.fixture(scope="module")
-def children(base, sample, tmp_path_factory) -> dict[str, bool | str]:
+def children(tiny_base, sample, tmp_path_factory) -> dict[str, bool | str]:
     """By kind of child: whether what it coded is right. One process tries them all."""
     photo = tmp_path_factory.mktemp("photo") / "photo.png"
     sample.save(photo)
     done = subprocess.run(
-        [sys.executable, SCRIPT, photo, base, "pool", "forked loader", "spawned loader"],
+        [sys.executable, SCRIPT, photo, tiny_base, "pool", "forked loader", "spawned loader"],
         capture_output=True,
         text=True,
         timeout=900,
@@ -190,10 +178,10 @@ def test_spawned_workers_are_sent_the_codec(children):
     assert children["spawned loader"] is True
 
 
-def test_a_plain_fork_after_threads_were_used(base, sample, tmp_path):
+def test_a_plain_fork_after_threads_were_used(tiny_base, sample, tmp_path):
     sample.save(tmp_path / "photo.png")
     done = subprocess.run(
-        [sys.executable, SCRIPT, tmp_path / "photo.png", base, "plain fork"],
+        [sys.executable, SCRIPT, tmp_path / "photo.png", tiny_base, "plain fork"],
         capture_output=True,
         text=True,
         timeout=900,

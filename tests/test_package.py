@@ -33,6 +33,8 @@ FLOORS = (
         "saving",
         "stripping",
         "compressai_parts",
+        "normal_tensors",
+        "seal",
         "py.typed",
         "assets",
     ),

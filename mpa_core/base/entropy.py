@@ -352,6 +352,10 @@ class EntropyModel(nn.Module):
             self._tables = z_tables, y_tables
         return self._tables
 
+    def forget_tables(self) -> None:
+        """Let :attr:`tables` be read from the buffers anew, which something else has written."""
+        self._tables = None
+
     def update(self) -> None:
         """Compute the integer CDF tables from the current weights."""
         self._tables = None

@@ -30,6 +30,7 @@ from mpa_core.hub.meta import (
 )
 from mpa_core.hub.write import write_folder
 from mpa_core.model import MPAModel
+from mpa_core.normal_tensors import normal_tensors
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ def save_base(
     return print_
 
 
+@normal_tensors()
 def load_base(id_or_folder: str | Path) -> LoadedBase:
     """Load a bundled base or a folder.
 

@@ -29,6 +29,7 @@ from mpa_core.hub.meta import (
     satisfies,
 )
 from mpa_core.hub.write import write_folder
+from mpa_core.normal_tensors import normal_tensors
 from mpa_core.paths.path import TaskPath
 
 
@@ -55,6 +56,7 @@ class LoadedPath:
                 f'MPACodec.from_pretrained("{wanted.repo_id}")'
             )
 
+    @normal_tensors()
     def build(self, path_class: type[TaskPath]) -> TaskPath:
         """The path itself, in eval mode on the CPU.
 
@@ -160,6 +162,7 @@ def save_path(
     return print_
 
 
+@normal_tensors()
 def load_path(folder: str | Path) -> LoadedPath:
     """Read a path folder; :meth:`LoadedPath.build` makes the path.
 
