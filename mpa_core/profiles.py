@@ -13,12 +13,13 @@ from typing import Any, Literal, cast
 import torch
 
 from mpa_core import hub
+from mpa_core.arguments import as_choice
 from mpa_core.base.exact.fixed import Format
 from mpa_core.base.exact.formats import check_layers, choose_formats
 from mpa_core.base.exact.networks import ExactNetworks
 from mpa_core.base.networks import EntropyNetworks, FloatNetworks
+from mpa_core.base.surroundings import making_weights
 from mpa_core.bitstream.container import PROFILES
-from mpa_core.errors import ConfigError
 from mpa_core.fingerprint import fingerprint
 from mpa_core.model import MPAModel
 
@@ -77,8 +78,7 @@ class EntropyProfiles:
         Raises:
             ConfigError: there is no such profile.
         """
-        if profile not in NUMBERS:
-            raise ConfigError(f"profile is {profile!r}, expected 'exact' or 'float'")
+        as_choice(profile, "profile", ("exact", "float"))
         if profile == "float":
             return FloatNetworks(self._base)
         with self._building:
@@ -95,7 +95,7 @@ class EntropyProfiles:
         """A copy of the model in float64, made on first use and kept; for the encoder."""
         with self._building:
             if self._precise is None:
-                with torch.random.fork_rng(devices=[]):  # nobody's random numbers move
+                with making_weights():
                     twin = MPAModel(self._model.config).eval()
                 twin.base = copy.deepcopy(self._base)
                 twin.encoder_path = copy.deepcopy(self._model.encoder_path)

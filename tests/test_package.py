@@ -23,6 +23,7 @@ FLOORS = (
         "errors",
         "config",
         "presets",
+        "arguments",
         "mix",
         "files",
         "fingerprint",

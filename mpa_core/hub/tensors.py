@@ -13,6 +13,7 @@ from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as dump_safetensors
 from torch import Tensor, nn
 
+from mpa_core.arguments import expect
 from mpa_core.base.entropy import CDF_BUFFERS
 from mpa_core.errors import CheckpointError
 from mpa_core.fingerprint import DTYPES
@@ -139,6 +140,11 @@ def check_layout(
     Raises:
         CheckpointError: With the first few differences.
     """
+    what = "tensors by name"
+    expect(tensors, Mapping, source, what, CheckpointError)
+    for name, tensor in tensors.items():
+        expect(name, str, f"{source}: a name", "text (str)", CheckpointError)
+        expect(tensor, Tensor, f"{source}: {name!r}", what, CheckpointError)
     missing = sorted(set(expected) - set(tensors))
     unexpected = sorted(set(tensors) - set(expected))
     if missing or unexpected:
