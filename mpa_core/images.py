@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import io
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,6 +42,7 @@ from torch import Tensor
 from mpa_core.errors import ImageError
 from mpa_core.files import write_bytes
 from mpa_core.image_metadata import exif_for, read_exif, rgb_profile, strip_exif_prefix
+from mpa_core.quiet import no_warnings
 
 ImageLike = Union[Image.Image, "np.ndarray[Any, Any]", Tensor]
 """What :func:`to_rgb_tensor` takes."""
@@ -101,7 +101,9 @@ def load_image(
         frame: which frame of an animation or multi-page file, from 0; needed for those only.
 
     Returns:
-        A loaded PIL image with its ICC profile and EXIF (if any) in ``info``.
+        A loaded PIL image with its ICC profile and EXIF (if any) in ``info``. What Pillow is told
+        to trust holds: ``PIL.Image.MAX_IMAGE_PIXELS``, and that a file which ends too early is to
+        be read (``PIL.ImageFile.LOAD_TRUNCATED_IMAGES``).
 
     Raises:
         ImageError: it is missing, a folder, not a picture, truncated or damaged, has more pixels
@@ -126,6 +128,9 @@ def load_image(
                 f"{name} has {frames} frames, expected one picture; "
                 "choose one with --frame 0 (frame=0 in Python)"
             )
+        # Pillow warns of this and goes on; what is twice as large it refuses itself.
+        if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+            raise Image.DecompressionBombError
         image.load()
         exif = read_exif(image)
         loaded: Image.Image = image.copy()
@@ -265,16 +270,14 @@ def _pillow_errors(name: str, *, saving: bool = False) -> Iterator[None]:
 
     A damaged file makes Pillow's parsers raise nearly anything (``SyntaxError``, ``struct.error``,
     ``EOFError``, ...), hence the broad net. Its warnings about odd metadata are not the user's
-    business; the one about a suspicious size is an error, as it is for twice that size.
+    business.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with no_warnings():
             yield
     except ImageError:
         raise
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
         raise ImageError(
             f"{name} has more than the {Image.MAX_IMAGE_PIXELS} pixels that are taken for safe; "
             "raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"

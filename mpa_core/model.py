@@ -75,7 +75,7 @@ class MPAModel(nn.Module):
 
     # ------------------------------------------------------------------ CompressAI's conventions
 
-    @usual_defaults(autocast=True)
+    @usual_defaults(mixed_precision=True)
     def forward(
         self,
         x: Tensor,
@@ -152,8 +152,10 @@ class MPAModel(nn.Module):
         networks = networks or FloatNetworks(self.base)
         symbols, z_streams, z_symbols = entropy.encode_z(z)
         with networks.alike():
-            params = networks.hyper_synthesise(symbols.to(networks.device), q)
-            _, y_streams, y_symbols = entropy.encode_y(y.to(params.device), params, networks)
+            # ``analysis`` may have computed in another type than this model.
+            symbols = symbols.to(networks.device, self.base.y_gains.gain.dtype)
+            params = networks.hyper_synthesise(symbols, q)
+            _, y_streams, y_symbols = entropy.encode_y(y.to(params), params, networks)
         return {
             "strings": [y_streams, z_streams],
             "shape": (z.shape[-2], z.shape[-1]),

@@ -25,6 +25,7 @@ FLOORS = (
         "presets",
         "arguments",
         "mix",
+        "quiet",
         "files",
         "fingerprint",
         "images",
