@@ -146,8 +146,8 @@ def as_metadata(value: Any, name: str) -> bytes | None:
     return bytes(found)
 
 
-def as_path(value: Any, name: str, error: type[MPAError]) -> Path:
-    """A path of the file system, with ``~`` put in full, whether or not something is there.
+def as_path(value: Any, name: str, error: type[MPAError], *, home: bool = True) -> Path:
+    """A path of the file system, whether or not something is there; ``home``: ``~`` put in full.
 
     Raises:
         MPAError: ``error``, for what is neither text nor a path, and for what no file can be
@@ -156,7 +156,7 @@ def as_path(value: Any, name: str, error: type[MPAError]) -> Path:
     if not isinstance(value, (str, os.PathLike)) or not isinstance(os.fspath(value), str):
         raise error(f"{name} is {shown(value)}, expected a name or a path; give it as str or Path")
     try:
-        path = Path(value).expanduser()
+        path = Path(value).expanduser() if home else Path(value)
         path.stat()
     except (ValueError, RuntimeError) as problem:  # a NUL character, a home that nobody has
         raise error(f"{name} is {shown(value)}: {problem}; check the name") from problem

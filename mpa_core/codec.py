@@ -227,7 +227,7 @@ class MPACodec:
                 stages than this base has.
         """
         expect(path, TaskPath, "path", "a TaskPath", ConfigError)
-        local = as_text(name or path.name, "name")
+        local = path.name if name is None else as_text(name, "name") or path.name
         reserved = local in RESERVED_NAMES or hasattr(self.model.paths, local)
         if not local.isidentifier() or (reserved and local not in self.model.paths):
             raise ConfigError(

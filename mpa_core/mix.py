@@ -181,18 +181,25 @@ def _listed(shares: Mapping[str, float]) -> str:
 def _mask(name: str, mask: Any, height: int, width: int) -> NDArray[np.bool_]:
     import numpy as np
 
-    if hasattr(mask, "detach"):  # a tensor, of any dtype and device
-        inside = np.asarray((mask.detach() != 0).cpu().numpy())
-    elif hasattr(mask, "getbands"):  # a PIL image
-        inside = _picture_mask(mask)
-    else:
-        array = np.asarray(mask)
-        if array.dtype.kind not in "buif":
-            raise MixError(
-                f"region {name}: mask is {type(mask).__name__}, expected a 2-D array, "
-                "a PIL image or a tensor; load the file first and pass its pixels"
-            )
-        inside = array != 0
+    try:
+        if hasattr(mask, "getbands"):  # a PIL image
+            array = _picture_mask(mask)
+        elif hasattr(mask, "detach"):  # a tensor, of any dtype and device
+            array = np.asarray((mask.detach() != 0).cpu().numpy())
+        else:
+            array = np.asarray(mask)
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise MixError(
+            f"region {name}: mask is {shown(mask)}, which cannot be read ({reason}); "
+            "pass a 2-D array, a PIL image or a tensor"
+        ) from error
+    if array.dtype.kind not in "buif":
+        raise MixError(
+            f"region {name}: mask is {type(mask).__name__}, expected a 2-D array, "
+            "a PIL image or a tensor; load the file first and pass its pixels"
+        )
+    inside = array != 0
     if inside.ndim != 2:
         raise MixError(
             f"region {name}: mask has shape {tuple(inside.shape)}, expected ({height}, {width}); "

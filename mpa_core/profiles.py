@@ -48,8 +48,10 @@ class EntropyProfiles:
     """
 
     def __init__(self, model: MPAModel, name: str, formats: Mapping[str, Format] | None) -> None:
-        self.formats = dict(formats) if formats is not None else choose_formats(model.base)
-        check_layers(model.base, self.formats, name)
+        if formats is None:
+            formats = choose_formats(model.base)
+        check_layers(model.base, formats, name)
+        self.formats = dict(formats)
         tensors = model.frozen_state()
         self.fingerprint = fingerprint(tensors)
         self.exact_fingerprint = hub.exact_fingerprint(tensors, self.formats)

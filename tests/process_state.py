@@ -53,7 +53,8 @@ def state() -> dict[str, Any]:
         "sharing": torch.multiprocessing.get_sharing_strategy(),
         "numpy's errors": np.geterr(),
         "decimal": repr(decimal.getcontext()),
-        "warnings": repr(warnings.filters),
+        # A library's filters for warnings of its own kinds (sympy has one) concern nobody else.
+        "warnings": repr([f for f in warnings.filters if f[2].__module__ == "builtins"]),
         "who shows warnings": repr(warnings.showwarning),
         "root logger": (logging.root.level, logging.root.handlers, logging.root.disabled),
         "signals": {number: signal.getsignal(number) for number in signal.valid_signals()},

@@ -14,7 +14,7 @@ from mpa_core.base.exact.formats import check_layers, choose_formats
 from mpa_core.base.exact.networks import ExactNetworks
 from mpa_core.base.surroundings import making_weights, usual_defaults
 from mpa_core.config import BaseConfig
-from mpa_core.errors import CheckpointError, ConfigError, OutputError
+from mpa_core.errors import ConfigError, OutputError
 from mpa_core.fingerprint import fingerprint
 from mpa_core.hub import tensors as tensor_io
 from mpa_core.hub.cards import base_card
@@ -84,6 +84,7 @@ def save_base(
     """
     target = as_path(folder, "folder", OutputError)
     expect(config, BaseConfig, "config", "a BaseConfig", ConfigError)
+    name = as_text(name, "name")
     text = None if card is None else as_text(card, "card")
     model = _build(config)
     tensor_io.check_layout(tensors, model.state_dict(), f"base {name!r}")
@@ -126,7 +127,6 @@ def load_base(id_or_folder: str | Path) -> LoadedBase:
         CheckpointError: Nothing there, a path folder, another version, files that are broken or
             do not belong together, pickles, NaN; the message says which and what to do.
     """
-    as_path(id_or_folder, "id_or_folder", CheckpointError)
     folder = resolve(id_or_folder)
     meta = read_base_meta(folder)
     loaded = tensor_io.read_file(folder / BASE_WEIGHTS, meta.dtype)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mpa_core.arguments import as_path, expect
+from mpa_core.arguments import as_path, as_text, expect
 from mpa_core.base.surroundings import making_weights, usual_defaults
 from mpa_core.errors import BaseMismatchError, CheckpointError, ConfigError, OutputError
 from mpa_core.fingerprint import fingerprint
@@ -154,7 +154,7 @@ def save_path(
             "fingerprint": print_,
         },
     )
-    text = card(meta) if callable(card) else card if card is not None else path_card(meta)
+    text = as_text(card(meta) if callable(card) else card or path_card(meta), "card")
     write_folder(
         target,
         {
