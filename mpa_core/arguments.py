@@ -36,7 +36,7 @@ def shown(value: object) -> str:
     elif shape:
         text = f"a {type(value).__name__} of shape {tuple(shape)}"
     elif shape is not None:  # one number, of numpy or torch
-        text = repr(value)
+        text = str(value)
     else:
         text = f"an object of type {type(value).__name__}"
     text = " ".join(text.split())

@@ -119,8 +119,10 @@ class Mix:
         """
         if isinstance(value, Mix):
             return value
-        if isinstance(value, str):
-            return cls.parse(value if "=" in value else f"{value}=1")
+        if isinstance(value, str) and "=" in value:
+            return cls.parse(value)
+        if isinstance(value, str) and value.strip() and "," not in value:
+            return cls.parse(f"{value}=1")
         if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
             return cls(**value)
         raise MixError(

@@ -39,8 +39,7 @@ def test_good_names(name):
 def test_bad_specs(field, value):
     with pytest.raises(ConfigError) as caught:
         PathSpec(**{**FIELDS, field: value})
-    text = str(caught.value)
-    assert text.startswith(f"not a valid PathSpec: {field}: ") and "; " not in text
+    assert str(caught.value).startswith(f"not a valid PathSpec: {field}: ")
 
 
 def test_a_spec_is_frozen_and_closed():
