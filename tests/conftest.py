@@ -52,6 +52,20 @@ def save_cls_path() -> Callable[[Path, Path], Path]:
 
 
 @pytest.fixture(scope="session")
+def base(tmp_path_factory) -> Path:
+    """A folder of a small base with random weights, only to be read."""
+    folder = tmp_path_factory.mktemp("base") / "base"
+    MPACodec.from_preset("mpa-tiny").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def path_folder(base, save_cls_path, tmp_path_factory) -> Path:
+    """A folder of a ``cls`` path for it, likewise."""
+    return save_cls_path(base, tmp_path_factory.mktemp("path") / "cls")
+
+
+@pytest.fixture(scope="session")
 def photos() -> list[Path]:
     """Real photos: the test split of $MPA_PHOTOS or ../shared/photos, else the bundled one."""
     folder = Path(os.environ.get("MPA_PHOTOS") or ROOT.parent / "shared" / "photos")

@@ -27,18 +27,6 @@ CALLERS = 8
 MIXES = [None, Mix(cls=1.0), Mix(cls=0.4)]
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("base") / "base"
-    MPACodec.from_preset("mpa-tiny").save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def path_folder(base, save_cls_path, tmp_path_factory) -> Path:
-    return save_cls_path(base, tmp_path_factory.mktemp("path") / "cls")
-
-
 @pytest.fixture
 def load(base, path_folder):
     """A codec that has not coded anything yet: what it makes on first use is not made."""

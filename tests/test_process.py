@@ -31,18 +31,6 @@ SCRIPT = Path(__file__).with_name("process_state.py")
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("base") / "base"
-    MPACodec.from_preset("mpa-tiny").save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def path_folder(base, save_cls_path, tmp_path_factory) -> Path:
-    return save_cls_path(base, tmp_path_factory.mktemp("path") / "cls")
-
-
-@pytest.fixture(scope="module")
 def picture(sample) -> Image.Image:
     return sample.crop((0, 0, 90, 70))
 
@@ -117,48 +105,20 @@ def test_a_damage_warning_points_at_its_caller(base, picture):
 
 
 @contextmanager
-def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    torch.set_default_dtype(dtype)
+def set_to(write: Any, value: Any, usual: Any) -> Iterator[None]:
+    write(value)
     try:
         yield
     finally:
-        torch.set_default_dtype(torch.float32)
+        write(usual)
 
 
-@contextmanager
-def default_device(device: str) -> Iterator[None]:
-    torch.set_default_device(device)
-    try:
-        yield
-    finally:
-        torch.set_default_device(None)
+def default_dtype(dtype: torch.dtype) -> Any:
+    return set_to(torch.set_default_dtype, dtype, torch.float32)
 
 
-@contextmanager
-def matmul_precision(precision: str) -> Iterator[None]:
-    torch.set_float32_matmul_precision(precision)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision("highest")
-
-
-@contextmanager
-def deterministic() -> Iterator[None]:
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(False)
-
-
-@contextmanager
-def denormals_flushed() -> Iterator[None]:
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
+def default_device(device: str) -> Any:
+    return set_to(torch.set_default_device, device, None)
 
 
 @contextmanager
@@ -202,9 +162,9 @@ SETTINGS = {
     "no_grad": torch.no_grad,
     "inference_mode": torch.inference_mode,
     "detect_anomaly": lambda: torch.autograd.set_detect_anomaly(True),
-    "deterministic": deterministic,
-    "medium precision": lambda: matmul_precision("medium"),
-    "denormals flushed": denormals_flushed,
+    "deterministic": lambda: set_to(torch.use_deterministic_algorithms, True, False),
+    "medium precision": lambda: set_to(torch.set_float32_matmul_precision, "medium", "highest"),
+    "denormals flushed": lambda: set_to(torch.set_flush_denormal, True, False),
     "numpy raises": lambda: np.errstate(all="raise"),
     "decimals": decimals_rounded_up,
     "random numbers": other_random_numbers,
