@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -15,8 +14,23 @@ from torch.nn import functional as F
 from typing_extensions import Self
 
 from mpa_core import hub
+from mpa_core.arguments import (
+    as_choice,
+    as_device,
+    as_flag,
+    as_limit,
+    as_metadata,
+    as_path,
+    as_quality,
+    as_sequence,
+    as_text,
+    as_whole,
+    expect,
+    shown,
+)
 from mpa_core.base.exact.fixed import Format
 from mpa_core.base.gains import Quality
+from mpa_core.base.surroundings import making_weights, usual_defaults
 from mpa_core.bitstream.container import (
     MAX_PIXELS,
     STREAM_NAMES,
@@ -35,7 +49,6 @@ from mpa_core.errors import (
     ConfigError,
     DamageWarning,
     PathNotFoundError,
-    QualityError,
 )
 from mpa_core.images import ImageLike, to_pil, to_rgb_tensor
 from mpa_core.mix import Mix
@@ -51,10 +64,6 @@ if TYPE_CHECKING:
     from mpa_core.hub.meta import StorageType
 
 Output = Literal["pil", "tensor", "array"]
-
-
-_SEEDING = threading.Lock()
-"""The generator that weights are drawn from is the process's."""
 
 
 class _Opened(NamedTuple):
@@ -82,14 +91,17 @@ class MPACodec:
     Raises:
         CheckpointError: ``formats`` are not for this base, or the model has no CDF tables or
             tensors of a type that no base has.
+        ConfigError: ``model`` is no :class:`MPAModel`, or ``name`` no text.
     """
 
+    @usual_defaults()
     @normal_tensors()
     def __init__(
         self, model: MPAModel, *, name: str, formats: Mapping[str, Format] | None = None
     ) -> None:
+        expect(model, MPAModel, "model", "an MPAModel", ConfigError)
         self.model = model.eval()
-        self.name = name
+        self.name = as_text(name, "name")
         self.profiles = EntropyProfiles(model, name, formats)
         """Entropy profiles: formats and fingerprint of the exact one."""
 
@@ -120,13 +132,14 @@ class MPACodec:
         """Random weights at a named size; the same seed gives the same weights.
 
         Raises:
-            ConfigError: there is no such preset.
+            ConfigError: there is no such preset, or ``seed`` is no whole number from 0
+                to 2**63 - 1.
         """
         config = preset(name)
-        with _SEEDING, torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        seed = as_whole(seed, "seed", least=0, most=2**63 - 1, error=ConfigError)
+        with making_weights(seed):
             model = MPAModel(config)
-        model.update()
+            model.update()
         return cls(model, name=f"{name}-random-{seed}")
 
     def save_pretrained(
@@ -153,13 +166,13 @@ class MPACodec:
 
     @normal_tensors()
     def to(self, device: str | torch.device) -> Self:
-        """Move base and paths to ``device``; a type in its place is a :class:`ConfigError`."""
-        if isinstance(device, torch.dtype):
-            raise ConfigError(
-                f"to() was given {device}, expected a device such as 'cuda'; a base is float32 on "
-                "all of them, since rounded weights are another base"
-            )
-        self.model.to(device)
+        """Move base and paths to ``device``, a device of this machine such as ``"cuda:0"``.
+
+        Raises:
+            ConfigError: no device, or none that is here; nothing was moved. Element types are none:
+                a codec computes in float32, since files and paths are for these very weights.
+        """
+        self.model.to(as_device(device))
         self.profiles.moved()
         return self
 
@@ -187,7 +200,7 @@ class MPACodec:
             ModelChangedError: the codec's weights are no longer those of its base.
             CheckpointError, PluginError: weights or code that do not load.
         """
-        folder = Path(source).expanduser()
+        folder = as_path(source, "source", PathNotFoundError)
         # A folder in the way that holds no path must not hide a registered name.
         if not (folder / hub.PATH_CONFIG).is_file() and not isinstance(source, Path):
             folder = self._bundled_path(source)
@@ -203,11 +216,12 @@ class MPACodec:
         A source is what :meth:`load_path` takes, and it raises what that raises.
         """
         names = []
-        for text in sources:
-            name, equals, source = text.partition("=")
+        for source in as_sequence(sources, "sources", "SOURCE or NAME=SOURCE", ConfigError):
+            text = as_text(source, "a source")
+            name, equals, place = text.partition("=")
             # A folder may have an equals sign in its name, too: "runs/lr=3".
             named = equals and name.isidentifier()
-            names.append(self.load_path(source, name) if named else self.load_path(text))
+            names.append(self.load_path(place, name) if named else self.load_path(text))
         return names
 
     def _bundled_path(self, source: str) -> Path:
@@ -234,7 +248,8 @@ class MPACodec:
             ConfigError: the name is taken or no identifier, or the path was built for other
                 stages than this base has.
         """
-        local = name or path.name
+        expect(path, TaskPath, "path", "a TaskPath", ConfigError)
+        local = path.name if name is None else as_text(name, "name") or path.name
         reserved = local in RESERVED_NAMES or hasattr(self.model.paths, local)
         if not local.isidentifier() or (reserved and local not in self.model.paths):
             raise ConfigError(
@@ -263,9 +278,9 @@ class MPACodec:
         Raises:
             PathNotFoundError: it is not loaded.
         """
-        if name not in self.model.paths:
+        if not isinstance(name, str) or name not in self.model.paths:
             loaded = ", ".join(self.paths) or "none"
-            raise PathNotFoundError(f"no path {name!r} is loaded (loaded: {loaded})")
+            raise PathNotFoundError(f"no path {shown(name)} is loaded (loaded: {loaded})")
         del self.model.paths[name]
 
     def status(self) -> dict[str, Any]:
@@ -299,6 +314,7 @@ class MPACodec:
 
     # ------------------------------------------------------------------ coding
 
+    @usual_defaults()
     @torch.inference_mode()
     def encode(
         self,
@@ -316,7 +332,8 @@ class MPACodec:
             image: PIL image, array ``[H, W, 3]`` uint8, or float tensor ``[3, H, W]`` or
                 ``[1, 3, H, W]`` in [0, 1]; any size from 1x1. Other modes: see
                 :mod:`mpa_core.images`.
-            quality: 1 (fewest bits) to 8, real; kept to 1/4096.
+            quality: 1 (fewest bits) to 8, real; kept to 1/4096. A number of Python, numpy or a
+                tensor without dimensions; text and True are none.
             profile: ``"exact"``: any machine decodes the same. ``"float"``: the streams of the
                 paper's code, which decode on the kind of machine that wrote them.
             reproducible: compute the latents in float64, so that every machine writes the same
@@ -329,25 +346,22 @@ class MPACodec:
 
         Raises:
             ImageError: not a picture, or one we refuse to guess about.
-            QualityError: outside the base's levels.
+            QualityError: outside the base's levels, or no number.
             ModelChangedError: its weights are not this base's any more, or it is in training mode.
+            ConfigError: another argument is none of what it may be.
         """
         self.profiles.require_unchanged(self.model)
         networks = self.profiles.networks(profile)
-        levels = self.model.config.quality_levels
-        if not 1 <= quality <= levels:
-            raise QualityError(
-                f"quality is {quality:g}, expected 1 (fewest bits) to {levels} (most); "
-                "choose a number in that range"
-            )
-        quality = quantize_quality(quality)
+        quality = quantize_quality(as_quality(quality, self.model.config.quality_levels))
+        icc_profile = as_metadata(icc_profile, "icc_profile")
+        exif = as_metadata(exif, "exif")
         source = to_rgb_tensor(image)
         x = source.tensor.to(self._device)
         height, width = x.shape[-2:]
         padded_height, padded_width = self._padded(height, width)
         # Repeating the last row and column costs fewest bits and never shows.
         x = F.pad(x, (0, padded_width - width, 0, padded_height - height), mode="replicate")
-        analysis = self.profiles.precise() if reproducible else None
+        analysis = self.profiles.precise() if as_flag(reproducible, "reproducible") else None
         coded = self.model.compress(x, quality, networks=networks, analysis=analysis)
         number = NUMBERS[profile]
         streams = {name: strings[0] for name, strings in zip("yz", coded["strings"], strict=True)}
@@ -371,11 +385,12 @@ class MPACodec:
             )
         )
 
+    @usual_defaults()
     @normal_tensors()
     def decode(
         self,
         data: bytes,
-        mix: Mix | None = None,
+        mix: Mix | str | Mapping[str, float] | None = None,
         *,
         output: Output = "pil",
         errors: Literal["strict", "conceal"] = "strict",
@@ -385,7 +400,8 @@ class MPACodec:
 
         Args:
             data: the whole file.
-            mix: which paths the features take; None is the main path.
+            mix: which paths the features take: a :class:`Mix`, or what is short for one, a path's
+                name (``"cls"``) or shares by path (``{"cls": 0.4}``); None is the main path.
             output: ``"pil"`` (with ICC profile and EXIF in ``info``), ``"array"`` uint8
                 ``[H, W, 3]``, or ``"tensor"`` float ``[3, H, W]`` in [0, 1] on the codec's device.
             errors: what a damaged file gives: an error (``"strict"``), or the best picture that
@@ -398,11 +414,12 @@ class MPACodec:
             BaseMismatchError: encoded by another base, or the weights have changed.
             DesyncError: the decoded symbols are not those that were coded.
             MixError, PathNotFoundError: ``mix`` does not fit the picture or the paths loaded.
+            ConfigError: another argument is none of what it may be.
         """
-        if output not in ("pil", "tensor", "array"):
-            raise ConfigError(f"output is {output!r}, expected 'pil', 'tensor' or 'array'")
-        if errors not in ("strict", "conceal"):
-            raise ConfigError(f"errors is {errors!r}, expected 'strict' or 'conceal'")
+        as_choice(output, "output", ("pil", "tensor", "array"))
+        as_choice(errors, "errors", ("strict", "conceal"))
+        as_limit(max_pixels, "max_pixels")
+        mix = None if mix is None else Mix.of(mix)
         opened = self._open(data, errors, max_pixels)
         container, damage = opened.container, opened.damage
         metadata = from_chunks(container.chunks, damage)
@@ -411,7 +428,7 @@ class MPACodec:
             **opened.coded, mix=mix, image_size=(height, width), damage=damage
         )["x_hat"][0, :, :height, :width]
         if damage:
-            warnings.warn(DamageWarning("; ".join(damage)), stacklevel=2)
+            warnings.warn(DamageWarning("; ".join(damage)), stacklevel=4)
         if output == "tensor":
             return x_hat.clone()
         picture = to_pil(x_hat)
@@ -422,6 +439,7 @@ class MPACodec:
         picture.info.update({k: v for k, v in metadata._asdict().items() if v is not None})
         return picture
 
+    @usual_defaults()
     @normal_tensors()
     def decode_latents(self, data: bytes) -> tuple[Container, Quality, Tensor]:
         """What all paths have in common: the file, its quality, and ``y_hat`` ``[1, M, h, w]``.

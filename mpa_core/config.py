@@ -6,7 +6,7 @@ Nothing here imports torch: a config can be read, checked and printed on a machi
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from typing_extensions import Self
@@ -39,11 +39,31 @@ class StrictModel(BaseModel):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(map(str, item['loc'])) or '(top level)'}: {item['msg']}"
-                for item in error.errors()
-            )
+            problems = _problems(error)
             raise ConfigError(f"{source}: not a valid {cls.__name__}: {problems}") from error
+
+
+class CallersModel(StrictModel):
+    """One that callers make by its name: what is wrong with it is a :class:`ConfigError`."""
+
+    if not TYPE_CHECKING:  # which knows the fields
+
+        def __init__(self, /, **data: Any) -> None:
+            try:
+                super().__init__(**data)
+            except ValidationError as error:
+                raise ConfigError(
+                    f"not a valid {type(self).__name__}: {_problems(error)}"
+                ) from error
+
+
+def _problems(error: ValidationError) -> str:
+    """Every offending key with what is wrong, in one line."""
+    return "; ".join(
+        f"{'.'.join(map(str, item['loc'])) or '(top level)'}: "
+        f"{item['msg'].removeprefix('Value error, ')}"
+        for item in error.errors()
+    )
 
 
 class StageConfig(StrictModel):
@@ -187,7 +207,7 @@ def _path_stages(stages: tuple[StageConfig, ...], indices: range) -> tuple[PathS
     return tuple(PathStage(i, stages[i].width, stages[i].depth) for i in indices if stages[i].depth)
 
 
-class PathConfig(StrictModel):
+class PathConfig(CallersModel):
     """What fixes the architecture of a task path; a plugin's path class may extend it."""
 
     hidden_ratio: Ratio = 0.5

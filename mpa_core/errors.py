@@ -10,6 +10,10 @@ from __future__ import annotations
 class MPAError(Exception):
     """Root of every error the SDK raises on purpose."""
 
+    def __str__(self) -> str:
+        """One line, also where the message repeats a name of two."""
+        return " ".join(super().__str__().splitlines())
+
 
 class ConfigError(MPAError, ValueError):
     """A configuration value or key that this version does not accept."""

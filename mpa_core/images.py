@@ -31,7 +31,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO, Union
 
 import numpy as np
@@ -39,9 +38,11 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from mpa_core.errors import ImageError, MetadataWarning
+from mpa_core.arguments import as_metadata, as_path, as_text, expect
+from mpa_core.errors import ImageError, MetadataWarning, OutputError
 from mpa_core.files import write_bytes
 from mpa_core.image_metadata import read_exif, rgb_profile, strip_exif_prefix
+from mpa_core.quiet import no_warnings
 from mpa_core.saving import to_bytes
 
 ImageLike = Union[Image.Image, "np.ndarray[Any, Any]", Tensor]
@@ -101,14 +102,19 @@ def load_image(
         frame: which frame of an animation or multi-page file, from 0; needed for those only.
 
     Returns:
-        A loaded PIL image with its ICC profile and EXIF (if any) in ``info``.
+        A loaded PIL image with its ICC profile and EXIF (if any) in ``info``. What Pillow is told
+        to trust holds: ``PIL.Image.MAX_IMAGE_PIXELS``, and that a file which ends too early is to
+        be read (``PIL.ImageFile.LOAD_TRUNCATED_IMAGES``).
 
     Raises:
         ImageError: it is missing, a folder, not a picture, truncated or damaged, has more pixels
             than ``PIL.Image.MAX_IMAGE_PIXELS``, or has several frames and ``frame`` is not given.
     """
     name = _source_name(source)
-    if isinstance(source, (str, os.PathLike)) and Path(source).is_dir():
+    if (
+        isinstance(source, (str, os.PathLike))
+        and as_path(source, "the picture", ImageError, home=False).is_dir()
+    ):
         raise ImageError(f"{name} is a folder, expected a picture; name the files in it")
     with _pillow_errors(name), Image.open(source) as image:
         if image.format in _VECTOR_FORMATS:
@@ -126,6 +132,9 @@ def load_image(
                 f"{name} has {frames} frames, expected one picture; "
                 "choose one with --frame 0 (frame=0 in Python)"
             )
+        # Pillow warns of this and goes on; what is twice as large it refuses itself.
+        if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+            raise Image.DecompressionBombError
         image.load()
         exif = read_exif(image)
         loaded: Image.Image = image.copy()
@@ -177,6 +186,9 @@ def to_pil(tensor: Tensor) -> Image.Image:
     Raises:
         ImageError: any other shape.
     """
+    expect(tensor, Tensor, "the picture", "a tensor [3, H, W]", ImageError)
+    if tensor.is_meta or tensor.is_complex():
+        raise ImageError("got a tensor without real numbers (meta or complex), expected a picture")
     if tensor.ndim == 4 and tensor.shape[0] == 1:
         tensor = tensor[0]
     if tensor.ndim != 3 or tensor.shape[0] != 3:
@@ -202,8 +214,9 @@ def save_image(
         ImageError: a suffix not in :data:`OUTPUT_FORMATS`, or a picture the format cannot hold.
         OutputError: the file cannot be written, or exists and ``overwrite`` is false.
     """
-    data = encode_image(image, Path(path).suffix, icc_profile=icc_profile, exif=exif)
-    write_bytes(path, data, overwrite=overwrite)
+    target = as_path(path, "the file to write", OutputError, home=False)
+    data = encode_image(image, target.suffix, icc_profile=icc_profile, exif=exif)
+    write_bytes(target, data, overwrite=overwrite)
 
 
 def encode_image(
@@ -226,6 +239,9 @@ def encode_image(
         MetadataWarning: what of the metadata was left out.
     """
     kind = output_format(suffix)
+    expect(image, Image.Image, "the picture", "a PIL image", ImageError)
+    icc_profile = as_metadata(icc_profile, "icc_profile")
+    exif = as_metadata(exif, "exif")
     profile = image.info.get("icc_profile") if icc_profile is None else icc_profile
     block = read_exif(image) if exif is None else strip_exif_prefix(exif)
     with _pillow_errors(f"the {kind} output", saving=True):
@@ -244,7 +260,7 @@ def output_format(suffix: str) -> str:
         ImageError: the suffix is not in :data:`OUTPUT_FORMATS`.
     """
     try:
-        return OUTPUT_FORMATS[suffix.lower()]
+        return OUTPUT_FORMATS[as_text(suffix, "suffix", ImageError).lower()]
     except KeyError:
         raise ImageError(
             f"cannot write a picture with the suffix {suffix!r}; "
@@ -264,16 +280,14 @@ def _pillow_errors(name: str, *, saving: bool = False) -> Iterator[None]:
 
     A damaged file makes Pillow's parsers raise nearly anything (``SyntaxError``, ``struct.error``,
     ``EOFError``, ...), hence the broad net. Its warnings about odd metadata are not the user's
-    business; the one about a suspicious size is an error, as it is for twice that size.
+    business.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with no_warnings():
             yield
     except ImageError:
         raise
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
         raise ImageError(
             f"{name} has more than the {Image.MAX_IMAGE_PIXELS} pixels that are taken for safe; "
             "raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
@@ -383,6 +397,8 @@ def _check_tensor(tensor: Tensor) -> Tensor:
             f"got a tensor of shape {shape}, expected [3, H, W] or [1, 3, H, W] (gray: 1 channel) "
             "with H and W at least 1; turn [H, W, 3] with x.permute(2, 0, 1)"
         )
+    if tensor.is_meta or tensor.is_complex():
+        raise ImageError("got a tensor without real numbers (meta or complex), expected a picture")
     x = tensor.detach()
     if x.dtype == torch.uint8:
         x = x.float().div(255.0)

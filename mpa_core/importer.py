@@ -20,6 +20,7 @@ from safetensors.torch import load as parse_safetensors
 from torch import Tensor
 
 from mpa_core.base.entropy import CDF_BUFFERS
+from mpa_core.base.surroundings import making_weights
 from mpa_core.config import BaseConfig, PathConfig
 from mpa_core.errors import CheckpointError, ConfigError, OutputError
 from mpa_core.hub.folders import save_base
@@ -217,7 +218,7 @@ def _ratio(widths: list[tuple[int, int]], what: str, usual: float, source: str) 
 
 
 def _base_model(config: BaseConfig, keys: Keys) -> MPAModel:
-    with torch.random.fork_rng(devices=[]):
+    with making_weights():
         model = MPAModel(config).eval()
     tables = {base_key(n): n for n in model.state_dict() if n.rpartition(".")[2] in CDF_BUFFERS}
     # A checkpoint saved in training holds these empty, and compressai's constants too. Any tables
@@ -250,7 +251,7 @@ def _task_path(config: BaseConfig, keys: Keys, task: int) -> TaskPath:
     widths = keys.widths(rf"g_s\d+\..*\.mlp_list\.{task}\.fc1\.1\.weight")
     ratio = _ratio(widths, TASKS[task], 0.5, keys.source)
     named: type[TaskPath] = type(TASKS[task], (TaskPath,), {"name": TASKS[task]})
-    with torch.random.fork_rng(devices=[]):
+    with making_weights():
         path = named(
             config.decoder_path_stages,
             PathConfig(hidden_ratio=ratio),

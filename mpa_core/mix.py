@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from mpa_core.arguments import number, shown
 from mpa_core.errors import MixError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Mix:
 
     def __init__(
         self,
+        /,
         *,
         main: float | None = None,
         regions: Mapping[str, Any] | None = None,
@@ -82,6 +84,8 @@ class Mix:
         Raises:
             MixError: an entry is not NAME=SHARE, a name comes twice, or the shares do not add up.
         """
+        if not isinstance(text, str):
+            raise MixError(f'{shown(text)} is no text; write for example "cls=0.4,mse=0.2"')
         shares: dict[str, float] = {}
         for entry in text.split(","):
             name, equals, number = (part.strip() for part in entry.partition("="))
@@ -101,6 +105,30 @@ class Mix:
             shares[name] = share
         main = shares.pop(MAIN, None)
         return cls(main=main, regions=regions, **shares)
+
+    @classmethod
+    def of(cls, value: Mix | str | Mapping[str, Any]) -> Mix:
+        """The mix that ``value`` is short for.
+
+        Args:
+            value: a mix, as it is; the name of a path, ``"cls"``, which gets every token; text as
+                :meth:`parse` reads it; or shares by path, ``{"cls": 0.4}``.
+
+        Raises:
+            MixError: anything else, or shares that do not add up.
+        """
+        if isinstance(value, Mix):
+            return value
+        if isinstance(value, str) and "=" in value:
+            return cls.parse(value)
+        if isinstance(value, str) and value.strip() and "," not in value:
+            return cls.parse(f"{value}=1")
+        if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
+            return cls(**value)
+        raise MixError(
+            f"mix is {shown(value)}, expected a Mix, a path's name or shares by path; "
+            'write for example "cls" or {"cls": 0.4}'
+        )
 
     @property
     def main(self) -> float:
@@ -140,13 +168,10 @@ class Mix:
 
 def _share(name: str, value: Any) -> float:
     """``value`` as a float in [0, 1]; numbers of numpy and torch are welcome, text is not."""
-    try:
-        share = math.nan if isinstance(value, (str, bytes)) else float(value)
-    except (TypeError, ValueError, RuntimeError):
-        share = math.nan
-    if not 0 <= share <= 1 + TOLERANCE:
+    share = number(value)
+    if share is None or not 0 <= share <= 1 + TOLERANCE:
         raise MixError(
-            f"share of {name} is {value!r}; give a number from 0 to 1 such as {name}=0.4"
+            f"share of {name} is {shown(value)}; give a number from 0 to 1 such as {name}=0.4"
         )
     return min(share, 1.0)
 
@@ -158,18 +183,25 @@ def _listed(shares: Mapping[str, float]) -> str:
 def _mask(name: str, mask: Any, height: int, width: int) -> NDArray[np.bool_]:
     import numpy as np
 
-    if hasattr(mask, "detach"):  # a tensor, of any dtype and device
-        inside = np.asarray((mask.detach() != 0).cpu().numpy())
-    elif hasattr(mask, "getbands"):  # a PIL image
-        inside = _picture_mask(mask)
-    else:
-        array = np.asarray(mask)
-        if array.dtype.kind not in "buif":
-            raise MixError(
-                f"region {name}: mask is {type(mask).__name__}, expected a 2-D array, "
-                "a PIL image or a tensor; load the file first and pass its pixels"
-            )
-        inside = array != 0
+    try:
+        if hasattr(mask, "getbands"):  # a PIL image
+            array = _picture_mask(mask)
+        elif hasattr(mask, "detach"):  # a tensor, of any dtype and device
+            array = np.asarray((mask.detach() != 0).cpu().numpy())
+        else:
+            array = np.asarray(mask)
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise MixError(
+            f"region {name}: mask is {shown(mask)}, which cannot be read ({reason}); "
+            "pass a 2-D array, a PIL image or a tensor"
+        ) from error
+    if array.dtype.kind not in "buif":
+        raise MixError(
+            f"region {name}: mask is {type(mask).__name__}, expected a 2-D array, "
+            "a PIL image or a tensor; load the file first and pass its pixels"
+        )
+    inside = array != 0
     if inside.ndim != 2:
         raise MixError(
             f"region {name}: mask has shape {tuple(inside.shape)}, expected ({height}, {width}); "

@@ -7,20 +7,22 @@ A module in CompressAI's conventions (``forward``, ``compress``, ``decompress``,
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mpa_core.arguments import as_sequence, as_whole, expect, shown
 from mpa_core.base.blocks import StageRouter
 from mpa_core.base.codec import BaseCodec
 from mpa_core.base.entropy import Symbols, check_streams
 from mpa_core.base.gains import Quality
 from mpa_core.base.networks import EntropyNetworks, FloatNetworks
+from mpa_core.base.surroundings import making_weights, usual_defaults
 from mpa_core.config import BaseConfig, PathConfig
-from mpa_core.errors import ConfigError, DesyncError, ImageError, PathNotFoundError
+from mpa_core.errors import BitstreamError, ConfigError, DesyncError, ImageError, PathNotFoundError
 from mpa_core.mix import Mix
 from mpa_core.normal_tensors import normal_tensors
 from mpa_core.paths.aggregate import Aggregator
@@ -52,6 +54,9 @@ class MPAModel(nn.Module):
     Args:
         config: architecture of the base.
 
+    Raises:
+        ConfigError: ``config`` is none.
+
     Attributes:
         base: the base codec.
         encoder_path: side path of ``g_a`` for the tokens that low qualities can do without.
@@ -60,6 +65,7 @@ class MPAModel(nn.Module):
 
     def __init__(self, config: BaseConfig) -> None:
         super().__init__()
+        expect(config, BaseConfig, "config", "a BaseConfig", ConfigError)
         self.config = config
         self.base = BaseCodec(config)
         self.encoder_path = TaskPath(
@@ -71,11 +77,12 @@ class MPAModel(nn.Module):
 
     # ------------------------------------------------------------------ CompressAI's conventions
 
+    @usual_defaults(mixed_precision=True)
     def forward(
         self,
         x: Tensor,
         quality: float | Tensor,
-        mix: Mix | None = None,
+        mix: Mix | str | Mapping[str, float] | None = None,
         *,
         router: StageRouter | None = None,
     ) -> dict[str, Any]:
@@ -84,7 +91,8 @@ class MPAModel(nn.Module):
         Args:
             x: ``[B, 3, H, W]`` in [0, 1], H and W multiples of ``config.hyper_stride``.
             quality: 1 … levels, real; one number or one per picture (``[B]``).
-            mix: which paths reconstruct, in which proportions; None is the main path.
+            mix: which paths reconstruct, in which proportions, as :meth:`Mix.of` takes it; None is
+                the main path.
             router: in place of ``mix``, a router of the caller's own for ``g_s`` (training).
 
         Returns:
@@ -96,7 +104,7 @@ class MPAModel(nn.Module):
         Raises:
             ImageError, QualityError, MixError, PathNotFoundError: see the argument concerned.
         """
-        self._check_input(x)
+        x = self._check_input(x)
         q = self.base.quality(quality, x)
         encoder = self._encoder_router(q)
         y = self.base.analyse(x, q, encoder)
@@ -116,6 +124,7 @@ class MPAModel(nn.Module):
             result["ratio_loss"] = encoder.ratio_loss()
         return result
 
+    @usual_defaults()
     @torch.no_grad()
     def compress(
         self,
@@ -138,15 +147,17 @@ class MPAModel(nn.Module):
             ``strings`` ``[[y stream of each picture], [z stream of each picture]]``, ``shape``
             (h, w) of ``z``, and ``symbols_crc``, one CRC-32 per picture.
         """
-        self._check_input(x)
+        x = self._check_input(x)
         q = self.base.quality(quality, x)
         y, z = (analysis or self).analyse(x, q)
         entropy = self.base.entropy
         networks = networks or FloatNetworks(self.base)
         symbols, z_streams, z_symbols = entropy.encode_z(z)
         with networks.alike():
-            params = networks.hyper_synthesise(symbols.to(networks.device), q)
-            _, y_streams, y_symbols = entropy.encode_y(y.to(params.device), params, networks)
+            # ``analysis`` may have computed in another type than this model.
+            symbols = symbols.to(networks.device, self.base.y_gains.gain.dtype)
+            params = networks.hyper_synthesise(symbols, q)
+            _, y_streams, y_symbols = entropy.encode_y(y.to(params), params, networks)
         return {
             "strings": [y_streams, z_streams],
             "shape": (z.shape[-2], z.shape[-1]),
@@ -161,13 +172,14 @@ class MPAModel(nn.Module):
         y = self.base.analyse(x, quality, self._encoder_router(quality))
         return y, self.base.hyper_analyse(y, quality)
 
+    @usual_defaults()
     @normal_tensors()
     def decompress(
         self,
         strings: Sequence[Sequence[bytes]],
         shape: tuple[int, int],
         quality: float | Tensor,
-        mix: Mix | None = None,
+        mix: Mix | str | Mapping[str, float] | None = None,
         *,
         symbols_crc: Sequence[int] | None = None,
         image_size: tuple[int, int] | None = None,
@@ -188,19 +200,23 @@ class MPAModel(nn.Module):
                 concealed (symbols of 0: the expected values). None: damage is an error.
 
         Raises:
+            BitstreamError: streams that are none, or none of this size.
             DesyncError: the decoded symbols are not those that were coded.
+            MixError, QualityError, PathNotFoundError: see the argument concerned.
         """
         with torch.inference_mode():  # faster inside; what leaves it is cloned
             q, y_hat = self._decode_latents(strings, shape, quality, symbols_crc, networks, damage)
             stride = self.config.hyper_stride
             padded = (shape[0] * stride, shape[1] * stride)
-            router = self._decoder_router(mix, image_size or padded, padded, len(y_hat))
+            size = padded if image_size is None else _two_sizes(image_size, "image_size")
+            router = self._decoder_router(mix, size, padded, len(y_hat))
             x_hat = self.base.synthesise(y_hat, q, router)
             if damage:
                 # Wrong symbols can be of any size.
                 x_hat = x_hat.nan_to_num(0.5)
         return {"x_hat": x_hat.clamp(0, 1)}
 
+    @usual_defaults()
     @normal_tensors()
     def decode_latents(
         self,
@@ -226,7 +242,8 @@ class MPAModel(nn.Module):
         networks: EntropyNetworks | None,
         damage: list[str] | None,
     ) -> tuple[Quality, Tensor]:
-        y_streams, z_streams = strings
+        y_streams, z_streams = _two_lists_of_streams(strings)
+        shape = _two_sizes(shape, "shape")
         check_streams(y_streams, len(z_streams), "y")
         entropy = self.base.entropy
         like = self.base.y_gains.gain
@@ -244,6 +261,11 @@ class MPAModel(nn.Module):
             params = networks.hyper_synthesise(symbols.to(networks.device), q)
             y_hat, y_symbols = entropy.decode_y(y_streams, params, networks, damage=damage)
         if symbols_crc is not None:
+            as_sequence(symbols_crc, "symbols_crc", "one CRC-32 per picture", BitstreamError)
+            if len(symbols_crc) != len(z_symbols):
+                raise BitstreamError(
+                    f"found {len(symbols_crc)} symbols_crc for {len(z_symbols)} pictures"
+                )
             for pair, expected in zip(
                 zip(z_symbols, y_symbols, strict=True), symbols_crc, strict=True
             ):
@@ -265,7 +287,8 @@ class MPAModel(nn.Module):
     @normal_tensors()
     def update(self) -> None:
         """Compute the integer CDF tables; needed once after training, then stored."""
-        self.base.entropy.update()
+        with making_weights():
+            self.base.entropy.update()
 
     def aux_loss(self) -> Tensor:
         """Loss of the entropy bottleneck's quantiles (a scalar)."""
@@ -292,16 +315,23 @@ class MPAModel(nn.Module):
 
     def _encoder_router(self, quality: Quality) -> StageRouter:
         # From the numbers, not from the tensor: counting tokens must not wait for a device.
-        share = encoder_main_share(torch.tensor(quality.values), self.config.quality_levels)
+        share = encoder_main_share(
+            torch.tensor(quality.values, dtype=torch.float32), self.config.quality_levels
+        )
         if self.encoder_path.training:
             return GumbelAggregator(self.encoder_path, share, quality.value)
         return Aggregator.for_shares(self.encoder_path, share)
 
     def _decoder_router(
-        self, mix: Mix | None, image_size: tuple[int, int], padded: tuple[int, int], batch: int
+        self,
+        mix: Mix | str | Mapping[str, float] | None,
+        image_size: tuple[int, int],
+        padded: tuple[int, int],
+        batch: int,
     ) -> Aggregator | None:
         if mix is None:
             return None
+        mix = Mix.of(mix)
         missing = [name for name in mix.path_names if name not in self.paths]
         if missing:
             loaded = ", ".join(self.paths) or "none"
@@ -320,8 +350,12 @@ class MPAModel(nn.Module):
                     )
         return Aggregator(paths, mix, image_size=image_size, padded_size=padded, batch=batch)
 
-    def _check_input(self, x: Tensor) -> None:
+    def _check_input(self, x: Tensor) -> Tensor:
+        """``x`` where the weights are, and in their type."""
         stride = self.config.hyper_stride
+        if not isinstance(x, Tensor) or not x.is_floating_point() or x.is_meta:
+            found = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else shown(x)
+            raise ImageError(f"found {found}, expected floats [B, 3, H, W] in [0, 1]")
         if x.ndim != 4 or x.shape[1] != 3:
             raise ImageError(f"found a tensor of shape {tuple(x.shape)}, expected [B, 3, H, W]")
         height, width = x.shape[-2:]
@@ -333,3 +367,25 @@ class MPAModel(nn.Module):
                 f"found {width}x{height} pixels (width x height), expected multiples of {stride}; "
                 f"pad to {fixed}, or use MPACodec, which pads and crops"
             )
+        return x.to(self.base.y_gains.gain)
+
+
+def _two_lists_of_streams(strings: Any) -> tuple[Sequence[bytes], Sequence[bytes]]:
+    what = "the streams of y and of z, a list of bytes each"
+    lists = [
+        as_sequence(each, "strings", what, BitstreamError)
+        for each in as_sequence(strings, "strings", what, BitstreamError)
+    ]
+    if len(lists) != 2:
+        raise BitstreamError(f"strings has {len(lists)} entries, expected {what}")
+    for stream in (*lists[0], *lists[1]):
+        expect(stream, bytes, "a stream", "bytes, as compress returned them", BitstreamError)
+    return lists[0], lists[1]
+
+
+def _two_sizes(value: Any, name: str) -> tuple[int, int]:
+    sides = as_sequence(value, name, "height and width", BitstreamError)
+    if len(sides) != 2:
+        raise BitstreamError(f"{name} has {len(sides)} entries, expected height and width")
+    height, width = (as_whole(side, name, least=1, error=BitstreamError) for side in sides)
+    return height, width

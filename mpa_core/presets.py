@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mpa_core.arguments import shown
 from mpa_core.config import BaseConfig, StageConfig
 from mpa_core.errors import ConfigError
 
@@ -46,8 +47,7 @@ def preset(name: str) -> BaseConfig:
     Raises:
         ConfigError: there is no such preset.
     """
-    try:
+    if isinstance(name, str) and name in PRESETS:
         return PRESETS[name]
-    except KeyError:
-        known = ", ".join(PRESETS)
-        raise ConfigError(f"there is no preset {name!r}; choose one of {known}") from None
+    known = ", ".join(PRESETS)
+    raise ConfigError(f"there is no preset {shown(name)}; choose one of {known}")

@@ -10,15 +10,15 @@ import threading
 from collections.abc import Mapping
 from typing import Any, Literal, cast
 
-import torch
-
 from mpa_core import hub
+from mpa_core.arguments import as_choice
 from mpa_core.base.exact.fixed import Format
 from mpa_core.base.exact.formats import check_layers, choose_formats
 from mpa_core.base.exact.networks import ExactNetworks
 from mpa_core.base.networks import EntropyNetworks, FloatNetworks
+from mpa_core.base.surroundings import making_weights
 from mpa_core.bitstream.container import PROFILES
-from mpa_core.errors import ConfigError, ModelChangedError
+from mpa_core.errors import ModelChangedError
 from mpa_core.fingerprint import fingerprint
 from mpa_core.model import MPAModel
 from mpa_core.normal_tensors import normal_tensors
@@ -134,8 +134,7 @@ class EntropyProfiles:
         Raises:
             ConfigError: there is no such profile.
         """
-        if profile not in NUMBERS:
-            raise ConfigError(f"profile is {profile!r}, expected 'exact' or 'float'")
+        as_choice(profile, "profile", ("exact", "float"))
         if profile == "float":
             return FloatNetworks(self._model.base)
         with self._building:
@@ -156,7 +155,7 @@ class EntropyProfiles:
             self._follow()
             if self._precise is None:
                 self.require_unchanged(self._model)
-                with torch.random.fork_rng(devices=[]):  # nobody's random numbers move
+                with making_weights():
                     twin = MPAModel(self._model.config).eval()
                 twin.base = copy.deepcopy(self._model.base)
                 twin.encoder_path = copy.deepcopy(self._model.encoder_path)

@@ -9,10 +9,12 @@ with ``0 <= l < 1`` the row is ``|a_s|**(1 - l) * |a_{s+1}|**l``.
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from mpa_core.arguments import as_quality
 from mpa_core.errors import QualityError
 
 
@@ -20,7 +22,8 @@ class Quality:
     """The quality of each picture of a batch, checked once and turned into row weights.
 
     Args:
-        value: one number for the whole batch, or a tensor of shape ``[B]``; levels count from 1.
+        value: one number for the whole batch, or a tensor or array of shape ``[B]``; levels count
+            from 1.
         levels: number of levels ``L`` of the base codec.
         batch: number of pictures ``B``.
         device: where the tables live.
@@ -32,21 +35,15 @@ class Quality:
     def __init__(
         self, value: float | Tensor, *, levels: int, batch: int, device: torch.device | str = "cpu"
     ) -> None:
-        if isinstance(value, Tensor) and value.ndim:
-            numbers = [float(v) for v in value.flatten().tolist()]
+        if getattr(value, "shape", ()):
+            numbers = [as_quality(each, levels) for each in cast(Tensor, value).reshape(-1)]
             if len(numbers) != batch:
                 raise QualityError(
                     f"found {len(numbers)} qualities for {batch} pictures; "
                     "pass one number, or one per picture"
                 )
         else:
-            numbers = [float(value)]
-        for number in numbers:
-            if not (math.isfinite(number) and 1 <= number <= levels):
-                raise QualityError(
-                    f"quality is {number:g}, expected 1 (fewest bits) to {levels} (most); "
-                    "choose a number in that range"
-                )
+            numbers = [as_quality(value, levels)]
         self.levels = levels
         self.values = numbers * batch if len(numbers) == 1 else numbers
         self.value = torch.tensor(self.values, dtype=torch.float32, device=device)
@@ -54,7 +51,7 @@ class Quality:
         fraction = torch.tensor(numbers, dtype=torch.float64) - low
         # One-hot rows: a product with them picks a row exactly, and its gradient is a small matrix
         # product instead of an indexed write.
-        eye = torch.eye(levels, device=device)
+        eye = torch.eye(levels, dtype=torch.float32, device=device)
         self._low = eye[low.to(device) - 1]
         self._high = self._fraction = None
         if bool((fraction > 0).any()):

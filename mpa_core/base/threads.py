@@ -1,4 +1,4 @@
-"""One thread for what encoder and decoder must compute alike."""
+"""The number of torch's threads where it matters to us; the process keeps its own."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from contextlib import contextmanager
 import torch
 
 _lock = threading.Lock()
+_forked = False
 
 
 def _in_forked_child() -> None:
-    """A forked child has neither OpenMP's threads nor the holders of locks to wait for."""
-    global _lock
+    """Nobody is left in a forked child to release a lock that another thread held."""
+    global _lock, _forked
     _lock = threading.Lock()
-    torch.set_num_threads(1)
+    _forked = True
 
 
 if hasattr(os, "register_at_fork"):
@@ -31,10 +32,33 @@ def one_thread() -> Iterator[None]:
     between thread counts, and one such bit in a scale is enough to lose sync. The setting is the
     process's: callers in other threads wait for their turn.
     """
-    with _lock:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
+    with _lock, _set_to_one():
+        yield
+
+
+@contextmanager
+def own_threads() -> Iterator[None]:
+    """Run the block with threads that exist.
+
+    OpenMP's pool does not survive a fork: a child that sums in several threads waits for those of
+    its parent for ever. In a forked child the block has one thread; what the child does outside of
+    it is its own business, and its setting is as it was.
+    """
+    if not _forked:
+        yield
+        return
+    with _set_to_one():
+        yield
+
+
+@contextmanager
+def _set_to_one() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

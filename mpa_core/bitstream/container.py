@@ -6,12 +6,13 @@ is checked against the bytes that are there before anything is sliced.
 
 from __future__ import annotations
 
-import math
 import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 
+from mpa_core.arguments import as_limit, expect, number, shown
 from mpa_core.bitstream.signatures import check_magic
 from mpa_core.errors import BitstreamError, QualityError
 
@@ -106,12 +107,13 @@ def quantize_quality(q: float) -> float:
     Raises:
         QualityError: ``q`` is not a number from 1 to 8.
     """
-    if not (math.isfinite(q) and MIN_QUALITY <= q <= MAX_QUALITY):
+    found = number(q)
+    if found is None or not MIN_QUALITY <= found <= MAX_QUALITY:
         raise QualityError(
-            f"quality {q:g} is outside {MIN_QUALITY} to {MAX_QUALITY}; "
-            f"{MIN_QUALITY} gives the smallest file, {MAX_QUALITY} the best picture"
+            f"quality {shown(q) if found is None else f'{found:g}'} is outside {MIN_QUALITY} to "
+            f"{MAX_QUALITY}; {MIN_QUALITY} gives the smallest file, {MAX_QUALITY} the best picture"
         )
-    return round(q * QUALITY_SCALE) / QUALITY_SCALE
+    return round(found * QUALITY_SCALE) / QUALITY_SCALE
 
 
 def pack(container: Container) -> bytes:
@@ -294,6 +296,7 @@ def check_pixels(header: Header, max_pixels: int | None) -> None:
     A decoder works on the picture padded to multiples of some 64 pixels, which makes much of a
     picture one pixel wide: padded it may have twice as many, and a million more.
     """
+    max_pixels = as_limit(max_pixels, "max_pixels")
     if max_pixels is None:
         return
     width, height = header.width, header.height
@@ -327,6 +330,16 @@ def _truncated_header(found: int, expected: int) -> BitstreamError:
 
 
 def _check_fields(container: Container) -> None:
+    expect(container, Container, "container", "a Container", BitstreamError)
+    for attribute, kind, what in (
+        ("fingerprint", bytes, "bytes"),
+        ("streams", tuple, "a tuple of bytes"),
+        ("chunks", Mapping, "a mapping of names to bytes"),
+    ):
+        expect(getattr(container, attribute), kind, attribute, what, BitstreamError)
+    for attribute in ("profile", "width", "height", "symbols_crc"):
+        value = getattr(container, attribute)
+        expect(value, Integral, attribute, "a whole number (int)", BitstreamError)
     if len(container.fingerprint) != 8:
         raise BitstreamError(
             f"fingerprint prefix of {len(container.fingerprint)} bytes, expected 8; "
@@ -381,6 +394,7 @@ def _check_stream_count(count: int) -> None:
 
 
 def _check_chunk_name(name: bytes) -> None:
+    expect(name, bytes, "a chunk's name", "bytes", BitstreamError)
     if len(name) != 4 or not (name.isascii() and name.isalpha()):
         raise BitstreamError(f"chunk name {name!r}, expected four ASCII letters")
     # As in PNG, the case of the first letter tells whether a reader may ignore the chunk.
@@ -392,5 +406,6 @@ def _check_chunk_name(name: bytes) -> None:
 
 
 def _check_length(what: str, data: bytes) -> None:
+    expect(data, bytes, what, "bytes", BitstreamError)
     if len(data) > _U32_MAX:
         raise BitstreamError(f"{what} has {len(data)} bytes, a file holds {_U32_MAX} at most")

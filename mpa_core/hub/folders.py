@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from mpa_core.arguments import as_path, as_text, expect
 from mpa_core.base.exact.fixed import Format
 from mpa_core.base.exact.formats import check_layers, choose_formats
 from mpa_core.base.exact.networks import ExactNetworks
+from mpa_core.base.surroundings import making_weights, usual_defaults
 from mpa_core.config import BaseConfig
+from mpa_core.errors import ConfigError, OutputError
 from mpa_core.fingerprint import fingerprint
 from mpa_core.hub import tensors as tensor_io
 from mpa_core.hub.cards import base_card
@@ -49,6 +51,7 @@ class LoadedBase:
     """Of the exact entropy profile, by layer."""
 
 
+@usual_defaults()
 def save_base(
     folder: str | Path,
     config: BaseConfig,
@@ -80,6 +83,10 @@ def save_base(
         ConfigError: ``name`` or ``dtype`` is not one the format takes.
         OutputError: The folder cannot be written; what was there is untouched.
     """
+    target = as_path(folder, "folder", OutputError)
+    expect(config, BaseConfig, "config", "a BaseConfig", ConfigError)
+    name = as_text(name, "name")
+    text = None if card is None else as_text(card, "card")
     model = _build(config)
     tensor_io.check_layout(tensors, model.state_dict(), f"base {name!r}")
     kept = tensor_io.stored(tensors, dtype)
@@ -102,17 +109,18 @@ def save_base(
         kept, {"format": meta.format, "kind": meta.kind, "name": name, "fingerprint": print_}
     )
     write_folder(
-        Path(folder),
+        target,
         {
             BASE_WEIGHTS: weights,
             EXACT_FORMATS: formats_file(formats, exact),
             BASE_CONFIG: canonical_json(meta).encode(),
-            CARD: (card if card is not None else base_card(meta)).encode(),
+            CARD: (text if text is not None else base_card(meta)).encode(),
         },
     )
     return print_
 
 
+@usual_defaults()
 @normal_tensors()
 def load_base(id_or_folder: str | Path) -> LoadedBase:
     """Load a bundled base or a folder.
@@ -158,6 +166,6 @@ def _formats_that_fit(
 
 
 def _build(config: BaseConfig) -> MPAModel:
-    """A model to fill: its random start must not move the caller's random numbers."""
-    with torch.random.fork_rng(devices=[]):
+    """A model to fill."""
+    with making_weights():
         return MPAModel(config).eval()

@@ -6,6 +6,7 @@ import re
 from importlib import resources
 from pathlib import Path
 
+from mpa_core.arguments import as_path, expect
 from mpa_core.errors import CheckpointError
 from mpa_core.hub.meta import BASE_CONFIG, PATH_CONFIG, read_base_meta
 
@@ -34,6 +35,7 @@ def bundled_base_of(prefix: bytes) -> str | None:
 
     Raises :class:`CheckpointError` where the installation is damaged.
     """
+    expect(prefix, bytes, "prefix", "the first bytes of a fingerprint", CheckpointError)
     known = bundled_fingerprints().items()
     return next((name for print_, name in known if print_.startswith(prefix.hex())), None)
 
@@ -47,7 +49,7 @@ def resolve(id_or_folder: str | Path) -> Path:
     Raises:
         CheckpointError: Neither; the message lists the bundled ids.
     """
-    folder = Path(id_or_folder).expanduser()
+    folder = as_path(id_or_folder, "base", CheckpointError)
     if (folder / BASE_CONFIG).is_file() or (folder / PATH_CONFIG).is_file():
         return folder
     bundled = bundled_bases()

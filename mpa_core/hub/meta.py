@@ -10,6 +10,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 from pydantic import Field, field_validator
 
+from mpa_core.arguments import as_path
 from mpa_core.config import (
     CHECKPOINT_FORMAT,
     MAX_DEPTH,
@@ -153,7 +154,7 @@ def read_base_meta(folder: Path) -> BaseMeta:
     built, nor read, to see it.
     """
     meta = _read(BaseMeta, folder, BASE_CONFIG, "base", (PATH_CONFIG, "path", "codec.load_path"))
-    _check_size(folder / BASE_WEIGHTS, meta.architecture.least_parameters)
+    _check_size(Path(folder) / BASE_WEIGHTS, meta.architecture.least_parameters)
     return meta
 
 
@@ -167,6 +168,7 @@ def read_path_meta(folder: Path) -> PathMeta:
 def _read(
     model: type[Meta], folder: Path, file: str, kind: str, other: tuple[str, str, str]
 ) -> Meta:
+    folder = as_path(folder, "folder", CheckpointError)
     source = folder / file
     if not source.is_file():
         other_file, other_kind, loader = other

@@ -10,10 +10,11 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as distribution_version
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from mpa_core.errors import BaseMismatchError, CheckpointError, ConfigError
+from mpa_core.arguments import as_path, as_text, expect
+from mpa_core.base.surroundings import making_weights, usual_defaults
+from mpa_core.errors import BaseMismatchError, CheckpointError, ConfigError, OutputError
 from mpa_core.fingerprint import fingerprint
 from mpa_core.hub import tensors as tensor_io
 from mpa_core.hub.cards import path_card
@@ -81,8 +82,8 @@ class LoadedPath:
                 self.meta.config, source=f"{self.folder / PATH_CONFIG}, config"
             )
             build = partial(path_class, self.meta.path_stages, config, self.meta.levels)
-            tensor_io.check_buildable(build, self.tensors, str(self.folder / PATH_WEIGHTS))
-            with torch.random.fork_rng(devices=[]):
+            with making_weights():
+                tensor_io.check_buildable(build, self.tensors, str(self.folder / PATH_WEIGHTS))
                 path = build()
         except ConfigError as error:
             raise CheckpointError(
@@ -93,6 +94,7 @@ class LoadedPath:
         return path.eval()
 
 
+@usual_defaults()
 def save_path(
     folder: str | Path,
     path: TaskPath,
@@ -124,6 +126,10 @@ def save_path(
         ConfigError: ``base_name``, ``base_fingerprint`` or ``dtype`` is not one the format takes.
         OutputError: The folder cannot be written; what was there is untouched.
     """
+    target = as_path(folder, "folder", OutputError)
+    expect(path, TaskPath, "path", "a TaskPath", ConfigError)
+    if not callable(card):
+        expect(card, (str, type(None)), "card", "text (str), or what makes it", ConfigError)
     kept = tensor_io.stored(path.state_dict(), dtype)
     print_ = fingerprint(tensor_io.used(kept))
     base = {"repo_id": base_name, "revision": base_revision, "fingerprint": base_fingerprint}
@@ -150,9 +156,9 @@ def save_path(
             "fingerprint": print_,
         },
     )
-    text = card(meta) if callable(card) else card if card is not None else path_card(meta)
+    text = as_text(card(meta) if callable(card) else card or path_card(meta), "card")
     write_folder(
-        Path(folder),
+        target,
         {
             PATH_WEIGHTS: weights,
             PATH_CONFIG: canonical_json(meta).encode(),
@@ -162,6 +168,7 @@ def save_path(
     return print_
 
 
+@usual_defaults()
 @normal_tensors()
 def load_path(folder: str | Path) -> LoadedPath:
     """Read a path folder; :meth:`LoadedPath.build` makes the path.
@@ -170,7 +177,7 @@ def load_path(folder: str | Path) -> LoadedPath:
         CheckpointError: Nothing there, a base folder, another version, files that are broken or
             do not belong together, pickles, NaN; the message says which and what to do.
     """
-    folder = Path(folder).expanduser()
+    folder = as_path(folder, "folder", CheckpointError)
     meta = read_path_meta(folder)
     source = folder / PATH_WEIGHTS
     tensors = tensor_io.read_file(source, meta.dtype)

@@ -13,6 +13,7 @@ from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as dump_safetensors
 from torch import Tensor, nn
 
+from mpa_core.arguments import as_choice, expect
 from mpa_core.base.entropy import CDF_BUFFERS
 from mpa_core.errors import CheckpointError
 from mpa_core.fingerprint import DTYPES
@@ -32,7 +33,9 @@ def stored(tensors: Mapping[str, Tensor], dtype: StorageType) -> dict[str, Tenso
 
     Raises:
         CheckpointError: A value is not finite, or too large for float16.
+        ConfigError: There is no such ``dtype``.
     """
+    as_choice(dtype, "dtype", ("float32", "float16"))
     check_finite(tensors, "the tensors to be saved")
     result: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -139,6 +142,11 @@ def check_layout(
     Raises:
         CheckpointError: With the first few differences.
     """
+    what = "tensors by name"
+    expect(tensors, Mapping, source, what, CheckpointError)
+    for name, tensor in tensors.items():
+        expect(name, str, f"{source}: a name", "text (str)", CheckpointError)
+        expect(tensor, Tensor, f"{source}: {name!r}", what, CheckpointError)
     missing = sorted(set(expected) - set(tensors))
     unexpected = sorted(set(tensors) - set(expected))
     if missing or unexpected:

@@ -7,6 +7,7 @@ from typing import ClassVar, cast
 
 from torch import nn
 
+from mpa_core.arguments import as_sequence, as_whole, expect
 from mpa_core.config import PathConfig, PathStage
 from mpa_core.errors import ConfigError
 from mpa_core.paths.mlp import SideMLP
@@ -55,11 +56,20 @@ class TaskPath(nn.Module):
         self, stages: Sequence[PathStage], config: PathConfig | None = None, levels: int = 8
     ) -> None:
         super().__init__()
+        stages = as_sequence(stages, "stages", "stages of a base", ConfigError)
         if not stages:
             raise ConfigError(
                 f"path {self.name}: the base has no stage to attach to; "
                 "give one stage other than the coarsest a depth of at least 1"
             )
+        for stage in stages:
+            entries = as_sequence(stage, "a stage", "index, width and depth", ConfigError)
+            if len(entries) != 3:
+                raise ConfigError(f"a stage is {len(entries)} numbers, expected 3; see PathStage")
+            for entry, least in zip(entries, (0, 1, 0), strict=True):
+                as_whole(entry, "a number of a stage", least=least, error=ConfigError)
+        levels = as_whole(levels, "levels", least=1, most=255, error=ConfigError)
+        expect(config, (PathConfig, type(None)), "config", "a PathConfig or None", ConfigError)
         if config is None:
             config = self.Config()
         elif not isinstance(config, self.Config):

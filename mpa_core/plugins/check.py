@@ -52,6 +52,7 @@ def _try_out(path_class: type[TaskPath]) -> Iterator[str]:
     import torch
     from torch import nn
 
+    from mpa_core.base.surroundings import making_weights
     from mpa_core.presets import PRESETS
 
     config = path_class.Config()
@@ -63,7 +64,8 @@ def _try_out(path_class: type[TaskPath]) -> Iterator[str]:
         yield "a model cannot hold it under this name, which torch's ModuleDict uses itself"
 
     stages = PRESETS[PRESET].decoder_path_stages
-    path = path_class(stages, config)
+    with making_weights():
+        path = path_class(stages, config)
     for stage in stages:
         where = f"stage {stage.stage} of preset {PRESET!r}"
         parts = path.stage(stage.stage)

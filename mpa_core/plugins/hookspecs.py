@@ -14,7 +14,8 @@ from pathlib import Path
 import pluggy
 from pydantic import field_validator
 
-from mpa_core.config import StrictModel
+from mpa_core.arguments import as_text
+from mpa_core.config import CallersModel
 
 PROJECT = "mpa"
 HOOK_PREFIX = "mpa_"
@@ -32,11 +33,11 @@ _FOLDER = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 _BASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-class PathSpec(StrictModel):
+class PathSpec(CallersModel):
     """One task path that a plugin offers, described without importing it.
 
-    A value of the wrong form raises pydantic's ``ValidationError``; the registry turns it into
-    the error of that plugin.
+    A value of the wrong form raises a :class:`mpa_core.errors.ConfigError`; the registry turns it
+    into the error of that plugin.
     """
 
     name: str
@@ -88,7 +89,7 @@ class PathSpec(StrictModel):
         base the weights fit is in ``path_config.json`` and checked by who loads them. Nothing of
         the plugin is imported.
         """
-        folder_name = base_name.replace("/", "--")
+        folder_name = as_text(base_name, "base_name").replace("/", "--")
         if not _BASE.fullmatch(folder_name):
             return None
         candidates = (root / folder_name for root in self._weights_roots())

@@ -24,10 +24,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pluggy
-from pydantic import ValidationError
 
+from mpa_core.arguments import as_text
 from mpa_core.config import PathConfig
-from mpa_core.errors import PathNotFoundError, PluginError
+from mpa_core.errors import ConfigError, PathNotFoundError, PluginError
 from mpa_core.plugins import hookspecs
 from mpa_core.plugins.hookspecs import HOOK_PREFIX, PROJECT, PathSpec
 
@@ -96,7 +96,7 @@ class Registry:
 
         Raises :class:`PathNotFoundError` if no plugin or more than one claims it.
         """
-        distribution, _, bare = name.rpartition(":")
+        distribution, _, bare = as_text(name, "name", PathNotFoundError).rpartition(":")
         found = [
             path
             for path in self.paths()
@@ -151,6 +151,7 @@ class Registry:
         """
         if name is None:
             return self.plugins
+        as_text(name, "name", PluginError)
         found = tuple(plugin for plugin in self.plugins if name in _names(plugin))
         if not found:
             raise PluginError(
@@ -311,12 +312,8 @@ def _check_specs(answers: list[Any]) -> list[PathSpec]:
 
 def describe(error: BaseException) -> str:
     """One line: kind and text of ``error`` and, unless it is ours, the file and line it rose in."""
-    if isinstance(error, ValidationError):
-        text = "; ".join(
-            f"{'.'.join(map(str, item['loc']))}: {item['msg'].removeprefix('Value error, ')}"
-            for item in error.errors()
-        )
-        text = f"not a valid {error.title}: {text}"
+    if isinstance(error, ConfigError):
+        text = str(error)
     elif isinstance(error, PluginError):
         return str(error)
     else:

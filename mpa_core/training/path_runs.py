@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mpa_core import hub
+from mpa_core.base.surroundings import making_weights
 from mpa_core.errors import BaseMismatchError, CheckpointError, ConfigError, TrainingError
 from mpa_core.paths.path import TaskPath
 from mpa_core.plugins.registry import registry
@@ -187,8 +188,7 @@ def build_path(config: PathTrainConfig, base: hub.LoadedBase) -> TaskPath:
     """
     path_class = registry().load_class(config.name)
     settings = path_class.Config.parse(config.path, source="settings of the path")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+    with making_weights(config.seed):
         return path_class(base.config.decoder_path_stages, settings, base.config.quality_levels)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mpa_core.base.entropy import CDF_BUFFERS
+from mpa_core.base.surroundings import making_weights
 from mpa_core.codec import MPACodec
 from mpa_core.errors import CheckpointError, TrainingError
 from mpa_core.hub import load_base
@@ -135,7 +136,7 @@ def averaged_model(folder: Path) -> MPAModel:
     """
     state = load_latest(folder / CHECKPOINTS)
     config = TrainConfig.parse(state.meta["config"], source=str(state.folder))
-    with torch.random.fork_rng(devices=[]):
+    with making_weights():
         model = MPAModel(config.model)
     live = model.state_dict()
     for prefix in ("model.", "average."):

@@ -73,7 +73,7 @@ class Misbehaving:
     ("deed", "seen"),
     [
         ("[][0]", "IndexError"),
-        ("from mpa_core.errors import ImageError; raise ImageError('two\\nlines')", "text of"),
+        ("from mpa_core.errors import ImageError; raise ImageError('')", "text of"),
         ("open('x', 'w').close()", "open 'x' to write"),
         ("import os; os.mkdir('x')", "os.mkdir"),
         ("import subprocess; subprocess.run(['true'])", "subprocess.Popen"),

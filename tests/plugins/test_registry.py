@@ -7,7 +7,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from mpa_core.errors import PathNotFoundError, PluginError
+from mpa_core.errors import ConfigError, PathNotFoundError, PluginError
 from mpa_core.plugins import PathSpec
 from mpa_core.plugins.registry import Plugin, RegisteredPath, Registry, registry
 
@@ -37,15 +37,15 @@ def test_good_names(name):
     ],
 )
 def test_bad_specs(field, value):
-    with pytest.raises(ValidationError) as caught:
+    with pytest.raises(ConfigError) as caught:
         PathSpec(**{**FIELDS, field: value})
-    assert [error["loc"] for error in caught.value.errors()] == [(field,)]
+    assert str(caught.value).startswith(f"not a valid PathSpec: {field}: ")
 
 
 def test_a_spec_is_frozen_and_closed():
     with pytest.raises(ValidationError, match="frozen"):
         PathSpec(**FIELDS).name = "other"
-    with pytest.raises(ValidationError, match="recipy"):
+    with pytest.raises(ConfigError, match="recipy"):
         PathSpec(**FIELDS, recipy="x:Y")
 
 

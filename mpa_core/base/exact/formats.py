@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, cast
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from mpa_core.arguments import expect, shown
 from mpa_core.base.attention import NeighborhoodAttention
 from mpa_core.base.codec import BaseCodec
 from mpa_core.base.contexts import SpatialContext
@@ -152,11 +153,14 @@ def from_tensors(tensors: Mapping[str, Tensor], source: str) -> dict[str, Format
     return formats
 
 
-def check_layers(base: BaseCodec, names: Iterable[str], source: str) -> None:
+def check_layers(base: BaseCodec, formats: Mapping[str, Format], source: str) -> None:
     """Refuse formats for other layers than the base has (:class:`CheckpointError`)."""
-    expected, found = set(exact_layers(base)), set(names)
+    expect(formats, Mapping, f"{source}: formats", "a Format for each layer", CheckpointError)
+    for name, form in formats.items():
+        expect(form, Format, f"{source}: format of {shown(name)}", "a Format", CheckpointError)
+    expected, found = set(exact_layers(base)), set(formats)
     if expected != found:
-        wrong = sorted(expected ^ found)[:3]
+        wrong = sorted(map(str, expected ^ found))[:3]
         raise CheckpointError(
             f"{source}: its formats are not those of this base's layers (differing: "
             f"{', '.join(wrong)}); convert the base again with mpa exact"

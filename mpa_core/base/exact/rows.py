@@ -7,7 +7,7 @@ correctly rounded to as many digits as asked for, the same everywhere.
 from __future__ import annotations
 
 import math
-from decimal import Context, Decimal, localcontext
+from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 from functools import lru_cache
 
 import torch
@@ -15,6 +15,10 @@ from torch import Tensor
 
 _DIGITS = 25
 """Significant decimal digits; float64 has 16."""
+_ARITHMETIC = Context(
+    prec=_DIGITS, rounding=ROUND_HALF_EVEN, Emin=-999999, Emax=999999, clamp=0, traps=[], flags=[]
+)
+"""Nothing is left to ``decimal.DefaultContext``, which is the process's."""
 _KEPT = 512
 
 
@@ -43,7 +47,7 @@ class QualityRows:
         if part == 0:
             row = self._table[low - 1]
         else:
-            with localcontext(Context(prec=_DIGITS)):
+            with localcontext(_ARITHMETIC):
                 weight = Decimal(part)
                 row = [
                     float((a + (b - a) * weight).exp()) if a is not None and b is not None else 0.0
@@ -52,5 +56,5 @@ class QualityRows:
         return torch.tensor(row, dtype=torch.float64, device=self.device)
 
     def _logarithms(self, index: int) -> list[Decimal | None]:
-        with localcontext(Context(prec=_DIGITS)):
+        with localcontext(_ARITHMETIC):
             return [Decimal(value).ln() if value else None for value in self._table[index]]
