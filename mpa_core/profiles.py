@@ -54,8 +54,10 @@ class EntropyProfiles:
         self.fingerprint = fingerprint(tensors)
         model.base.entropy.forget_tables()
         _ = model.base.entropy.tables  # a model without any cannot code
-        self.formats = dict(formats) if formats is not None else choose_formats(model.base)
-        check_layers(model.base, self.formats, name)
+        if formats is None:
+            formats = choose_formats(model.base)
+        check_layers(model.base, formats, name)
+        self.formats = dict(formats)
         self.exact_fingerprint = hub.exact_fingerprint(tensors, self.formats)
         self._name = name
         self._seal = Seal(model.sealed_parts())
