@@ -1,9 +1,10 @@
 """Pictures a second by how OpenMP's threads wait: alone, side by side, and beside busy processes.
 
-For each policy there are encoders, processes of their own that have loaded everything. They encode one
-picture again and again for some seconds: one of them alone, all side by side, and one beside as many
-busy processes as there are processors. The policies take turns, round by round, so that whatever else
-the machine does slows all alike: compare the ratios to the first row, which is what torch does by itself.
+For each policy there are encoders, processes of their own that have loaded everything. They encode
+one picture again and again for some seconds: one of them alone, all side by side, and one beside
+as many busy processes as there are processors. The policies take turns, round by round, so that
+whatever else the machine does slows all alike: compare the ratios to the first row, which is what
+torch does by itself.
 
     python examples/benchmarks/busy_machine.py --photo PHOTO --seconds 10 --rounds 3
 """
@@ -47,7 +48,7 @@ class Encoder:
         words = [sys.executable, __file__, "--serve", "--base", str(options.base)]
         words += ["--photo", str(options.photo), "--size", *map(str, options.size)]
         words += ["--decode"] if options.decode else []
-        self.process = subprocess.Popen(
+        self.process = subprocess.Popen(  # noqa: S603 -- this script
             words, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
@@ -172,8 +173,9 @@ def show(
     console = Console(highlight=False)
     console.print(
         f"{'decoding' if options.decode else 'encoding'} {options.size[0]}x{options.size[1]}, "
-        f"{options.threads} threads on {usable_cpus()} processors, {options.encoders} side by side; "
-        f"{others:.1f} processors busy before\npictures a second, and times the first row\n"
+        f"{options.threads} threads on {usable_cpus()} processors, "
+        f"{options.encoders} side by side; {others:.1f} processors busy before\n"
+        "pictures a second, and times the first row\n"
     )
     shown = Table("policy", box=None, pad_edge=False)
     for heading in SITUATIONS:

@@ -11,8 +11,8 @@ from pathlib import Path
 _SHORTEST_LOOK = 0.1
 """Seconds a look at the processors takes at least: the system counts in hundredths of a second."""
 _BUSY = (0, 1, 2, 5, 6, 7)
-"""Columns of a line of ``/proc/stat``: user, nice, system, interrupts twice, and what the hypervisor
-took. Work of low priority counts: it gives way within its own session or container alone."""
+"""Columns of a line of ``/proc/stat``: user, nice, system, interrupts twice, and what the
+hypervisor took. Work of low priority counts: it gives way within its own session alone."""
 _COLUMNS = 8
 """Those behind count guests, which are in user and nice already."""
 _UNLIMITED = 1 << 60
@@ -51,9 +51,8 @@ def free_memory(root: Path = Path("/")) -> int | None:
     None if the system does not say.
     """
     rooms = [room for folder in _groups(root, "memory") if (room := _room(folder)) is not None]
-    for line in _read(root / "proc/meminfo").splitlines():
-        if line.startswith("MemAvailable:"):
-            rooms.append(1024 * int(line.split()[1]))
+    lines = _read(root / "proc/meminfo").splitlines()
+    rooms += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
     return max(0, min(rooms)) if rooms else None
 
 

@@ -1,10 +1,10 @@
 """How many threads a command computes with, and how they wait for one another.
 
-OpenMP's threads spin while they wait, some milliseconds long: fast on an idle machine, and many times
-slower than one thread where another process wants the same processors, since a thread then spins
-until one that was put aside gets its turn. The libraries read their variables when they are loaded,
-so the choice is made before torch is imported, from what the machine is doing at that moment, and never
-over what the user has set.
+OpenMP's threads spin while they wait, some milliseconds long: fast on an idle machine, and many
+times slower than one thread where another process wants the same processors, since a thread then
+spins until one that was put aside gets its turn. The libraries read their variables when they are
+loaded, so the choice is made before torch is imported, from what the machine is doing at that
+moment, and never over what the user has set.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from signal import Signals
 from types import ModuleType
-from typing import NamedTuple, TextIO, cast
+from typing import NamedTuple, cast
 
 from mpa_core import errors
 from mpa_core.cli.common import Job
@@ -173,15 +173,14 @@ def _serve(connection: Connection, task: Task, rules: Rules, threads: int) -> No
         category: type[Warning],
         filename: str,
         lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
+        *_: object,
     ) -> None:
         with suppress(OSError):  # nobody listens any more
             connection.send(_Warning(category.__name__, str(message), filename, lineno))
 
     with suppress(OSError):
         os.dup2(2, 1)  # results are the employer's to print: whatever is printed here is talk
-    warnings.showwarning = send_warning
+    warnings.showwarning = send_warning  # type: ignore[assignment]  # file and line are in *_
 
     import torch
 

@@ -128,7 +128,7 @@ def test_free_memory(tmp_path, files, expected):
     assert free_memory(system(tmp_path, files)) == expected
 
 
-# Ticks of user, nice, system, idle, iowait, irq, softirq, steal, guest, guest_nice between two looks.
+# Ticks between two looks: user, nice, system, idle, iowait, irq, softirq, steal, guests twice.
 @pytest.mark.parametrize(
     ("of_each", "expected"),
     [
