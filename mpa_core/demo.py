@@ -12,20 +12,23 @@ import sys
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 from rich.table import Table
 
-from mpa_core.codec import MPACodec
+from mpa_core.cli.machine import LoadMeter
+from mpa_core.cli.threads import add_threads_argument, computing
 from mpa_core.errors import BaseMismatchError, MPAError, OutputError
 from mpa_core.evaluation.classic import ClassicFormat, nearest_in_size, pixels_only
-from mpa_core.evaluation.metrics import bits_per_pixel, ms_ssim, psnr
 from mpa_core.files import write_bytes
-from mpa_core.images import load_image
 from mpa_core.mix import Mix
 from mpa_core.plugins.registry import registry
+
+# What imports torch is imported where it is needed: threads are chosen before.
+if TYPE_CHECKING:
+    from mpa_core.codec import MPACodec
 
 BASE = "mpa-small"
 QUALITIES = (2.0, 4.5, 7.0)
@@ -71,6 +74,7 @@ def load_bundled_paths(codec: MPACodec) -> None:
 
 def compare(codec: MPACodec, original: Image.Image, quality: float) -> Iterator[Result]:
     """Yield the picture by each path of one ``.mpa`` file, then JPEG and WebP of that size."""
+    from mpa_core.evaluation.metrics import bits_per_pixel, ms_ssim, psnr
 
     def result(label: str, file: str, data: bytes, image: Image.Image) -> Result:
         bpp = bits_per_pixel(len(data), original.size)
@@ -133,6 +137,9 @@ def run(image: Path | None, base: str, qualities: Sequence[float], out: Path) ->
     Raises:
         MPAError: a bad picture, base or quality, or a folder that cannot be written.
     """
+    from mpa_core.codec import MPACodec
+    from mpa_core.images import load_image
+
     with resources.as_file(resources.files("mpa_core") / "assets" / SAMPLE) as sample:
         original = pixels_only(load_image(image or sample))
     codec = MPACodec.from_pretrained(base)
@@ -158,6 +165,7 @@ def run(image: Path | None, base: str, qualities: Sequence[float], out: Path) ->
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse arguments, run; 0 when all went well, 1 with one line on stderr otherwise."""
+    meter = LoadMeter()
     parser = argparse.ArgumentParser(prog="python -m mpa_core.demo", description=__doc__)
     parser.add_argument("image", nargs="?", type=Path, help="a photo (default: a bundled one)")
     parser.add_argument("--base", default=BASE, help="bundled base or folder (%(default)s)")
@@ -165,9 +173,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--quality", type=float, nargs="+", default=QUALITIES, help="levels, 1 to 8 (2 4.5 7)"
     )
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder (%(default)s)")
+    add_threads_argument(parser)
     options = parser.parse_args(argv)
     try:
-        run(options.image, options.base, options.quality, options.out)
+        with computing(options, meter):
+            run(options.image, options.base, options.quality, options.out)
     except MPAError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

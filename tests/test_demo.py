@@ -110,3 +110,14 @@ def test_speed_script(root: Path, base: Path, tmp_path: Path):
     assert row["floor_seconds"] == pytest.approx(882_000 * 768 * 512 / (row["sgemm_gflops"] * 1e9))
     total = row["encode_seconds"] + row["decode_seconds"]
     assert row["over_floor"] == pytest.approx(total / row["floor_seconds"])
+
+
+def test_busy_machine_script(root: Path, base: Path, tmp_path: Path):
+    script = runpy.run_path(str(root / "examples" / "benchmarks" / "busy_machine.py"))
+    report = tmp_path / "busy.json"
+    words = ["--base", str(base), "--size", "64", "64", "--seconds", "0.1", "--rounds", "1"]
+    assert script["main"]([*words, "--encoders", "1", "--json", str(report)]) == 0
+    rates = json.loads(report.read_text(encoding="utf-8"))["pictures_per_second"]
+    assert set(rates) == set(script["POLICIES"])
+    assert all(set(row) == set(script["SITUATIONS"]) for row in rates.values())
+    assert all(rate > 0 for row in rates.values() for rate in row.values())

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from mpa_core.cli.common import Job
+from mpa_core.cli.crew import choose_crew
 from mpa_core.cli.jobs import Outcome, Rules, Task, attempt, failure
 from mpa_core.cli.plan import Plan
 from mpa_core.cli.report import Report
@@ -24,9 +25,9 @@ def run_jobs(args: argparse.Namespace, plan: Plan, task: Task) -> int:
     output that has no room left.
 
     Args:
-        args: with ``force``, ``resume``, ``jobs`` and ``format``.
+        args: with ``force``, ``resume``, ``format``, and what :func:`choose_crew` needs.
         plan: what to do.
-        task: how. It is started in this process, or in each of ``args.jobs`` others.
+        task: how. It is started in this process, or in each of the workers.
 
     Returns:
         The exit code: 1 if anything failed; 128 plus the number of the signal that ended the run.
@@ -35,22 +36,23 @@ def run_jobs(args: argparse.Namespace, plan: Plan, task: Task) -> int:
         KeyboardInterrupt: Ctrl-C, after what was done has been reported.
         MPAError: ``task`` could not be started in this process.
     """
-    worker = task.start() if args.jobs is None else None
+    crew = choose_crew(args, plan, task)
+    worker = None if crew.workers else task.start()
     rules = Rules(force=args.force, resume=args.resume, make_folders=plan.to_folder)
     report = Report(plan, as_json=args.format == "json")
     try:
         with ending_signals(), report:
-            jobs = _feed(plan, report)
+            jobs = enumerate(_feed(plan, report))
             outcomes = (
-                (attempt(worker, job, rules) for job in jobs)
+                ((place, attempt(worker, job, rules)) for place, job in jobs)
                 if worker is not None
-                else work_in_processes(task, jobs, rules, min(args.jobs, len(plan)))
+                else work_in_processes(task, jobs, rules, crew)
             )
             for outcome in _unreadable(plan):
                 report.add(outcome)
             with closing(outcomes):
-                for outcome in outcomes:
-                    report.add(outcome)
+                for place, outcome in outcomes:
+                    report.add(outcome, place)
                     if outcome.row.get("input") is None:
                         break  # it concerns every job: nothing that goes on would help
     except Terminated as ended:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mpa_core.cli.threads import add_threads_argument, counted
 from mpa_core.errors import BitstreamError, DamageWarning, MetadataWarning, MPAError
 
 if TYPE_CHECKING:
@@ -91,10 +92,12 @@ def add_job_arguments(parser: argparse.ArgumentParser, what: str, in_folder: str
     )
     parser.add_argument(
         "--jobs",
-        type=int,
+        type=counted("processes"),
         metavar="N",
-        help="worker processes of one thread each (default: none; this one, with all threads)",
+        help="worker processes (default: for several inputs as many as processors, memory and "
+        "inputs allow, of one thread each; for a single one this process)",
     )
+    add_threads_argument(parser)
 
 
 def add_strip_arguments(parser: argparse.ArgumentParser) -> None:

@@ -144,6 +144,13 @@ class DecodeTask:
         mix = Mix.parse(f"{path}=1" if self.mix is None else self.mix, regions=masks)
         return Decoder(self, _Codecs(self.base, load, mix), mix)
 
+    def pixels(self, job: Job) -> int:
+        """Width times height of the picture in an undamaged file."""
+        from mpa_core.bitstream.container import unpack
+
+        header = unpack(read_input(job.source), max_pixels=self.max_pixels)
+        return header.width * header.height
+
 
 class Decoder:
     """Decodes one file after the other."""

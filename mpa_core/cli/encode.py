@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -100,6 +101,15 @@ class EncodeTask:
 
         codec = MPACodec.from_pretrained(self.base)
         return Encoder(codec, replace(self, quality=quantize_quality(self.quality)))
+
+    def pixels(self, job: Job) -> int:
+        """Width times height of a picture that is not decoded for it."""
+        from PIL import Image
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they come when it is encoded
+            with Image.open(job.source) as image:
+                return image.width * image.height
 
 
 class Encoder:

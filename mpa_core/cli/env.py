@@ -10,7 +10,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from mpa_core.cli.crew import most_processes
+from mpa_core.cli.machine import free_memory, usable_cpus
 from mpa_core.cli.output import emit, facts
+from mpa_core.cli.threads import COUNTING, WAITING, Choice, add_threads_argument
 from mpa_core.errors import MPAError
 
 _PACKAGES = ("torch", "compressai", "numpy", "pillow", "pydantic", "pluggy", "safetensors", "rich")
@@ -19,7 +22,12 @@ _VARIABLES = (
     "MPA_PLUGINS",
     "MPA_STRICT_PLUGINS",
     "MPA_DEBUG",
-    "OMP_NUM_THREADS",
+    *COUNTING,
+    *WAITING,
+    "OMP_THREAD_LIMIT",
+    "OMP_PROC_BIND",
+    "GOMP_CPU_AFFINITY",
+    "KMP_AFFINITY",
     "CUDA_VISIBLE_DEVICES",
 )
 
@@ -32,6 +40,7 @@ def register(
     parser = subparsers.add_parser(
         "env", parents=[common], help="versions, processor, plugins: paste it into a bug report"
     )
+    add_threads_argument(parser)
     parser.set_defaults(run=run)
 
 
@@ -44,13 +53,18 @@ def run(args: argparse.Namespace) -> int:
         "python": platform.python_version(),
         "executable": sys.executable,
         "platform": platform.platform(),
-        "cpus": _usable_cpus(),
+        "cpus": usable_cpus(),
+        "threads": _threads(args.choice, args.threads or 1),
         "packages": {name: _version(name) for name in (*_PACKAGES, *_OPTIONAL)},
         "torch": _torch(),
         "bases": _bases(),
         "plugins": _plugins(),
         "caches": _caches(),
-        "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
+        "variables": {
+            name: os.environ[name]
+            for name in _VARIABLES
+            if name in os.environ and name not in args.choice.variables
+        },
     }
     emit(args, data, lambda: facts(data))
     return 0
@@ -63,10 +77,16 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _usable_cpus() -> int | None:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count()
+def _threads(choice: Choice, each: int) -> dict[str, Any]:
+    """What a command started now would compute with, and why."""
+    return {
+        "of_one_process": choice.threads or choice.said,
+        "why": choice.why,
+        "waiting": choice.waiting,
+        "busy_processors": choice.busy,
+        "processes_for_many_files": most_processes(choice, each),
+        "free_bytes": free_memory(),
+    }
 
 
 def _torch() -> dict[str, Any]:

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mpa_core.cli.threads import add_threads_argument
+
 
 def register(
     subparsers: argparse._SubParsersAction[argparse.ArgumentParser],
@@ -35,7 +37,6 @@ def register(
     ours.add_argument("--sweep", metavar="FROM:TO:STEPS", help="mixes such as main:cls:9")
     ours.add_argument("--sweep-quality", type=float, metavar="Q", help="default: the middle one")
     ours.add_argument("--device", default="cpu", help="default: %(default)s")
-    ours.add_argument("--threads", type=int, help="threads of one operation")
 
     others = parser.add_argument_group("classic codecs")
     others.add_argument(
@@ -48,6 +49,7 @@ def register(
         "--match", default="", metavar="LIST", help="at the bytes of each of our files"
     )
 
+    add_threads_argument(parser, lasting=True)
     figures = parser.add_argument_group("metrics")
     figures.add_argument(
         "--tasks", default="", metavar="LIST", help="paths whose recipe judges, such as cls,seg"
@@ -118,8 +120,6 @@ def _measure(args: argparse.Namespace) -> int:
     from mpa_core.evaluation.run import Evaluation
     from mpa_core.mix import Mix
 
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
     with reading("--sweep"):
         sweep = Sweep.parse(args.sweep) if args.sweep else None
     with reading("--mixes"):

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mpa_core.cli.output import emit, facts
+from mpa_core.cli.threads import add_threads_argument
 
 
 def register(
@@ -24,6 +25,7 @@ def register(
     parser.add_argument("--data", type=Path, metavar="DIR", help="photos (default: a bundled one)")
     parser.add_argument("--limit", type=int, metavar="N", help="use N photos at most")
     parser.add_argument("--force", action="store_true", help="overwrite an existing folder")
+    add_threads_argument(parser, lasting=True)
     parser.set_defaults(run=run)
 
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from mpa_core.cli.output import emit, facts
+from mpa_core.cli.threads import add_threads_argument
 
 
 def register(
@@ -25,6 +26,7 @@ def register(
         "out", type=Path, metavar="OUT", help="folder for OUT/base and one folder per path"
     )
     parser.add_argument("--force", action="store_true", help="overwrite existing folders")
+    add_threads_argument(parser)
     parser.set_defaults(run=run)
 
 

@@ -72,6 +72,9 @@ class Task(Protocol):
     def start(self) -> Worker:
         """Load what is needed. Its errors hold for every job."""
 
+    def pixels(self, job: Job) -> int:
+        """Width times height of the job's picture, as its header says. Any error may come."""
+
 
 def attempt(worker: Worker, job: Job, rules: Rules) -> Outcome:
     """Do one job; whatever goes wrong is in the outcome.

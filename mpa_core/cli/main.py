@@ -15,7 +15,9 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from mpa_core.cli.common import UsageError
+from mpa_core.cli.machine import LoadMeter
 from mpa_core.cli.output import report_error
+from mpa_core.cli.threads import computing
 
 GROUPS = (
     "encode",
@@ -59,10 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # File names may hold what the terminal's encoding does not.
         sys.stdout.reconfigure(errors="backslashreplace")
+    meter = LoadMeter()
     args = argparse.Namespace(format="text")
     try:
         args = build_parser().parse_args(argv)
-        code: int = args.run(args)
+        with computing(args, meter):
+            code: int = args.run(args)
         sys.stdout.flush()
         return code
     except UsageError as error:

@@ -160,8 +160,6 @@ def make_folder(folder: str) -> None:
 def _check_streams(args: argparse.Namespace) -> None:
     if not args.inputs and args.from_file is None:
         raise UsageError("no input is named; give files or folders, or a list with --from-file")
-    if args.jobs is not None and args.jobs < 1:
-        raise UsageError(f"--jobs {args.jobs} is no number of processes; give 1 or more")
     if STREAM in args.inputs and args.from_file == STREAM:
         raise UsageError("stdin cannot be both an input and the list of --from-file")
     streams = STREAM in args.inputs or args.output == STREAM

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from mpa_core.cli.threads import add_threads_argument
+
 if TYPE_CHECKING:
     from mpa_core.plugins.registry import Plugin
 
@@ -28,6 +30,7 @@ def register(
     check.add_argument(
         "name", nargs="?", help="entry point or distribution of the plugin (default: all)"
     )
+    add_threads_argument(check)
     check.set_defaults(run=run_check)
 
 

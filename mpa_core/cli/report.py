@@ -50,6 +50,9 @@ class Report:
         self._as_json = as_json
         self._silent = plan.to_stdout
         self._begun = False
+        self._next = 0
+        self._early: dict[int, Outcome] = {}
+        """Outcomes by their place, of jobs that were faster than one before them."""
         self._error: dict[str, str] | None = None
         self._rows: list[dict[str, Any]] = []
         self._bar: Progress | None = None
@@ -70,17 +73,32 @@ class Report:
             self._bar.stop()
             self._bar = None
 
-    def add(self, outcome: Outcome) -> None:
-        """Print what became of one job; what is counted is printed, even if a signal comes."""
+    def add(self, outcome: Outcome, place: int | None = None) -> None:
+        """Print what became of one job, when those before it in the plan have been printed.
+
+        What is counted is printed, even if a signal comes.
+
+        Args:
+            outcome: of the job.
+            place: of the job in the plan, from 0; None for what is no job of it.
+        """
         with uninterrupted():
-            self._add(outcome)
+            if outcome.state == "stopped":
+                self.stopped = outcome.row["error"]["message"]
+            if "input" in outcome.row and self._bar is not None:
+                self._bar.advance(self._bar.task_ids[0])
+            if place is None or "input" not in outcome.row:
+                self._add(outcome)
+                return
+            self._early[place] = outcome
+            while self._next in self._early:
+                self._add(self._early.pop(self._next))
+                self._next += 1
 
     def _add(self, outcome: Outcome) -> None:
         error = outcome.row.get("error")
         if error is not None:
             say_error(error, outcome.trace)
-            if outcome.state == "stopped":
-                self.stopped = error["message"]
         for text in (*outcome.row.get("damage", ()), *outcome.row.get("warnings", ())):
             _say(f"warning: {outcome.row['input']}: {text}")
         if "input" not in outcome.row:
@@ -88,8 +106,6 @@ class Report:
             return
         state = "failed" if error is not None else outcome.state
         self.counts[state] += 1
-        if self._bar is not None:
-            self._bar.advance(self._bar.task_ids[0])
         if self._as_json:
             self._print_json(outcome.row)
         elif state == "done":
@@ -100,6 +116,8 @@ class Report:
     def close(self, *, signalled: str | None = None) -> None:
         """Print the sums; ``signalled`` names what has ended the run from outside."""
         self.stopped = self.stopped or signalled
+        for place in sorted(self._early):  # one before them was not finished
+            self._add(self._early.pop(place))
         if self._as_json:
             self._close_json()
         else:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpa_core.cli import train_path
+from mpa_core.cli.threads import add_threads_argument
 
 if TYPE_CHECKING:
     from mpa_core.training.loop import Outcome
@@ -60,6 +61,7 @@ def register(
         help="Markdown for a path's card (default: the run's last validation)",
     )
     export.add_argument("--force", action="store_true", help="replace what is in OUT")
+    add_threads_argument(export)
     export.set_defaults(run=run_export)
 
 
@@ -71,7 +73,7 @@ def _shared_options() -> argparse.ArgumentParser:
     shared.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
     shared.add_argument("--hours", type=float, help="budget in hours of training, all resumptions")
     shared.add_argument("--steps", type=int, help="budget in steps")
-    shared.add_argument("--threads", type=int, help="threads of one operation")
+    add_threads_argument(shared, lasting=True)
     shared.add_argument(
         "--set",
         action="append",

@@ -1,4 +1,4 @@
-"""Jobs in worker processes: one codec and one torch thread each.
+"""Jobs in worker processes: a codec and torch's threads of its own each.
 
 A worker has one job at a time and reports it before it is given the next, so whatever ends a
 worker (the kernel that is out of memory, a crash in native code) is known to belong to that job;
@@ -8,15 +8,21 @@ another worker takes its place and the others go on.
 from __future__ import annotations
 
 import multiprocessing
+import os
+import sys
+import warnings
 from collections.abc import Generator, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from signal import Signals
-from typing import cast
+from types import ModuleType
+from typing import NamedTuple, cast
 
+from mpa_core import errors
 from mpa_core.cli.common import Job
+from mpa_core.cli.crew import Crew
 from mpa_core.cli.jobs import Outcome, Rules, Task, attempt, failure
 from mpa_core.cli.signals import Terminated, children_without_ctrl_c, ending_signals
 from mpa_core.errors import MPAError
@@ -37,42 +43,62 @@ class _Hand:
     connection: Connection
     job: Job | None = None
     """What it is doing; None while it is starting."""
+    place: int | None = None
+    """Of that job in the plan."""
+
+
+class _Warning(NamedTuple):
+    """A warning that a worker met. Many meet the same: it is shown once, by their employer."""
+
+    category: str
+    text: str
+    file: str
+    line: int
 
 
 def work_in_processes(
-    task: Task, jobs: Iterator[Job], rules: Rules, count: int
-) -> Generator[Outcome, None, None]:
-    """Do ``jobs`` with ``count`` workers; outcomes come in the order in which jobs are finished.
+    task: Task, jobs: Iterator[tuple[int, Job]], rules: Rules, crew: Crew
+) -> Generator[tuple[int | None, Outcome], None, None]:
+    """Do ``jobs``, each with its place in the plan, with the workers of ``crew``.
+
+    Outcomes come in the order in which jobs are finished, each with its place; None where it is
+    that of no job.
 
     A job is taken from ``jobs`` only when a worker is free for it. Closing the generator ends the
     workers: what they were doing is undone.
     """
-    crew: dict[Connection, _Hand] = {}
+    hands: dict[Connection, _Hand] = {}
     leaving: list[SpawnProcess] = []
+    warned: set[_Warning] = set()
     try:
-        for _ in range(count):
-            _hire(crew, task, rules)
-        while crew:
-            for connection in wait(list(crew)):
-                hand = crew[cast(Connection, connection)]
+        for _ in range(crew.workers):
+            _hire(hands, task, rules, crew.threads)
+        while hands:
+            for connection in wait(list(hands)):
+                hand = hands[cast(Connection, connection)]
                 try:
-                    outcome: Outcome | None = hand.connection.recv()
+                    answer: Outcome | _Warning | None = hand.connection.recv()
                 except (EOFError, OSError):
-                    yield _death(hand)
-                    _dismiss(crew, hand, leaving)
+                    yield hand.place, _death(hand)
+                    _dismiss(hands, hand, leaving)
                     if hand.job is not None:
-                        _hire(crew, task, rules)
+                        _hire(hands, task, rules, crew.threads)
                     continue
-                if outcome is not None:
-                    yield outcome
-                hand.job = next(jobs, None)
+                if isinstance(answer, _Warning):
+                    if answer not in warned:
+                        warned.add(answer)
+                        _show(answer)
+                    continue
+                if answer is not None:
+                    yield hand.place, answer
+                hand.place, hand.job = next(jobs, (None, None))
                 if hand.job is None:
-                    _dismiss(crew, hand, leaving)
+                    _dismiss(hands, hand, leaving)
                 else:
                     with suppress(BrokenPipeError):  # it has died: the next round says so
                         hand.connection.send(hand.job)
     finally:
-        for hand in crew.values():
+        for hand in hands.values():
             hand.process.terminate()
             leaving.append(hand.process)
         for process in leaving:
@@ -82,19 +108,39 @@ def work_in_processes(
                 process.join()
 
 
-def _hire(crew: dict[Connection, _Hand], task: Task, rules: Rules) -> None:
+def _hire(hands: dict[Connection, _Hand], task: Task, rules: Rules, threads: int) -> None:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, task, rules), daemon=True)
-    with children_without_ctrl_c():
+    process = context.Process(target=_serve, args=(theirs, task, rules, threads), daemon=True)
+    with children_without_ctrl_c(), _no_main():
         process.start()
     theirs.close()
-    crew[ours] = _Hand(process, ours)
+    hands[ours] = _Hand(process, ours)
 
 
-def _dismiss(crew: dict[Connection, _Hand], hand: _Hand, leaving: list[SpawnProcess]) -> None:
+@contextmanager
+def _no_main() -> Iterator[None]:
+    """A process spawned inside the block does not run this process's script once more.
+
+    It needs nothing of it, and a script that calls the command line without a guard would start
+    all its workers again in each of them.
+    """
+    before = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = before
+
+
+def _show(warning: _Warning) -> None:
+    category = getattr(errors, warning.category, UserWarning)
+    warnings.showwarning(category(warning.text), category, warning.file, warning.line)
+
+
+def _dismiss(hands: dict[Connection, _Hand], hand: _Hand, leaving: list[SpawnProcess]) -> None:
     """A worker ends when nobody listens to it any more; that is waited for later."""
-    del crew[hand.connection]
+    del hands[hand.connection]
     hand.connection.close()
     leaving.append(hand.process)
 
@@ -119,11 +165,26 @@ def _death(hand: _Hand) -> Outcome:
     )
 
 
-def _serve(connection: Connection, task: Task, rules: Rules) -> None:
+def _serve(connection: Connection, task: Task, rules: Rules, threads: int) -> None:
     """The life of a worker: load, say so by None, then one outcome for each job."""
+
+    def send_warning(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        *_: object,
+    ) -> None:
+        with suppress(OSError):  # nobody listens any more
+            connection.send(_Warning(category.__name__, str(message), filename, lineno))
+
+    with suppress(OSError):
+        os.dup2(2, 1)  # results are the employer's to print: whatever is printed here is talk
+    warnings.showwarning = send_warning  # type: ignore[assignment]  # file and line are in *_
+
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     # Nobody needs this worker any more when nobody listens. Until it begins a signal just ends it.
     with suppress(EOFError, BrokenPipeError, Terminated):
         try:

@@ -35,6 +35,12 @@ class Result:
         return self.err.splitlines()
 
 
+@pytest.fixture(autouse=True)
+def _one_processor_is_meant(monkeypatch):
+    """Runs over many files stay in this process, unless a test asks for workers."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
 @pytest.fixture
 def mpa(capsys):
     """Call ``mpa`` with arguments; a usage error of argparse is its exit code."""

@@ -1,0 +1,174 @@
+"""How many threads a command computes with, and how they wait for one another.
+
+OpenMP's threads spin while they wait, some milliseconds long: fast on an idle machine, and many
+times slower than one thread where another process wants the same processors, since a thread then
+spins until one that was put aside gets its turn. The libraries read their variables when they are
+loaded, so the choice is made before torch is imported, from what the machine is doing at that
+moment, and never over what the user has set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from mpa_core.cli.machine import LoadMeter, cores, usable_cpus
+
+COUNTING = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Variables that say how many threads there are; each is enough for torch."""
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+"""Variables that say how they wait."""
+_MOST = 1024
+"""More threads or processes than this are a slip of the pen, and the system may refuse them."""
+_IDLE = 0.5
+"""Below so many busy processors the machine counts as idle."""
+_SLEEP = {"OMP_WAIT_POLICY": "PASSIVE"}
+_SPIN_BRIEFLY = {"GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "0"}
+"""Some 20 microseconds with GNU's OpenMP, none with LLVM's or Intel's."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a command computes.
+
+    Attributes:
+        threads: of one operation; None if the user's variables say.
+        said: how many those say; None if they do not, or not by a number.
+        why: where the number comes from.
+        waiting: how threads wait for one another, and why.
+        busy: processors' worth of work of other processes when it was made.
+        variables: what is set for it.
+    """
+
+    threads: int | None
+    said: int | None
+    why: str
+    waiting: str
+    busy: float
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+def add_threads_argument(parser: argparse.ArgumentParser, *, lasting: bool = False) -> None:
+    """Add ``--threads``, which :func:`computing` acts on.
+
+    Args:
+        parser: of a command that computes.
+        lasting: it runs for long, so that what the machine does at its start is no measure: by
+            default it has as many threads as there are cores.
+    """
+    default = "as many as there are cores" if lasting else "as many as cores are free"
+    parser.add_argument(
+        "--threads",
+        type=counted("threads"),
+        metavar="N",
+        help=f"threads of one operation (default: {default})",
+    )
+    parser.set_defaults(lasting=lasting)
+
+
+def counted(what: str) -> Callable[[str], int]:
+    """A parser's type for a number of ``what``, 1 to 1024."""
+
+    def parse(text: str) -> int:
+        value = int(text) if text.isdecimal() and len(text) <= len(str(_MOST)) else 0
+        if not 1 <= value <= _MOST:
+            raise argparse.ArgumentTypeError(f"{text!r} is no number of {what}; give 1 to {_MOST}")
+        return value
+
+    return parse
+
+
+def choose(
+    asked: int | None, said: Mapping[str, str], *, cpus: int, busy: float, lasting: bool = False
+) -> Choice:
+    """Choose threads and their waiting.
+
+    Args:
+        asked: value of ``--threads``.
+        said: environment variables that the user has set.
+        cpus: how many processors may be used; of each core one.
+        busy: processors' worth of work of other processes.
+        lasting: leave nothing free for them, who may be gone soon.
+    """
+    variables: dict[str, str] = {}
+    counts, waits = (
+        ", ".join(f"{name}={said[name]}" for name in names if said.get(name))
+        for names in (COUNTING, WAITING)
+    )
+    threads: int | None
+    if asked is not None:
+        threads, why = asked, "--threads"
+        variables = dict.fromkeys(COUNTING, str(asked))
+    elif counts:
+        threads, why = None, counts
+    else:
+        threads = cpus if lasting else max(1, cpus - int(busy + 0.5))
+        why = f"{threads} of {cpus} cores" + ("" if lasting else " were free")
+        variables = {"OMP_NUM_THREADS": str(threads)}
+    if waits:
+        waiting = waits
+    else:
+        policy = _SPIN_BRIEFLY if busy < _IDLE else _SLEEP
+        others = "the machine was idle" if busy < _IDLE else "other processes were busy"
+        waiting = ", ".join(f"{name}={value}" for name, value in policy.items()) + f", as {others}"
+        variables |= policy
+    numbers = [int(first) for name in COUNTING if (first := _first(said.get(name))).isdecimal()]
+    return Choice(threads, min(numbers, default=None), why, waiting, round(busy, 2), variables)
+
+
+def _first(value: str | None) -> str:
+    """Threads of the outermost level: the variables may name one number for each."""
+    return (value or "").partition(",")[0].strip()
+
+
+@contextmanager
+def computing(args: argparse.Namespace, meter: LoadMeter) -> Iterator[None]:
+    """Inside the block torch computes as chosen for ``args``; see :func:`choose`.
+
+    The choice is in ``args.choice``, for commands that :func:`add_threads_argument` was called for;
+    for others nothing happens. The environment is afterwards as it was. In a process that has
+    imported torch before, what the block does not ask for by ``--threads`` stays as it is there.
+
+    Args:
+        args: parsed arguments.
+        meter: has been looking since the process began.
+    """
+    if not hasattr(args, "lasting"):
+        yield
+        return
+    late = sys.modules.get("torch") is not None
+    busy = 0.0 if late else meter.read()
+    cpus = min(usable_cpus(), cores())
+    args.choice = choose(args.threads, os.environ, cpus=cpus, busy=busy, lasting=args.lasting)
+    if late:
+        with torch_threads(args.threads):
+            yield
+        return
+    before = {name: os.environ.get(name) for name in args.choice.variables}
+    os.environ.update(args.choice.variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def torch_threads(count: int | None) -> Iterator[None]:
+    """Compute with ``count`` threads inside the block; None leaves them as they are."""
+    import torch
+
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
