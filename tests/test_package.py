@@ -25,6 +25,7 @@ FLOORS = (
         "presets",
         "mix",
         "files",
+        "folders",
         "fingerprint",
         "images",
         "image_metadata",
