@@ -17,6 +17,7 @@ What somebody names is always taken: a hidden file, a hidden folder, a folder of
 
 from __future__ import annotations
 
+import functools
 import os
 import unicodedata
 from collections import Counter
@@ -155,6 +156,8 @@ class _Walk:
         self.visited: set[tuple[int, int]] = set()
         self.folder_links: list[str] = []
         self.file_links: list[str] = []
+        self._real = functools.lru_cache(maxsize=4096)(os.path.realpath)
+        self._in_output = functools.lru_cache(maxsize=4096)(self._lies_in_output)
 
     def run(self) -> FolderFiles:
         self._tree("")
@@ -168,6 +171,9 @@ class _Walk:
                     self.found.left_out["links in a circle"] += 1
                 elif key in self.visited:
                     self.found.left_out["links to what is there already"] += 1
+                elif self._in_output(self._real(os.path.join(self.found.folder, link))):
+                    self.found.left_out["folders of mpa's output"] += 1
+                    self.found.outputs.append(os.path.join(self.found.folder, link))
                 else:
                     self._tree(link)
         self._take_links()
@@ -260,15 +266,28 @@ class _Walk:
         """Links to files, but to those that are taken under another name."""
         if not self.file_links:
             return
-        root = self.found.folder
-        real = {os.path.realpath(os.path.join(root, name)) for name in self.found.names}
+        root, left_out = self.found.folder, self.found.left_out
+        real = set()
+        for name in self.found.names:  # none of these is a link itself
+            place, last = os.path.split(name)
+            real.add(os.path.join(self._real(os.path.join(root, place)), last))
         for name in self.file_links:
             target = os.path.realpath(os.path.join(root, name))
             if target in real:
-                self.found.left_out["links to what is there already"] += 1
-                continue
-            real.add(target)
-            self.found.names.append(name)
+                left_out["links to what is there already"] += 1
+            elif self._in_output(os.path.dirname(target)):  # noqa: PTH120
+                left_out["files of mpa's output"] += 1
+            else:
+                real.add(target)
+                self.found.names.append(name)
+
+    def _lies_in_output(self, real: str) -> bool:
+        """Whether a folder lies in one of our output that the whole walk is not in as well."""
+        root = Path(self._real(self.found.folder))
+        return any(
+            (above / MARKER).exists() and not root.is_relative_to(above)
+            for above in (Path(real), *Path(real).parents)
+        )
 
 
 def _folders_above(folder: str) -> set[tuple[int, int]]:

@@ -167,7 +167,7 @@ def test_a_plugins_pictures_are_taken_where_it_is_loaded(monkeypatch):
         (["config.yaml", "checkpoints/step-1/state", "samples/q1.png"], [], {FOLDERS}),
         # Somebody's pictures beside a run: its own folders alone are left out.
         (["results.json", "files/a.png", "photos/a.png"], ["photos/a.png"], {FOLDERS}),
-        (["config.yaml", "samples/q1.png"], ["samples/q1.png"]),
+        (["config.yaml", "samples/q1.png"], ["samples/q1.png"], set()),
         (["results.json", "a.png"], ["a.png"], set()),
     ],
 )
@@ -188,6 +188,19 @@ def test_an_output_folder_is_marked(tmp_path):
     assert found.outputs == [str(photos / "out" / "1")]
     claim_output(photos / "out" / "1", [photos])  # again, to go on
     assert find_files(photos, PNG) == found
+
+
+def test_links_into_our_output_do_not_bring_it_back(tmp_path):
+    photos = make(tmp_path / "photos", "a.png")
+    claim_output(photos / "out", [photos])
+    make(photos / "out", "files/made.png")
+    (photos / "files").symlink_to(photos / "out" / "files")
+    (photos / "made.png").symlink_to(photos / "out" / "files" / "made.png")
+    found = find_files(photos, PNG)
+    assert (found.names, found.left_out) == (["a.png"], {FOLDERS: 2, FILES: 1})
+    # Within what was named they are links like any others.
+    (photos / "out" / "link.png").symlink_to(tmp_path / "photos" / "a.png")
+    assert len(find_files(photos / "out", PNG).names) == 2
 
 
 def test_somebodys_folder_is_not_marked(tmp_path):
