@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -13,8 +15,11 @@ from mpa_core import hub
 from mpa_core.base.exact.formats import Observer, choose_formats
 from mpa_core.codec import MPACodec
 from mpa_core.errors import ImageError, OutputError
+from mpa_core.folders import find_files, picture_suffixes
 from mpa_core.images import load_image
 from mpa_core.profiles import Profile
+
+logger = logging.getLogger(__name__)
 
 QUALITIES = (1.0, 2.5, 4.0, 6.0, 8.0)
 """At which layers are observed and bits are counted."""
@@ -31,7 +36,9 @@ class Conversion:
     """Files of the exact profile begin with its first 8 bytes."""
     photos: int
     skipped: tuple[str, ...]
-    """Files that are no pictures."""
+    """Files that are no pictures in spite of their suffix."""
+    left_out: dict[str, int]
+    """How many files and folders in the folder of photos were not taken, by why."""
     layers: int
     float_bytes: int
     """Of all files of the float profile, all photos and qualities."""
@@ -76,7 +83,8 @@ def convert_base(
         )
     loaded = hub.load_base(base)
     codec = MPACodec(loaded.model, name=loaded.name)
-    pictures, skipped = _pictures(photos, limit)
+    left_out: Counter[str] = Counter()
+    pictures, skipped = _pictures(photos, limit, left_out)
     with Observer(codec.model.base) as seen:
         written = _sizes(codec, pictures, qualities, "float")
     formats = choose_formats(codec.model.base, seen.largest)
@@ -93,18 +101,27 @@ def convert_base(
         exact_fingerprint=exact.profiles.exact_fingerprint,
         photos=len(pictures),
         skipped=tuple(skipped),
+        left_out=dict(left_out),
         layers=len(formats),
         float_bytes=written,
         exact_bytes=coded,
     )
 
 
-def _pictures(source: Path | None, limit: int | None) -> tuple[list[Path], list[str]]:
+def _pictures(
+    source: Path | None, limit: int | None, left_out: Counter[str]
+) -> tuple[list[Path], list[str]]:
     if source is None:
         return [Path(str(resources.files("mpa_core") / "assets" / SAMPLE))], []
     if not source.exists():
         raise ImageError(f"{source} does not exist; give a picture or a folder of photos")
-    files = sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else [source]
+    files = [source]
+    if source.is_dir():
+        listed = find_files(source, picture_suffixes())
+        for remark in listed.remarks():
+            logger.warning("%s", remark)
+        left_out += listed.left_out
+        files = listed.paths()
     found: list[Path] = []
     skipped: list[str] = []
     for file in files:

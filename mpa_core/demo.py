@@ -20,9 +20,10 @@ from rich.table import Table
 
 from mpa_core.cli.machine import LoadMeter
 from mpa_core.cli.threads import add_threads_argument, computing
-from mpa_core.errors import BaseMismatchError, MPAError, OutputError
+from mpa_core.errors import BaseMismatchError, MPAError
 from mpa_core.evaluation.classic import ClassicFormat, nearest_in_size, pixels_only
 from mpa_core.files import write_bytes
+from mpa_core.folders import claim_output
 from mpa_core.mix import Mix
 from mpa_core.plugins.registry import registry
 
@@ -144,12 +145,7 @@ def run(image: Path | None, base: str, qualities: Sequence[float], out: Path) ->
         original = pixels_only(load_image(image or sample))
     codec = MPACodec.from_pretrained(base)
     load_bundled_paths(codec)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"cannot make the folder {out}: {error.strerror}; choose another with --out"
-        ) from error
+    claim_output(out, ())
     groups = [list(compare(codec, original, quality)) for quality in qualities]
     for item in (item for group in groups for item in group):
         write_bytes(out / item.file, item.data)

@@ -27,6 +27,7 @@ FLOORS = (
         "mix",
         "quiet",
         "files",
+        "folders",
         "fingerprint",
         "images",
         "image_metadata",

@@ -16,6 +16,7 @@ from mpa_core.cli.signals import Terminated, ending_signals
 from mpa_core.cli.workers import work_in_processes
 from mpa_core.errors import OutputError
 from mpa_core.files import remove_leftovers
+from mpa_core.folders import cannot_list
 
 
 def run_jobs(args: argparse.Namespace, plan: Plan, task: Task) -> int:
@@ -83,7 +84,5 @@ def _unreadable(plan: Plan) -> Iterator[Outcome]:
         yield failure(
             "failed",
             {"input": folder, "output": None},
-            OutputError(
-                f"cannot list the folder {folder}: {error.strerror}; check its permissions"
-            ),
+            OutputError(cannot_list(folder, error)),
         )

@@ -26,12 +26,6 @@ if TYPE_CHECKING:
     from mpa_core.profiles import Profile
     from mpa_core.stripping import What
 
-PICTURE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif"}
-    | {".apng", ".jp2", ".j2k", ".tga", ".pbm", ".pgm", ".pnm", ".ppm"}
-)
-"""Files that a folder stands for."""
-
 
 def register(
     subparsers: argparse._SubParsersAction[argparse.ArgumentParser],
@@ -75,8 +69,9 @@ def run(args: argparse.Namespace) -> int:
     """Encode every input; returns the exit code."""
     from mpa_core.cli.batch import run_jobs
     from mpa_core.cli.plan import make_plan
+    from mpa_core.folders import picture_suffixes
 
-    plan = make_plan(args, ".mpa", PICTURE_SUFFIXES)
+    plan = make_plan(args, ".mpa", picture_suffixes())
     task = EncodeTask(
         args.base, args.quality, args.frame, args.profile, args.reproducible, args.strip
     )

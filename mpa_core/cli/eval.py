@@ -156,7 +156,11 @@ def _measure(args: argparse.Namespace) -> int:
     ]
     emit(
         args,
-        {"files": [str(file) for file in files], "rows": rows},
+        {
+            "files": [str(file) for file in files],
+            "rows": rows,
+            "left_out_by_reason": evaluation.sets[0].left_out,
+        },
         "\n".join(str(file) for file in files),
     )
     return 0

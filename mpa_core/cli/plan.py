@@ -21,6 +21,7 @@ from pathlib import Path
 
 from mpa_core.cli.common import STREAM, Job, UsageError
 from mpa_core.errors import OutputError
+from mpa_core.folders import counted, find_files, remarks_on
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,9 @@ class Plan:
         output: what ``-o`` named; the folder of all outputs if ``to_folder``.
         suffix: of the outputs in a folder.
         keep_suffix: whether it comes after the input's own or in its place.
-        left_out: how many files of input folders are not taken, by why.
+        left_out: how many files and folders in input folders are not taken, by why.
         unreadable: folders that could not be listed, and why.
+        remarks: what else is to be said of input folders, a line each.
     """
 
     output: str
@@ -74,6 +76,7 @@ class Plan:
     groups: list[Group]
     left_out: Counter[str] = field(default_factory=Counter)
     unreadable: list[tuple[str, OSError]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return sum(len(group.names) for group in self.groups)
@@ -134,7 +137,7 @@ def make_plan(args: argparse.Namespace, suffix: str, in_folder: Collection[str])
         here = _folder_prefix(".") if root is None else root
         plan.groups.append(Group(_read_list(args.from_file), root=here))
     if not len(plan) and not plan.unreadable:
-        raise UsageError(_nothing_found(args, in_folder))
+        raise UsageError(_nothing_found(args, in_folder, plan.left_out))
     _check_names(plan)
     if to_folder:
         make_folder(plan.output)
@@ -174,12 +177,17 @@ def _check_streams(args: argparse.Namespace) -> None:
             raise UsageError("stdout is taken by the output; --format json needs -o FILE")
 
 
-def _nothing_found(args: argparse.Namespace, in_folder: Collection[str]) -> str:
+def _nothing_found(
+    args: argparse.Namespace, in_folder: Collection[str], left_out: Counter[str]
+) -> str:
     if args.from_file is not None and not args.inputs:
         return f"the list {args.from_file} names no file; nothing to do"
     where = " and ".join(args.inputs)
     suffixes = ", ".join(sorted(in_folder))
-    return f"{where} has no file ending in {suffixes}; name other files one by one"
+    return (
+        f"{where} has no file ending in {suffixes} (left out: {counted(left_out)}); name other "
+        "files one by one"
+    )
 
 
 def _read_list(name: str) -> list[str]:
@@ -204,35 +212,12 @@ def _folder_prefix(folder: str) -> str:
 
 
 def _walk(folder: str, suffixes: Collection[str], plan: Plan) -> list[str]:
-    """Files below ``folder``, relative to it and sorted folder by folder.
-
-    Links to files are followed, links to folders are not: they may lead in circles.
-    """
-    found: list[str] = []
-    pending = [""]
-    while pending:
-        place = pending.pop()
-        try:
-            with os.scandir(os.path.join(folder, place)) as entries:
-                listed = sorted(entries, key=lambda entry: entry.name)
-        except OSError as error:
-            plan.unreadable.append((os.path.join(folder, place), error))
-            continue
-        below: list[str] = []
-        for entry in listed:
-            name = os.path.join(place, entry.name)
-            if entry.is_dir(follow_symlinks=False):
-                below.append(name)
-            elif entry.is_dir():
-                plan.left_out["links to folders"] += 1
-            elif os.path.splitext(name)[1].lower() not in suffixes:
-                plan.left_out["other suffixes"] += 1
-            elif entry.is_file() or entry.is_symlink():  # a link to nothing is reported later
-                found.append(name)
-            else:
-                plan.left_out["devices and pipes"] += 1
-        pending += reversed(below)
-    return found
+    """What ``folder`` stands for; what was left out is noted in ``plan``."""
+    found = find_files(folder, suffixes)
+    plan.left_out += found.left_out
+    plan.unreadable += found.unreadable
+    plan.remarks += remarks_on(found.broken_links, found.outputs)
+    return found.names
 
 
 def _check_names(plan: Plan) -> None:

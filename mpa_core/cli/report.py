@@ -15,6 +15,7 @@ from mpa_core.cli.jobs import Outcome
 from mpa_core.cli.output import say_error, table
 from mpa_core.cli.plan import Plan
 from mpa_core.cli.signals import uninterrupted
+from mpa_core.folders import counted
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -47,6 +48,7 @@ class Report:
         self.leftovers = 0
         self._total = len(plan) + len(plan.unreadable)
         self._left_out = plan.left_out
+        self._remarks = plan.remarks
         self._as_json = as_json
         self._silent = plan.to_stdout
         self._begun = False
@@ -59,8 +61,9 @@ class Report:
 
     def __enter__(self) -> Self:
         if self._left_out:
-            kinds = ", ".join(f"{count} {kind}" for kind, count in self._left_out.items())
-            _say(f"left out of the input folders: {kinds}")
+            _say(f"left out of the input folders: {counted(self._left_out)}")
+        for remark in self._remarks:
+            _say(remark)
         # Rows of JSON on the same terminal show the progress themselves.
         shared = self._as_json and sys.stdout.isatty()
         if self._total > 1 and sys.stderr.isatty() and not shared:
@@ -142,6 +145,7 @@ class Report:
             return
         tail: dict[str, Any] = {state: self.counts[state] for state in _STATES}
         tail |= {"total": self._total, "left_out": self._left_out.total()}
+        tail["left_out_by_reason"] = dict(self._left_out)
         if self.stopped:
             tail["stopped"] = self.stopped
         print("\n], " if self._begun else '{"files": [], ', json.dumps(tail)[1:], sep="")

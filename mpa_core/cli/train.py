@@ -106,9 +106,11 @@ def budget_overrides(args: argparse.Namespace, base: dict[str, Any]) -> list[str
 def report(args: argparse.Namespace, outcome: Outcome) -> int:
     """Say how a run ended, if this is the process that wrote it; exit code 0."""
     from mpa_core.cli.output import emit
+    from mpa_core.folders import find_files, picture_suffixes
 
     if not outcome.is_main:
         return 0
+    left_out = find_files(args.data, picture_suffixes()).left_out
     ended = {"budget": "its budget is spent", "signal": "stopped by a signal"}[outcome.reason]
     emit(
         args,
@@ -118,6 +120,7 @@ def report(args: argparse.Namespace, outcome: Outcome) -> int:
             "hours": round(outcome.elapsed / 3600, 4),
             "ended": outcome.reason,
             "checkpoint": str(outcome.checkpoint),
+            "left_out_by_reason": dict(left_out),
         },
         f"{args.out}: {outcome.step} steps in {outcome.elapsed / 3600:.2f} hours; {ended}; "
         f"the state is in {outcome.checkpoint}",

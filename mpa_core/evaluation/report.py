@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mpa_core.errors import OutputError
 from mpa_core.evaluation.bands import Band
 from mpa_core.evaluation.classic import CODECS
 from mpa_core.evaluation.plots import sweep_name, write_plots
@@ -25,6 +24,7 @@ from mpa_core.evaluation.tables import (
     to_markdown,
 )
 from mpa_core.files import write_text
+from mpa_core.folders import claim_output
 
 HOW = (
     "Every figure is of a file written to disk and read back: bits are its size, the picture is "
@@ -85,22 +85,13 @@ def write_report(
     """
     files: list[Path] = []
     if plots is not None:
-        make_folder(plots)
+        if not plots.is_dir():
+            claim_output(plots, (), "--plots")
         files = write_plots(results, plots)
         files += sorted(path for path in plots.glob("*-strip.jpg") if path not in files)
     text = markdown(results, command=command, plots=relative_links(files, page), bands=bands)
     write_text(page, text)
     return [page, *files]
-
-
-def make_folder(folder: Path) -> None:
-    """Make ``folder``; raises :class:`OutputError` where that cannot be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"cannot make the folder {folder}: {error.strerror}; choose another"
-        ) from error
 
 
 def relative_links(files: Sequence[Path], page: Path) -> list[str]:

@@ -36,12 +36,13 @@ from mpa_core.evaluation.learned import mix_name, source_of
 from mpa_core.evaluation.measures import Measure, build_measures, to_tensor
 from mpa_core.evaluation.plan import Plan, Progress
 from mpa_core.evaluation.plots import strip, sweep_name
-from mpa_core.evaluation.report import make_folder, write_report
+from mpa_core.evaluation.report import write_report
 from mpa_core.evaluation.results import FILE, PHOTOS, Results, Row, rounded
 from mpa_core.evaluation.sets import MeasuredSet, collect
 from mpa_core.evaluation.spreadsheet import to_csv
 from mpa_core.evaluation.tables import sweeps
 from mpa_core.files import write_bytes, write_text
+from mpa_core.folders import claim_output
 from mpa_core.mix import Mix
 
 FILES = "files"
@@ -72,7 +73,8 @@ class Evaluation:
         device: of the task and perceptual networks; the codec's own is its model's.
 
     Raises:
-        OutputError: results are there and ``plan.resume`` is false, or cannot be written.
+        OutputError: results are there and ``plan.resume`` is false, or cannot be written, or
+            ``plan.out`` is the folder of the pictures.
         MPAError: what :func:`collect`, :func:`build_measures` and :func:`classic_codec` raise.
     """
 
@@ -89,7 +91,7 @@ class Evaluation:
                     "--resume, or choose another --out"
                 )
             self.results = Results.load(self.file)
-        make_folder(plan.out)
+        claim_output(plan.out, [plan.dataset])
         if codec is not None:
             sweep = plan.sweep.mixes() if plan.sweep else []
             learned.check_mixes(codec, [*plan.mixes, *map(Mix.parse, sweep)])

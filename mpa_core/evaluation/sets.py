@@ -7,7 +7,7 @@ with pictures of its own (composites with exact masks) gets a set of its own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,8 @@ class MeasuredSet:
     images: list[NDArray[np.uint8]]
     """RGB [H, W, 3] each."""
     tasks: list[Task] = field(default_factory=list)
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """How many files and folders of the photos' folder were not taken, by why."""
 
     @property
     def key(self) -> str:
@@ -114,6 +116,7 @@ def collect(
     photos = WholePhotos(folder)
     names = [path.relative_to(folder).as_posix() for path in photos.paths]
     plain, _ = _measured(PHOTOS, photos, names, limit)
+    plain = replace(plain, left_out=dict(photos.photos.left_out))
     sets = {plain.key: plain}
     options = dict(settings or {})
     if unknown := options.keys() - set(tasks):

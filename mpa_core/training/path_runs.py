@@ -97,7 +97,8 @@ def _train(
     accelerator: Accelerator,
 ) -> Outcome:
     prepare_process(config.run)
-    state = open_run(run.folder, config, FIXED, resume=resume)
+    inputs = [folder for folder in (run.data, run.val) if folder is not None]
+    state = open_run(run.folder, config, FIXED, inputs=inputs, resume=resume)
     accelerator.wait_for_everyone()  # all have looked before the main process writes
     base = hub.load_base(config.base)
     _check(config, base)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mpa_core.errors import ImageError, TrainingError
+from mpa_core.folders import FolderFiles, counted, find_files, picture_suffixes
 from mpa_core.images import load_image, to_rgb_tensor
 
 logger = logging.getLogger(__name__)
@@ -24,24 +25,27 @@ logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Pixel = TypeVar("Pixel", bound=np.generic)
 
-SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".gif", ".avif", ".jp2"}
-)
-
 _PLAIN_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA"})
 """Pillow's modes that :func:`read_photo` always takes."""
 
 
-def find_photos(folder: Path) -> list[Path]:
-    """All pictures below ``folder`` in a fixed order; :class:`TrainingError` if there are none."""
+def find_photos(folder: Path) -> FolderFiles:
+    """The pictures that ``folder`` stands for; a warning counts what was left out of it, and why.
+
+    Raises :class:`TrainingError` if there are none.
+    """
     if not folder.is_dir():
         raise TrainingError(f"{folder}: not a folder; --data and --val take folders of photos")
-    found = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
-    if not found:
+    suffixes = picture_suffixes()
+    found = find_files(folder, suffixes)
+    for remark in found.remarks():
+        logger.warning("%s", remark)
+    if not found.names:
         raise TrainingError(
-            f"{folder}: no photos in it; expected files ending in {', '.join(sorted(SUFFIXES))}"
+            f"{folder}: no photos in it; expected files ending in {', '.join(sorted(suffixes))} "
+            f"(left out: {counted(found.left_out)})"
         )
-    return sorted(found)
+    return found
 
 
 def read_photo(path: Path) -> NDArray[np.uint8]:
@@ -104,7 +108,10 @@ class PhotoFolder(Indexed[NDArray[np.uint8]]):
         """[H, W, 3] of each photo."""
         self.paths: list[Path] = []
         """File of each photo."""
-        for path in find_photos(folder):
+        found = find_photos(folder)
+        self.left_out = found.left_out
+        """How many files and folders were not taken, by why."""
+        for path in found.paths():
             try:
                 shape = photo_shape(path)
             except ImageError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from mpa_core.config import StrictModel
-from mpa_core.errors import CheckpointError, OutputError, TrainingError
+from mpa_core.errors import CheckpointError, TrainingError
+from mpa_core.folders import claim_output
 from mpa_core.training.board import Board
 from mpa_core.training.checkpoint import SavedState, has_checkpoint, load_latest
 from mpa_core.training.config import BudgetSettings, RunSettings, TrainConfig
@@ -37,16 +38,22 @@ def stored_config(folder: Path) -> dict[str, Any]:
 
 
 def open_run(
-    folder: Path, config: StrictModel, fixed: Sequence[str], *, resume: bool
+    folder: Path,
+    config: StrictModel,
+    fixed: Sequence[str],
+    *,
+    inputs: Collection[Path],
+    resume: bool,
 ) -> SavedState | None:
     """Make the folder of a new run, or read the newest checkpoint of the one that goes on.
 
-    ``fixed``: dotted keys of the settings that must not change then.
+    ``fixed``: dotted keys of the settings that must not change then. ``inputs``: the folders of
+    photos, which must not hold the run's own pictures; see :func:`claim_output`.
 
     Raises:
         TrainingError: a new run where there is one, or other values for fixed settings.
         CheckpointError: nothing to resume from.
-        OutputError: the folder cannot be made.
+        OutputError: the folder cannot be made, or is one of ``inputs``.
     """
     checkpoints = folder / CHECKPOINTS
     if not resume:
@@ -54,12 +61,7 @@ def open_run(
             raise TrainingError(
                 f"{folder}: a run is already in it; go on with --resume, or give another folder"
             )
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"cannot make the folder {folder}: {error.strerror or error}; choose another"
-            ) from error
+        claim_output(folder, inputs)
         return None
     state = load_latest(checkpoints)
     stored = type(config).parse(state.meta["config"], source=str(state.folder))

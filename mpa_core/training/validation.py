@@ -26,7 +26,7 @@ def load_validation_photos(folder: Path, count: int, side: int) -> list[NDArray[
 
     Unreadable ones are passed over with a warning; :class:`TrainingError` if none is left.
     """
-    paths = find_photos(folder)
+    paths = find_photos(folder).paths()
     chosen = [
         paths[i * len(paths) // min(count, len(paths))] for i in range(min(count, len(paths)))
     ]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mpa_core.errors import TrainingError
+from mpa_core.folders import is_hidden
 
 STAMPS = "/usr/share/tuxpaint/stamps"
 """Where Debian's package puts them."""
@@ -82,6 +83,8 @@ def load_stamps(folder: Path, part: Literal["train", "test"]) -> list[Stamp]:
 
 
 def _is_photo(path: Path) -> bool:
+    if is_hidden(path.name):
+        return False
     return path.stem not in NOT_PHOTOS and not path.stem.endswith("_mirror")
 
 

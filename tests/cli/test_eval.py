@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from mpa_core.evaluation.results import Results
+from mpa_core.folders import find_files
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +85,25 @@ def test_options_of_recipes(mpa, photos, tmp_path):
     done = mpa(*given, "--set", "cls.stride=64")
     assert done.code == 1
     assert "options for cls, which is no task of this run" in done.errors[-1]
+
+
+def test_what_was_written_below_the_photos_is_never_measured(mpa, photos, tmp_path):
+    dataset = tmp_path / "photos"
+    shutil.copytree(photos, dataset)
+    words = ["--codecs", "jpeg", "--perceptual", "", "--format", "json"]
+    counts = []
+    for out, *more in ([dataset / "out"], [dataset / "out", "--resume"], [dataset / "later"]):
+        done = mpa("eval", dataset, "--out", out, *words, *more)
+        assert done.code == 0, done.err
+        (pictures,) = Results.load(out / "results.json").sets.values()
+        counts.append(pictures.names)
+    assert counts == [["a.png", "b.png"]] * 3
+    # The second found "out", the third "out" and the folder that it has just made itself.
+    assert done.data["left_out_by_reason"] == {"folders of mpa's output": 2}
+    assert f"left out {dataset / 'out'}: mpa wrote it" in done.err
+
+    (dataset / "out" / ".mpa-output").unlink()  # as an earlier version left it
+    assert len(find_files(dataset, {".jpg", ".png"}).names) == 2
+    done = mpa("eval", dataset, "--out", dataset, *words)
+    assert done.code == 1
+    assert "is the folder of the input pictures" in done.err

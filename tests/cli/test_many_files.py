@@ -141,9 +141,49 @@ def test_links_devices_and_loops_in_a_tree(encode, tree, tmp_path):
     done = encode(source)
     assert done.code == 1
     assert set(files_in(tmp_path / "out")) == {"link.mpa"}
-    assert done.errors[0].endswith("1 links to folders, 1 devices and pipes")
+    assert done.errors[0].endswith("1 devices and pipes, 1 links in a circle")
     assert "nowhere.png does not exist" in done.errors[1]
     assert sums(done) == {"done": 1, "failed": 1, "total": 2, "left_out": 2}
+
+
+def test_what_systems_put_between_photos_is_left_out(mpa, base, tree, tmp_path):
+    source, good = tmp_path / "in", (tree / "x.png").read_bytes()
+    for name in ("a.png", "._a.png", ".thumbnails/a.png", "@eaDir/a.png", "__MACOSX/._a.png"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(b"\0\5\26\7" if "._" in name else good)
+    (source / "linked").symlink_to(tree / "a")
+    words = ("--base", base, "-o", tmp_path / "out", "--format", "json")
+    done = mpa("encode", source, *words)
+    assert done.code == 0, done.err
+    assert set(files_in(tmp_path / "out")) == {"a.mpa", "linked/x.mpa", "linked/y.mpa"}
+    reasons = {"hidden files": 1, "hidden folders": 1, "system folders": 2}
+    assert done.data["left_out_by_reason"] == reasons
+    assert done.data["left_out"] == 4
+    for why, count in reasons.items():
+        assert f"{count} {why}" in done.errors[0]
+    # What is named is taken.
+    hidden = source / ".thumbnails" / "a.png"
+    done = mpa("encode", hidden, source / ".thumbnails", "--keep-suffix", "--root", source, *words)
+    assert done.code == 2  # once by its name and once by its folder's
+    assert mpa("encode", hidden, "--keep-suffix", *words).data["done"] == 1
+
+    nothing = mpa("encode", source / "__MACOSX", *words)
+    assert nothing.code == 2
+    assert "(left out: 1 hidden files)" in nothing.err
+
+
+def test_outputs_below_their_inputs(mpa, base, tree, tmp_path):
+    """The suffix tells what was encoded from what is to be; decoded pictures are pictures."""
+    source = tmp_path / "in"
+    source.mkdir()
+    (source / "a.png").write_bytes((tree / "x.png").read_bytes())
+    words = ("--base", base, "--format", "json")
+    for out in (source, source / "out", source / "out"):
+        assert mpa("encode", source, "-o", out, *words, "--resume").data["total"] == 1
+    done = mpa("decode", source, "-o", source, "--suffix", ".webp", *words)
+    assert (done.code, done.data["total"]) == (0, 2)
+    done = mpa("encode", source, "-o", source / "out", "--keep-suffix", *words)
+    assert (done.code, done.data["total"]) == (0, 3)
 
 
 # ---------------------------------------------------------------------- what goes wrong

@@ -25,6 +25,8 @@ def photos(tmp_path_factory):
     for i in range(2):
         Image.fromarray(rng.integers(0, 255, (70, 90, 3), dtype=np.uint8)).save(folder / f"{i}.png")
     (folder / "notes.txt").write_text("no picture")
+    (folder / "broken.png").write_bytes(b"no picture either")
+    (folder / "._0.png").write_bytes(b"\0\5\26\7 AppleDouble")
     return folder
 
 
@@ -49,7 +51,8 @@ def test_the_base_stays_what_it_is(base, converted):
     assert after.profiles.exact_fingerprint != before.profiles.exact_fingerprint
     assert (out / "model.safetensors").read_bytes() == (base / "model.safetensors").read_bytes()
     assert (out / "README.md").read_bytes() == (base / "README.md").read_bytes()
-    assert report.photos == 2 and len(report.skipped) == 1
+    assert (report.photos, len(report.skipped)) == (2, 1)
+    assert report.left_out == {"hidden files": 1, "other suffixes": 1}
     assert abs(report.cost) < 0.005
 
 

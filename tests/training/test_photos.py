@@ -90,6 +90,21 @@ def test_broken_and_small_photos_are_counted(tmp_path, sample, caplog):
     assert "3 photos left out as unreadable, 1 as smaller than 64" in caplog.text
 
 
+def test_what_is_not_taken_is_said(tmp_path, photo_folder, sample, caplog):
+    (tmp_path / "._b.jpg").write_bytes(b"\0\5\26\7")
+    (tmp_path / "linked").symlink_to(photo_folder)
+    (tmp_path / "up").symlink_to(tmp_path.parent)
+    for name in ("a.JFIF", "b.tga"):  # suffixes that encoding takes
+        picture = sample.crop((0, 0, 80, 80))
+        picture.save(tmp_path / name, "TGA" if name.endswith("tga") else "JPEG")
+    photos = PhotoFolder(tmp_path, min_side=64, cache_mib=64)
+    assert [path.name for path in photos.paths] == [
+        "a.JFIF", "b.tga", *(f"piece-{index}.png" for index in range(5))
+    ]  # fmt: skip
+    assert photos.left_out == {"hidden files": 1, "links in a circle": 1}
+    assert f"folder {tmp_path}: 1 hidden files, 1 links in a circle" in caplog.text
+
+
 def test_folders_without_photos(tmp_path):
     with pytest.raises(TrainingError, match="no photos"):
         PhotoFolder(tmp_path, min_side=64, cache_mib=64)

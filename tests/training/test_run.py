@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -237,3 +238,23 @@ def test_new_run_from_another_ones_weights(finished, tmp_path, photo_folder, set
     other = BaseRun(tmp_path / "other", photo_folder, start_from=str(tmp_path / "base"))
     with pytest.raises(TrainingError, match="another architecture"):
         train_base(other, settings("model.mlp_ratio=1"))
+
+
+def test_samples_below_the_photos_are_no_photos(tmp_path, photo_folder, capsys):
+    data, config = tmp_path / "photos", tmp_path / "run.yaml"
+    shutil.copytree(photo_folder, data)
+    config.write_text(
+        "model: mpa-tiny\ndata: {crop: 64, batch: 1}\nloss: {perceptual: null}\n"
+        "run: {validate_images: 1}\n"
+    )
+    words = ["--data", str(data), "--val", str(data), "--threads", "1", "--format", "json"]
+    first = ["--config", str(config), "--steps", "1"]
+    for out, more in (("one", first), ("one", ["--resume", "--steps", "2"]), ("two", first)):
+        assert main(["train", "base", *words, "--out", str(data / out), *more]) == 0
+        said = capsys.readouterr()
+        meta = load_latest(data / out / "checkpoints").meta
+        assert meta["photos"].startswith("5 photos")
+    assert list((data / "one" / "samples").rglob("*.png"))
+    assert json.loads(said.out)["left_out_by_reason"] == {"folders of mpa's output": 2}
+    assert main(["train", "base", *words, "--out", str(data), *first]) == 1
+    assert "is the folder of the input pictures" in capsys.readouterr().err
