@@ -35,6 +35,7 @@ from mpa_core.errors import (
     PathNotFoundError,
     QualityError,
 )
+from mpa_core.image_orientation import mix_as_stored, orientation_of, upright, upright_exif
 from mpa_core.images import ImageLike, to_pil, to_rgb_tensor
 from mpa_core.mix import Mix
 from mpa_core.model import MPAModel
@@ -276,6 +277,7 @@ class MPACodec:
         reproducible: bool = False,
         icc_profile: bytes | None = None,
         exif: bytes | None = None,
+        orient: bool = True,
     ) -> bytes:
         """Compress one picture to the bytes of an ``.mpa`` file.
 
@@ -291,6 +293,9 @@ class MPACodec:
                 few symbols in a million may differ between machines; every file decodes the same
                 everywhere either way.
             icc_profile, exif: to carry along; None takes those of ``image``.
+            orient: turn the picture upright by the orientation its EXIF states (``exif`` if that
+                states one, else its own), so that every reader sees it upright. False codes pixels
+                and EXIF as they are.
 
         Raises:
             ImageError: not a picture, or one we refuse to guess about.
@@ -304,7 +309,7 @@ class MPACodec:
                 "choose a number in that range"
             )
         quality = quantize_quality(quality)
-        source = to_rgb_tensor(image)
+        source = to_rgb_tensor(image, exif=exif, orient=orient)
         x = source.tensor.to(self._device)
         height, width = x.shape[-2:]
         padded_height, padded_width = self._padded(height, width)
@@ -316,7 +321,7 @@ class MPACodec:
         streams = {name: strings[0] for name, strings in zip("yz", coded["strings"], strict=True)}
         chunks = {
             b"ICCP": icc_profile if icc_profile is not None else source.icc_profile,
-            b"EXIF": exif if exif is not None else source.exif,
+            b"EXIF": source.exif,
         }
         return pack(
             Container(
@@ -340,6 +345,7 @@ class MPACodec:
         output: Output = "pil",
         errors: Literal["strict", "conceal"] = "strict",
         max_pixels: int | None = MAX_PIXELS,
+        orient: bool = True,
     ) -> Any:
         """Reconstruct a picture from the bytes of an ``.mpa`` file.
 
@@ -352,6 +358,9 @@ class MPACodec:
                 can be had of it and a :class:`mpa_core.errors.DamageWarning` (``"conceal"``).
             max_pixels: most pixels (width x height) to decode; None for no limit. Lower it for
                 files from strangers: decoding takes some hundred bytes per pixel.
+            orient: turn picture, array and tensor upright if the file's EXIF states that they are
+                stored otherwise, and take region masks of ``mix`` on the upright view. False
+                leaves pixels, EXIF and masks as stored.
 
         Raises:
             BitstreamError: not an ``.mpa`` file, or damaged.
@@ -366,9 +375,13 @@ class MPACodec:
         opened = self._open(data, errors, max_pixels)
         container, damage = opened.container, opened.damage
         height, width = container.height, container.width
+        exif = container.chunks.get(b"EXIF")
+        orientation = orientation_of(exif) if orient else 1
+        mix = mix_as_stored(mix, orientation, height, width)
         x_hat = self.model.decompress(
             **opened.coded, mix=mix, image_size=(height, width), damage=damage
         )["x_hat"][0, :, :height, :width]
+        x_hat = upright(x_hat, orientation)
         if damage:
             warnings.warn(DamageWarning("; ".join(damage)), stacklevel=2)
         if output == "tensor":
@@ -378,9 +391,10 @@ class MPACodec:
             import numpy as np
 
             return np.asarray(picture).copy()
-        for key, chunk in (("icc_profile", b"ICCP"), ("exif", b"EXIF")):
-            if chunk in container.chunks:
-                picture.info[key] = container.chunks[chunk]
+        if b"ICCP" in container.chunks:
+            picture.info["icc_profile"] = container.chunks[b"ICCP"]
+        if exif is not None:
+            picture.info["exif"] = upright_exif(exif) if orient else exif
         return picture
 
     @torch.inference_mode()

@@ -39,6 +39,10 @@ class DamageWarning(UserWarning):
     """A damaged file was decoded as far as it goes, as asked for with ``errors="conceal"``."""
 
 
+class PictureWarning(UserWarning):
+    """What a picture says about its colours was not followed: it may come out with wrong ones."""
+
+
 class CheckpointError(MPAError, ValueError):
     """A base or path folder that is incomplete, damaged, or of another version."""
 
