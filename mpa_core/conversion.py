@@ -13,7 +13,7 @@ from mpa_core import hub
 from mpa_core.base.exact.formats import Observer, choose_formats
 from mpa_core.codec import MPACodec
 from mpa_core.errors import ImageError, OutputError
-from mpa_core.images import load_image
+from mpa_core.images import load_image, to_pil, to_rgb_tensor
 from mpa_core.profiles import Profile
 
 QUALITIES = (1.0, 2.5, 4.0, 6.0, 8.0)
@@ -128,7 +128,6 @@ def _sizes(
     total = 0
     for file in pictures:
         with load_image(file) as picture, torch.inference_mode():
-            plain = picture.convert("RGB")
-            plain.info.clear()
+            plain = to_pil(to_rgb_tensor(picture).tensor)
             total += sum(len(codec.encode(plain, q, profile=profile)) for q in qualities)
     return total

@@ -23,7 +23,7 @@ from mpa_core.errors import BaseMismatchError, MPAError, OutputError
 from mpa_core.evaluation.classic import ClassicFormat, nearest_in_size, pixels_only
 from mpa_core.evaluation.metrics import bits_per_pixel, ms_ssim, psnr
 from mpa_core.files import write_bytes
-from mpa_core.images import load_image
+from mpa_core.images import load_image, to_pil, to_rgb_tensor
 from mpa_core.mix import Mix
 from mpa_core.plugins.registry import registry
 
@@ -134,7 +134,7 @@ def run(image: Path | None, base: str, qualities: Sequence[float], out: Path) ->
         MPAError: a bad picture, base or quality, or a folder that cannot be written.
     """
     with resources.as_file(resources.files("mpa_core") / "assets" / SAMPLE) as sample:
-        original = pixels_only(load_image(image or sample))
+        original = to_pil(to_rgb_tensor(load_image(image or sample)).tensor)
     codec = MPACodec.from_pretrained(base)
     load_bundled_paths(codec)
     try:

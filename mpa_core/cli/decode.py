@@ -74,6 +74,12 @@ def register(
         help="refuse files that declare a larger picture, width x height; lower it for files from "
         "strangers (89478485)",
     )
+    parser.add_argument(
+        "--no-orient",
+        dest="orient",
+        action="store_false",
+        help="leave pixels and EXIF orientation as stored, and take the masks of --region so",
+    )
     parser.set_defaults(run=run)
 
 
@@ -92,7 +98,15 @@ def run(args: argparse.Namespace) -> int:
     if not (plan.to_folder or plan.to_stdout):
         suffix = Path(args.output).suffix
     task = DecodeTask(
-        args.base, args.path, args.mix, regions, tuple(args.load), suffix, args.errors, max_pixels
+        base=args.base,
+        path=args.path,
+        mix=args.mix,
+        regions=regions,
+        load=tuple(args.load),
+        suffix=suffix,
+        errors=args.errors,
+        max_pixels=max_pixels,
+        orient=args.orient,
     )
     return run_jobs(args, plan, task)
 
@@ -111,6 +125,7 @@ class DecodeTask:
     """Of every picture that is written."""
     errors: Literal["strict", "conceal"]
     max_pixels: int
+    orient: bool
 
     def start(self) -> Decoder:
         """Load masks, and the base and the paths if they are named."""
@@ -147,7 +162,7 @@ class Decoder:
         except ImageError as error:
             return f"is not a whole picture ({error})"
         header = self._container(read_input(job.source))
-        # Sorted, since TIFF is turned upright by its EXIF orientation when it is read.
+        # Sorted, since either may lie on its side: the file, and the picture after --no-orient.
         if sorted(picture.size) != sorted((header.width, header.height)):
             return f"is {picture.width}x{picture.height}, not {header.width}x{header.height}"
         return age_difference(job)
@@ -162,7 +177,11 @@ class Decoder:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", DamageWarning)
             image = codec.decode(
-                data, self.mix, errors=self.task.errors, max_pixels=self.task.max_pixels
+                data,
+                self.mix,
+                errors=self.task.errors,
+                max_pixels=self.task.max_pixels,
+                orient=self.task.orient,
             )
         figures = {
             "width": image.width,

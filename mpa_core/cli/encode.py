@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpa_core.cli.common import STREAM, Job, add_job_arguments, read_input
-from mpa_core.errors import BitstreamError
+from mpa_core.errors import BitstreamError, PictureWarning
 
 if TYPE_CHECKING:
     from mpa_core.codec import MPACodec
@@ -57,6 +58,12 @@ def register(
         action="store_true",
         help="every machine writes the same bytes, too; encoding takes about twice as long",
     )
+    parser.add_argument(
+        "--no-orient",
+        dest="orient",
+        action="store_false",
+        help="code pixels and EXIF orientation as they are stored, not the upright picture",
+    )
     parser.set_defaults(run=run)
 
 
@@ -66,7 +73,9 @@ def run(args: argparse.Namespace) -> int:
     from mpa_core.cli.plan import make_plan
 
     plan = make_plan(args, ".mpa", PICTURE_SUFFIXES)
-    task = EncodeTask(args.base, args.quality, args.frame, args.profile, args.reproducible)
+    task = EncodeTask(
+        args.base, args.quality, args.frame, args.profile, args.reproducible, args.orient
+    )
     return run_jobs(args, plan, task)
 
 
@@ -79,6 +88,7 @@ class EncodeTask:
     frame: int | None
     profile: Profile
     reproducible: bool
+    orient: bool
 
     def start(self) -> Encoder:
         """Load the base; torch takes seconds, so this comes after the plan is known to be good."""
@@ -102,6 +112,7 @@ class Encoder:
         Told from its checksums, its base, its quality and its age; the picture is not decoded.
         """
         from mpa_core.bitstream.container import PROFILES, unpack
+        from mpa_core.image_orientation import orientation_of
 
         try:
             found = unpack(read_input(job.target))
@@ -114,25 +125,37 @@ class Encoder:
             return f"was not made by the base {self.codec.name} as it is now"
         if found.quality != self.task.quality:
             return f"was made at quality {found.quality:g}, not {self.task.quality:g}"
+        if self.task.orient and orientation_of(found.chunks.get(b"EXIF")) != 1:
+            return "was made with --no-orient"
         return age_difference(job)
 
     def make(self, job: Job) -> tuple[bytes, dict[str, Any]]:
         """Encode one picture."""
+        from mpa_core.bitstream.container import unpack
         from mpa_core.images import load_image
 
         source = sys.stdin.buffer if job.source == STREAM else job.source
         task = self.task
         image = load_image(source, frame=task.frame)
-        data = self.codec.encode(
-            image, task.quality, profile=task.profile, reproducible=task.reproducible
-        )
-        return data, {
-            "width": image.width,
-            "height": image.height,
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", PictureWarning)
+            data = self.codec.encode(
+                image,
+                task.quality,
+                profile=task.profile,
+                reproducible=task.reproducible,
+                orient=task.orient,
+            )
+        coded = unpack(data)
+        figures = {
+            "width": coded.width,
+            "height": coded.height,
             "quality": task.quality,
             "bytes": len(data),
-            "bpp": round(8 * len(data) / (image.width * image.height), 5),
+            "bpp": round(8 * len(data) / (coded.width * coded.height), 5),
         }
+        said = [str(w.message) for w in caught if issubclass(w.category, PictureWarning)]
+        return data, {**figures, "warnings": said} if said else figures
 
 
 def age_difference(job: Job) -> str | None:

@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _describe(data: bytes, bases: dict[str, str]) -> dict[str, Any]:
     from mpa_core.bitstream.container import PROFILES, unpack
+    from mpa_core.image_orientation import orientation_of, upright_size
 
     container = unpack(data)
     prefix = container.fingerprint.hex()
@@ -55,9 +56,14 @@ def _describe(data: bytes, bases: dict[str, str]) -> dict[str, Any]:
     chunks = {
         name.decode("ascii", "replace"): len(value) for name, value in container.chunks.items()
     }
+    orientation = orientation_of(container.chunks.get(b"EXIF"))
+    height, width = upright_size(container.height, container.width, orientation)
+    # Stored as it is seen, nothing is to be said.
+    seen = {"orientation": orientation, "upright_width": width, "upright_height": height}
     return {
         "width": container.width,
         "height": container.height,
+        **(seen if orientation != 1 else {}),
         "quality": container.quality,
         "bytes": len(data),
         "bpp": round(8 * len(data) / (container.width * container.height), 5),

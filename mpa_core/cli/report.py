@@ -81,8 +81,8 @@ class Report:
             say_error(error, outcome.trace)
             if outcome.state == "stopped":
                 self.stopped = error["message"]
-        for damage in outcome.row.get("damage", ()):
-            _say(f"warning: {outcome.row['input']}: {damage}")
+        for warning in (*outcome.row.get("damage", ()), *outcome.row.get("warnings", ())):
+            _say(f"warning: {outcome.row['input']}: {warning}")
         if "input" not in outcome.row:
             self._error = error
             return

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mpa_core.errors import ImageError, TrainingError
+from mpa_core.image_metadata import read_exif
+from mpa_core.image_orientation import orientation_of
 from mpa_core.images import load_image, to_rgb_tensor
 
 logger = logging.getLogger(__name__)
@@ -44,7 +46,7 @@ def find_photos(folder: Path) -> list[Path]:
 
 
 def read_photo(path: Path) -> NDArray[np.uint8]:
-    """A photo as RGB [H, W, 3] uint8; raises :class:`ImageError` if it cannot be read."""
+    """A photo, upright, as RGB [H, W, 3] uint8; raises :class:`ImageError` if it cannot be read."""
     image = load_image(path)
     try:
         tensor = to_rgb_tensor(image).tensor[0]
@@ -64,7 +66,9 @@ def photo_shape(path: Path) -> tuple[int, ...]:
         with Image.open(path) as image:
             single = image.format == "MPO" or getattr(image, "n_frames", 1) == 1
             if single and image.mode in _PLAIN_MODES:
-                return (image.height, image.width, 3)
+                # Pillow turns TIFF by itself, and gives the size of the turned picture.
+                turned = image.format != "TIFF" and orientation_of(read_exif(image)) >= 5
+                return (*(image.size if turned else image.size[::-1]), 3)
     return read_photo(path).shape
 
 
