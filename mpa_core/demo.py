@@ -20,7 +20,7 @@ from rich.table import Table
 
 from mpa_core.codec import MPACodec
 from mpa_core.errors import BaseMismatchError, MPAError, OutputError
-from mpa_core.evaluation.classic import ClassicFormat, nearest_in_size, pixels_only
+from mpa_core.evaluation.classic import ClassicFormat, nearest_in_size
 from mpa_core.evaluation.metrics import bits_per_pixel, ms_ssim, psnr
 from mpa_core.files import write_bytes
 from mpa_core.images import load_image, to_pil, to_rgb_tensor

@@ -27,6 +27,8 @@ _SPACES = {"CMYK": b"CMYK", "LAB": b"Lab "}
 _KINDS = (b"scnr", b"mntr", b"prtr", b"spac")
 """Profile classes (bytes 12 to 15) that say what a picture's numbers mean."""
 _FLAGS = ImageCms.Flags.BLACKPOINTCOMPENSATION
+# Its tables of few points halve the shadows of a steep curve.
+_EXACT = _FLAGS | ImageCms.Flags.NOOPTIMIZE
 _D50 = np.array([0.9642, 1.0, 0.8249])
 _BRADFORD = np.array(
     [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
@@ -78,15 +80,17 @@ def colour_of(mode: str, header: Header) -> Colour:
     return Colour(table=table, ignored=ignored)
 
 
-def convert_to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """A CMYK or LAB image as RGB, relative colorimetric with black point compensation."""
+def convert_to_srgb(
+    image: Image.Image, profile: bytes, flags: ImageCms.Flags = _FLAGS
+) -> Image.Image:
+    """A picture in ``profile`` as RGB, relative colorimetric with black point compensation."""
     converted = ImageCms.profileToProfile(
         image,
         _opened(profile),
         ImageCms.createProfile("sRGB"),
         renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
         outputMode="RGB",
-        flags=_FLAGS,
+        flags=flags,
     )
     if converted is None:  # it is None for work in place alone
         raise TypeError
@@ -105,7 +109,8 @@ def _problem(profile: bytes, spaces: frozenset[bytes]) -> str | None:
     space, kind = profile[16:20], profile[12:16]
     if len(profile) < 128 or profile[36:40] != b"acsp":
         return "a damaged ICC profile"
-    if kind not in _KINDS:
+    # Little CMS calls its profile of LAB an abstract one.
+    if kind not in _KINDS and (kind, space) != (b"abst", b"Lab "):
         return f"an ICC profile of the class {_text(kind)}, which describes no picture"
     if space not in spaces:
         return f"an ICC profile for {_text(space)}"
@@ -117,7 +122,7 @@ def _works(profile: bytes) -> bool:
     mode = {b"RGB ": "RGB", b"GRAY": "L", b"CMYK": "CMYK", b"Lab ": "LAB"}[profile[16:20]]
     try:
         ImageCms.buildTransform(
-            _opened(profile), ImageCms.createProfile("sRGB"), mode, "RGB", flags=_FLAGS
+            _opened(profile), ImageCms.createProfile("sRGB"), mode, "RGB", flags=_EXACT
         )
     except (ImageCms.PyCMSError, OSError, ValueError):
         return False
@@ -129,13 +134,14 @@ def _opened(profile: bytes) -> ImageCms.ImageCmsProfile:
 
 
 def _text(signature: bytes) -> str:
-    return signature.decode("ascii", "replace").strip() or "nothing"
+    text = "".join(map(chr, signature))
+    return text.strip() if text.isascii() and text.isprintable() else signature.hex()
 
 
 @lru_cache(maxsize=32)
 def _gray_table(profile: bytes) -> NDArray[np.float64]:
     ramp = Image.frombytes("L", (256, 1), bytes(range(256)))
-    green: Any = convert_to_srgb(ramp, profile).getchannel("G")
+    green: Any = convert_to_srgb(ramp, profile, _EXACT).getchannel("G")
     return np.asarray(green, np.float64)[0]
 
 
@@ -161,9 +167,7 @@ def matrix_profile(primaries: Primaries, gamma: float | None) -> bytes:
     cones = (_BRADFORD @ _D50) / (_BRADFORD @ np.array(white))
     adapt = np.linalg.inv(_BRADFORD) @ np.diag(cones) @ _BRADFORD
     columns_d50 = (adapt @ to_xyz).T
-    curve = (
-        (3, 2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045) if gamma is None else (0, gamma)
-    )
+    curve = (3, 2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045) if gamma is None else (0, gamma)
     trc = b"para\0\0\0\0" + struct.pack(">HH", curve[0], 0) + _fixed(curve[1:])
     name = "sRGB curve" if gamma is None else f"gamma {gamma:.4g}"
     tags = {

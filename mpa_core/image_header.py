@@ -114,7 +114,9 @@ def _with_primaries(header: Header, found: Primaries, source: str) -> Header:
     (xw, yw), red, green, blue = (found[i : i + 2] for i in range(0, 8, 2))
     area = (green[0] - red[0]) * (blue[1] - red[1]) - (blue[0] - red[0]) * (green[1] - red[1])
     if min(found[1::2]) <= 0 or yw < 0.01 or xw < 0.01 or abs(area) < 0.01:
-        return replace(header, ignored=(*header.ignored, f"primaries that span no colours ({source})"))
+        return replace(
+            header, ignored=(*header.ignored, f"primaries that span no colours ({source})")
+        )
     return replace(header, primaries=found)
 
 
@@ -156,9 +158,7 @@ def _png(image: Image.Image, header: Header) -> Header:
             length, name = struct.unpack(">L4s", head)
             if name == b"cICP":
                 primaries, transfer, _, full = struct.unpack(">4B", file.read(4))
-                return _with_code_points(
-                    header, primaries, transfer, "cICP", full_range=bool(full)
-                )
+                return _with_code_points(header, primaries, transfer, "cICP", full_range=bool(full))
             if name == b"IDAT":
                 break
             file.seek(length + 4, 1)
@@ -181,7 +181,9 @@ def _tiff(image: Image.Image, header: Header) -> Header:
             "separate planes, which Pillow misreads; store it chunky (PlanarConfiguration 1)",
         )
     if photometric == 5 and tags.get(332, 1) != 1:
-        return replace(header, refusal="the image has other inks than CMYK; convert it to RGB first")
+        return replace(
+            header, refusal="the image has other inks than CMYK; convert it to RGB first"
+        )
     if image.mode.startswith("I;16"):
         header = replace(header, bits=bits[0], inverted=photometric == 0)
     if header.icc_profile is not None:

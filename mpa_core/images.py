@@ -182,6 +182,8 @@ def to_rgb_tensor(
     icc: bytes | None = None
     if isinstance(image, Image.Image):
         header = read_header(image)
+        if header.refusal is not None:
+            raise ImageError(header.refusal)
         with pillow_errors("the image"):
             image.load()
             own = read_exif(image)
@@ -219,13 +221,14 @@ def _source_name(source: object) -> str:
 
 
 def _to_rgb(
-    image: Image.Image, background: Color, header: Header | None = None, colour: Colour | None = None
+    image: Image.Image,
+    background: Color,
+    header: Header | None = None,
+    colour: Colour | None = None,
 ) -> Image.Image:
     """Convert a loaded image of any accepted mode to RGB."""
     header, colour = header or Header(), colour or Colour()
     mode, table = image.mode, colour.table
-    if header.refusal is not None:
-        raise ImageError(header.refusal)
     if colour.source is not None:
         image = convert_to_srgb(image, colour.source)
     elif mode in _16_BIT_MODES or (mode == "I" and image.format in _16_BIT_AS_I):

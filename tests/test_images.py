@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageCms
 
-from mpa_core.errors import ImageError, OutputError
+from mpa_core.errors import ImageError, OutputError, PictureWarning
 from mpa_core.images import (
     OUTPUT_FORMATS,
     encode_image,
@@ -351,10 +351,13 @@ def test_damaged_files_raise_nothing_else(position, value, kind):
     image.save(buffer := io.BytesIO(), kind, exif=exif_block(1), icc_profile=SRGB)
     data = bytearray(buffer.getvalue())
     data[position % len(data)] = value
-    try:
-        to_rgb_tensor(load_image(io.BytesIO(bytes(data))))
-    except ImageError as error:
-        assert "\n" not in str(error)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            to_rgb_tensor(load_image(io.BytesIO(bytes(data))))
+        except ImageError as error:
+            assert "\n" not in str(error)
+    assert all(w.category is PictureWarning for w in caught)
 
 
 def test_too_many_pixels_are_refused(monkeypatch):

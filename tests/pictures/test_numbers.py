@@ -255,9 +255,7 @@ def test_other_primaries_are_carried_as_a_profile(said, power):
     levels, found = read(rgb_png(*said))
     assert levels.tolist() == [[130, 20, 255]] and found.icc_profile is not None
     # P3 and sRGB have the same white: one matrix (Display P3 to linear sRGB) says it all.
-    matrix = np.array(
-        [[1.2249, -0.2249, 0.0], [-0.0421, 1.0421, 0.0], [-0.0196, -0.0786, 1.0983]]
-    )
+    matrix = np.array([[1.2249, -0.2249, 0.0], [-0.0421, 1.0421, 0.0], [-0.0196, -0.0786, 1.0983]])
     # A colour inside of sRGB, so that nothing is clipped.
     colour = np.array([150, 140, 120]) / 255
     linear = ((colour + 0.055) / 1.055) ** 2.4 if power is None else colour**power
