@@ -146,8 +146,9 @@ def _gray_table(profile: bytes) -> NDArray[np.float64]:
 
 
 def _power_table(gamma: float) -> NDArray[np.float64]:
-    light = (np.arange(256) / 255) ** gamma
-    return 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    light = np.linspace(0.0, 1.0, 256) ** gamma
+    curve = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    return np.asarray(255.0 * curve, np.float64)
 
 
 # ---------------------------------------------------------------------- making a profile
@@ -175,7 +176,9 @@ def matrix_profile(primaries: Primaries, gamma: float | None) -> bytes:
         b"cprt": _localised("CC0"),
         b"wtpt": _xyz(_D50),
         b"chad": b"sf32\0\0\0\0" + _fixed(adapt.ravel()),
-        **{key: _xyz(column) for key, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), columns_d50)},
+        b"rXYZ": _xyz(columns_d50[0]),
+        b"gXYZ": _xyz(columns_d50[1]),
+        b"bXYZ": _xyz(columns_d50[2]),
         **dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), trc),
     }
     place, table, body, shared = 128 + 4 + 12 * len(tags), b"", b"", {}

@@ -2,7 +2,8 @@
 
 The rule of the SDK: what a user gives and sees is upright. A picture is turned before it is coded,
 and its EXIF then says 1; a file that holds an unturned one is turned when it is decoded, and its
-region masks are drawn on the upright view. ``orient=False`` leaves pixels, EXIF and masks as stored.
+region masks are drawn on the upright view. ``orient=False`` leaves pixels, EXIF and masks as they
+are stored.
 """
 
 from __future__ import annotations
@@ -24,8 +25,14 @@ _SHORT, _LONG = 3, 4
 
 # From stored to upright: from 5 on rows become columns, and then these axes are reversed.
 _FLIPS: dict[int, tuple[int, ...]] = {
-    **{1: (), 2: (-1,), 3: (-2, -1), 4: (-2,)},
-    **{5: (), 6: (-1,), 7: (-2, -1), 8: (-2,)},
+    1: (),
+    2: (-1,),
+    3: (-2, -1),
+    4: (-2,),
+    5: (),
+    6: (-1,),
+    7: (-2, -1),
+    8: (-2,),
 }
 
 
@@ -106,7 +113,7 @@ def _directory(
 ) -> tuple[dict[int, tuple[int, int]], int]:
     """Place of the value and type of every tag, and the place of the pointer to the next one."""
     (count,) = struct.unpack_from(order + "H", block, start)
-    entries = {}
+    entries: dict[int, tuple[int, int]] = {}
     for entry in range(start + 2, start + 2 + 12 * count, 12):
         tag, kind = struct.unpack_from(order + "HH", block, entry)
         entries.setdefault(tag, (entry + 8, kind))
