@@ -66,10 +66,35 @@ def photo_shape(path: Path) -> tuple[int, ...]:
         with Image.open(path) as image:
             single = image.format == "MPO" or getattr(image, "n_frames", 1) == 1
             if single and image.mode in _PLAIN_MODES:
-                # Pillow turns TIFF by itself, and gives the size of the turned picture.
+                # Pillow turns TIFF by itself, and gives the size of the turned picture. To look
+                # for EXIF behind the pixels of a PNG it would decode them.
+                if image.format == "PNG" and "exif" not in image.info:
+                    return (
+                        read_photo(path).shape
+                        if _has_late_exif(path)
+                        else (
+                            image.height,
+                            image.width,
+                            3,
+                        )
+                    )
                 turned = image.format != "TIFF" and orientation_of(read_exif(image)) >= 5
                 return (*(image.size if turned else image.size[::-1]), 3)
     return read_photo(path).shape
+
+
+def _has_late_exif(path: Path) -> bool:
+    """Whether a PNG has an ``eXIf`` chunk or an EXIF text, wherever it is; reads no pixels."""
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            length, name = int.from_bytes(head[:4], "big"), head[4:]
+            if name == b"eXIf" or (
+                name in (b"zTXt", b"iTXt", b"tEXt") and b"exif" in file.peek(99)[:99].lower()
+            ):
+                return True
+            file.seek(length + 4, 1)
+    return False
 
 
 class Indexed(Sequence[Item]):
