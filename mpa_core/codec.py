@@ -41,7 +41,6 @@ from mpa_core.bitstream.container import (
 )
 from mpa_core.bitstream.metadata import Metadata, from_chunks, to_chunks
 from mpa_core.bitstream.salvage import salvage
-from mpa_core.color_profile import means_srgb
 from mpa_core.errors import (
     BaseMismatchError,
     BitstreamError,
@@ -50,6 +49,8 @@ from mpa_core.errors import (
     DamageWarning,
     PathNotFoundError,
 )
+from mpa_core.image_orientation import mix_as_stored, orientation_of, upright, upright_exif
+from mpa_core.image_profile import means_srgb
 from mpa_core.images import ImageLike, to_pil, to_rgb_tensor
 from mpa_core.mix import Mix
 from mpa_core.model import MPAModel
@@ -325,6 +326,7 @@ class MPACodec:
         reproducible: bool = False,
         icc_profile: bytes | None = None,
         exif: bytes | None = None,
+        orient: bool = True,
     ) -> bytes:
         """Compress one picture to the bytes of an ``.mpa`` file.
 
@@ -343,6 +345,9 @@ class MPACodec:
             icc_profile, exif: to carry along; None takes those of ``image``, ``b""`` leaves them
                 out (:mod:`mpa_core.stripping` does so without changing how the picture looks). A
                 profile that means sRGB is not stored: a file without a profile is sRGB.
+            orient: turn the picture upright by the orientation its EXIF states (``exif`` if that
+                states one, else its own), so that every reader sees it upright. False codes pixels
+                and EXIF as they are.
 
         Raises:
             ImageError: not a picture, or one we refuse to guess about.
@@ -354,8 +359,7 @@ class MPACodec:
         networks = self.profiles.networks(profile)
         quality = quantize_quality(as_quality(quality, self.model.config.quality_levels))
         icc_profile = as_metadata(icc_profile, "icc_profile")
-        exif = as_metadata(exif, "exif")
-        source = to_rgb_tensor(image)
+        source = to_rgb_tensor(image, exif=as_metadata(exif, "exif"), orient=orient)
         x = source.tensor.to(self._device)
         height, width = x.shape[-2:]
         padded_height, padded_width = self._padded(height, width)
@@ -366,11 +370,8 @@ class MPACodec:
         number = NUMBERS[profile]
         streams = {name: strings[0] for name, strings in zip("yz", coded["strings"], strict=True)}
         icc = source.icc_profile if icc_profile is None else icc_profile
-        metadata = Metadata(
-            # A file without a profile is sRGB.
-            None if icc and means_srgb(icc) else icc,
-            source.exif if exif is None else exif,
-        )
+        # A file without a profile is sRGB.
+        metadata = Metadata(None if icc and means_srgb(icc) else icc, source.exif)
         return pack(
             Container(
                 fingerprint=self.profiles.prefix(profile),
@@ -395,6 +396,7 @@ class MPACodec:
         output: Output = "pil",
         errors: Literal["strict", "conceal"] = "strict",
         max_pixels: int | None = MAX_PIXELS,
+        orient: bool = True,
     ) -> Any:
         """Reconstruct a picture from the bytes of an ``.mpa`` file.
 
@@ -408,6 +410,9 @@ class MPACodec:
                 can be had of it and a :class:`mpa_core.errors.DamageWarning` (``"conceal"``).
             max_pixels: most pixels (width x height) to decode; None for no limit. Lower it for
                 files from strangers: decoding takes some hundred bytes per pixel.
+            orient: turn picture, array and tensor upright if the file's EXIF states that they are
+                stored otherwise, and take region masks of ``mix`` on the upright view. False
+                leaves pixels, EXIF and masks as stored.
 
         Raises:
             BitstreamError: not an ``.mpa`` file, or damaged.
@@ -424,9 +429,13 @@ class MPACodec:
         container, damage = opened.container, opened.damage
         metadata = from_chunks(container.chunks, damage)
         height, width = container.height, container.width
+        exif = metadata.exif
+        orientation = orientation_of(exif) if orient else 1
+        mix = mix_as_stored(mix, orientation, height, width)
         x_hat = self.model.decompress(
             **opened.coded, mix=mix, image_size=(height, width), damage=damage
         )["x_hat"][0, :, :height, :width]
+        x_hat = upright(x_hat, orientation)
         if damage:
             warnings.warn(DamageWarning("; ".join(damage)), stacklevel=4)
         if output == "tensor":
@@ -436,7 +445,9 @@ class MPACodec:
             import numpy as np
 
             return np.asarray(picture).copy()
-        picture.info.update({k: v for k, v in metadata._asdict().items() if v is not None})
+        exif = upright_exif(exif) if exif and orient else exif
+        carried = Metadata(metadata.icc_profile, exif)._asdict()
+        picture.info.update({key: value for key, value in carried.items() if value is not None})
         return picture
 
     @usual_defaults()

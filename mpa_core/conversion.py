@@ -16,7 +16,7 @@ from mpa_core.base.exact.formats import Observer, choose_formats
 from mpa_core.codec import MPACodec
 from mpa_core.errors import ImageError, OutputError
 from mpa_core.folders import find_files, picture_suffixes
-from mpa_core.images import load_image
+from mpa_core.images import load_image, to_pil, to_rgb_tensor
 from mpa_core.profiles import Profile
 
 logger = logging.getLogger(__name__)
@@ -145,7 +145,6 @@ def _sizes(
     total = 0
     for file in pictures:
         with load_image(file) as picture, torch.inference_mode():
-            plain = picture.convert("RGB")
-            plain.info.clear()
+            plain = to_pil(to_rgb_tensor(picture).tensor)
             total += sum(len(codec.encode(plain, q, profile=profile)) for q in qualities)
     return total

@@ -21,7 +21,7 @@ from rich.table import Table
 from mpa_core.cli.machine import LoadMeter
 from mpa_core.cli.threads import add_threads_argument, computing
 from mpa_core.errors import BaseMismatchError, MPAError
-from mpa_core.evaluation.classic import ClassicFormat, nearest_in_size, pixels_only
+from mpa_core.evaluation.classic import ClassicFormat, nearest_in_size
 from mpa_core.files import write_bytes
 from mpa_core.folders import claim_output
 from mpa_core.mix import Mix
@@ -139,10 +139,10 @@ def run(image: Path | None, base: str, qualities: Sequence[float], out: Path) ->
         MPAError: a bad picture, base or quality, or a folder that cannot be written.
     """
     from mpa_core.codec import MPACodec
-    from mpa_core.images import load_image
+    from mpa_core.images import load_image, to_pil, to_rgb_tensor
 
     with resources.as_file(resources.files("mpa_core") / "assets" / SAMPLE) as sample:
-        original = pixels_only(load_image(image or sample))
+        original = to_pil(to_rgb_tensor(load_image(image or sample)).tensor)
     codec = MPACodec.from_pretrained(base)
     load_bundled_paths(codec)
     claim_output(out, ())

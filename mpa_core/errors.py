@@ -47,6 +47,10 @@ class MetadataWarning(UserWarning):
     """Metadata of a picture (ICC profile, EXIF) that were left out, in whole or in part."""
 
 
+class PictureWarning(UserWarning):
+    """What a picture says about its colours was not followed: it may come out with wrong ones."""
+
+
 class CheckpointError(MPAError, ValueError):
     """A base or path folder that is incomplete, damaged, or of another version."""
 

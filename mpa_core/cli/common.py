@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpa_core.cli.threads import add_threads_argument, counted
-from mpa_core.errors import BitstreamError, DamageWarning, MetadataWarning, MPAError
+from mpa_core.errors import BitstreamError, DamageWarning, MetadataWarning, MPAError, PictureWarning
 
 if TYPE_CHECKING:
     from mpa_core.bitstream.metadata import Metadata
@@ -122,13 +122,13 @@ def add_strip_arguments(parser: argparse.ArgumentParser) -> None:
 @contextmanager
 def noting(figures: dict[str, Any]) -> Iterator[None]:
     """What the SDK warns of inside goes into ``figures``, as ``damage`` and ``warnings``."""
-    kinds = {"damage": DamageWarning, "warnings": MetadataWarning}
+    names = {DamageWarning: "damage", MetadataWarning: "warnings", PictureWarning: "warnings"}
     with warnings.catch_warnings(record=True) as caught:
-        for category in kinds.values():
+        for category in names:
             warnings.simplefilter("always", category)
         yield
     for warning in caught:
-        name = next((n for n, kind in kinds.items() if issubclass(warning.category, kind)), None)
+        name = next((n for kind, n in names.items() if issubclass(warning.category, kind)), None)
         if name is not None:
             figures.setdefault(name, []).append(str(warning.message))
         else:

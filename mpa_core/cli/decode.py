@@ -83,6 +83,12 @@ def register(
         "strangers (89478485)",
     )
     add_strip_arguments(parser)
+    parser.add_argument(
+        "--no-orient",
+        dest="orient",
+        action="store_false",
+        help="leave pixels and EXIF orientation as stored, and take the masks of --region so",
+    )
     parser.set_defaults(run=run)
 
 
@@ -110,6 +116,7 @@ def run(args: argparse.Namespace) -> int:
         errors=args.errors,
         max_pixels=max_pixels,
         strip=args.strip,
+        orient=args.orient,
     )
     return run_jobs(args, plan, task)
 
@@ -129,6 +136,7 @@ class DecodeTask:
     errors: Literal["strict", "conceal"]
     max_pixels: int
     strip: What | None
+    orient: bool
 
     def start(self) -> Decoder:
         """Load masks, and the base and the paths if they are named."""
@@ -174,7 +182,7 @@ class Decoder:
         except ImageError as error:
             return f"is not a whole picture ({error})"
         header = self._container(read_input(job.source))
-        # Sorted, since TIFF is turned upright by its EXIF orientation when it is read.
+        # Sorted, since either may lie on its side: the file, and the picture after --no-orient.
         if sorted(picture.size) != sorted((header.width, header.height)):
             return f"is {picture.width}x{picture.height}, not {header.width}x{header.height}"
         metadata = Metadata(picture.info.get("icc_profile"), read_exif(picture))
@@ -191,7 +199,13 @@ class Decoder:
         task = self.task
         noted: dict[str, Any] = {}
         with noting(noted):
-            image = codec.decode(data, self.mix, errors=task.errors, max_pixels=task.max_pixels)
+            image = codec.decode(
+                data,
+                self.mix,
+                errors=task.errors,
+                max_pixels=task.max_pixels,
+                orient=task.orient,
+            )
             image = strip_what(image, task.strip)
             picture = encode_image(image, task.suffix)
         return picture, {

@@ -62,6 +62,12 @@ def register(
         help="every machine writes the same bytes, too; encoding takes about twice as long",
     )
     add_strip_arguments(parser)
+    parser.add_argument(
+        "--no-orient",
+        dest="orient",
+        action="store_false",
+        help="code pixels and EXIF orientation as they are stored, not the upright picture",
+    )
     parser.set_defaults(run=run)
 
 
@@ -73,7 +79,13 @@ def run(args: argparse.Namespace) -> int:
 
     plan = make_plan(args, ".mpa", picture_suffixes())
     task = EncodeTask(
-        args.base, args.quality, args.frame, args.profile, args.reproducible, args.strip
+        args.base,
+        args.quality,
+        args.frame,
+        args.profile,
+        args.reproducible,
+        args.strip,
+        args.orient,
     )
     return run_jobs(args, plan, task)
 
@@ -88,6 +100,7 @@ class EncodeTask:
     profile: Profile
     reproducible: bool
     strip: What | None
+    orient: bool
 
     def start(self) -> Encoder:
         """Load the base; torch takes seconds, so this comes after the plan is known to be good."""
@@ -121,6 +134,7 @@ class Encoder:
         """
         from mpa_core.bitstream.container import PROFILES, unpack
         from mpa_core.bitstream.metadata import from_chunks
+        from mpa_core.image_orientation import orientation_of
 
         try:
             found = unpack(read_input(job.target))
@@ -134,6 +148,8 @@ class Encoder:
             return f"was not made by the base {self.codec.name} as it is now"
         if found.quality != self.task.quality:
             return f"was made at quality {found.quality:g}, not {self.task.quality:g}"
+        if self.task.orient and orientation_of(metadata.exif) != 1:
+            return "was made with --no-orient"
         return metadata_difference(metadata, self.task.strip) or age_difference(job)
 
     def make(self, job: Job) -> tuple[bytes, dict[str, Any]]:
@@ -149,13 +165,18 @@ class Encoder:
         with noting(figures):
             image = strip_what(load_image(source, frame=task.frame), task.strip)
             data = self.codec.encode(
-                image, task.quality, profile=task.profile, reproducible=task.reproducible
+                image,
+                task.quality,
+                profile=task.profile,
+                reproducible=task.reproducible,
+                orient=task.orient,
             )
+        header = peek_header(data)
         return data, {
-            "width": image.width,
-            "height": image.height,
+            "width": header.width,
+            "height": header.height,
             "quality": task.quality,
-            **size_figures(peek_header(data)),
+            **size_figures(header),
             **figures,
         }
 

@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
 def _describe(data: bytes, bases: dict[str, str]) -> dict[str, Any]:
     from mpa_core.bitstream.container import PROFILES, peek_header, unpack
     from mpa_core.bitstream.metadata import from_chunks, size_figures
+    from mpa_core.image_orientation import orientation_of, upright_size
 
     container = unpack(data)
     metadata = from_chunks(container.chunks)
@@ -57,9 +58,14 @@ def _describe(data: bytes, bases: dict[str, str]) -> dict[str, Any]:
     chunks = {
         name.decode("ascii", "replace"): len(value) for name, value in container.chunks.items()
     }
+    orientation = orientation_of(metadata.exif)
+    height, width = upright_size(container.height, container.width, orientation)
+    # Stored as it is seen, nothing is to be said.
+    seen = {"orientation": orientation, "upright_width": width, "upright_height": height}
     return {
         "width": container.width,
         "height": container.height,
+        **(seen if orientation != 1 else {}),
         "quality": container.quality,
         **size_figures(peek_header(data)),
         "base": bases.get(prefix),

@@ -18,6 +18,8 @@ from PIL import Image
 
 from mpa_core.errors import ImageError, TrainingError
 from mpa_core.folders import FolderFiles, counted, find_files, picture_suffixes
+from mpa_core.image_metadata import read_exif
+from mpa_core.image_orientation import orientation_of
 from mpa_core.images import load_image, to_rgb_tensor
 
 logger = logging.getLogger(__name__)
@@ -49,7 +51,7 @@ def find_photos(folder: Path) -> FolderFiles:
 
 
 def read_photo(path: Path) -> NDArray[np.uint8]:
-    """A photo as RGB [H, W, 3] uint8; raises :class:`ImageError` if it cannot be read."""
+    """A photo, upright, as RGB [H, W, 3] uint8; raises :class:`ImageError` if it cannot be read."""
     image = load_image(path)
     try:
         tensor = to_rgb_tensor(image).tensor[0]
@@ -69,8 +71,35 @@ def photo_shape(path: Path) -> tuple[int, ...]:
         with Image.open(path) as image:
             single = image.format == "MPO" or getattr(image, "n_frames", 1) == 1
             if single and image.mode in _PLAIN_MODES:
-                return (image.height, image.width, 3)
+                # Pillow turns TIFF by itself, and gives the size of the turned picture. To look
+                # for EXIF behind the pixels of a PNG it would decode them.
+                if image.format == "PNG" and "exif" not in image.info:
+                    return (
+                        read_photo(path).shape
+                        if _has_late_exif(path)
+                        else (
+                            image.height,
+                            image.width,
+                            3,
+                        )
+                    )
+                turned = image.format != "TIFF" and orientation_of(read_exif(image)) >= 5
+                return (*(image.size if turned else image.size[::-1]), 3)
     return read_photo(path).shape
+
+
+def _has_late_exif(path: Path) -> bool:
+    """Whether a PNG has an ``eXIf`` chunk or an EXIF text, wherever it is; reads no pixels."""
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            length, name = int.from_bytes(head[:4], "big"), head[4:]
+            if name == b"eXIf" or (
+                name in (b"zTXt", b"iTXt", b"tEXt") and b"exif" in file.peek(99)[:99].lower()
+            ):
+                return True
+            file.seek(length + 4, 1)
+    return False
 
 
 class Indexed(Sequence[Item]):

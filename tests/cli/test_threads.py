@@ -236,7 +236,7 @@ def test_crew(monkeypatch, tmp_path, jobs, threads, said, files, cpus, gibibytes
     Image.new("1", (25, 16)).save(tmp_path / "3.png")
     choice = choose(threads, said, cpus=cpus, busy=0)
     args = argparse.Namespace(jobs=jobs, threads=threads, choice=choice)
-    task = EncodeTask("mpa-small", 4.5, None, "exact", False)
+    task = EncodeTask("mpa-small", 4.5, None, "exact", False, None, True)
     assert choose_crew(args, plan_of(files, tmp_path), task) == expected
 
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 from mpa_core import MPACodec
 from mpa_core.bitstream.container import unpack
 from mpa_core.bitstream.metadata import from_chunks
-from mpa_core.color_profile import means_srgb, to_srgb
+from mpa_core.image_profile import means_srgb, to_srgb
 
 BUILT_IN = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 

@@ -6,13 +6,15 @@ each bring their own sRGB, and not everything that is called sRGB is.
 
 from __future__ import annotations
 
-import io
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from PIL import Image
+from PIL.ImageCms import Intent, PyCMSError
 
+from mpa_core.image_colour import convert_to_srgb
+
+_UNREADABLE = (PyCMSError, OSError, ValueError)
 _STEPS = 17
 """Levels per channel of the colours that are tried."""
 _TOLERANCE = 1
@@ -36,17 +38,17 @@ def means_srgb(profile: bytes) -> bool:
         return False
     try:
         return all(
-            _largest_change(_convert(_colours(), profile, intent)) <= _TOLERANCE
-            for intent in range(2)  # perceptual, relative colorimetric
+            _largest_change(convert_to_srgb(_colours(), profile, intent=intent)) <= _TOLERANCE
+            for intent in (Intent.PERCEPTUAL, Intent.RELATIVE_COLORIMETRIC)
         )
-    except (OSError, ValueError, ImportError):
+    except _UNREADABLE:
         return False
 
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image | None:
     """An RGB image whose numbers mean in sRGB what those of ``image`` mean by ``profile``.
 
-    Colours that sRGB does not have become the nearest it has. The intent is perceptual.
+    Colours that sRGB does not have become the nearest it has.
 
     Args:
         image: RGB, 8 bits.
@@ -56,31 +58,10 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image | None:
         A new image without the profile; None if the profile cannot be read or is not one of RGB.
     """
     try:
-        converted: Image.Image = _convert(image, profile, 0)
-    except (OSError, ValueError, ImportError):
+        converted = convert_to_srgb(image, profile)
+    except _UNREADABLE:
         return None
     converted.info.pop("icc_profile", None)
-    return converted
-
-
-def _convert(image: Image.Image, profile: bytes, intent: Any) -> Image.Image:
-    """``image`` in sRGB.
-
-    Raises:
-        OSError, ValueError: the profile cannot be read or used.
-        ImportError: this Pillow was built without colour management.
-    """
-    from PIL import ImageCms
-
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        srgb = ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(
-            image, source, srgb, renderingIntent=intent, outputMode="RGB"
-        )
-    except ImageCms.PyCMSError as error:
-        raise ValueError(str(error)) from error
-    assert converted is not None
     return converted
 
 
