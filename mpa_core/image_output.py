@@ -48,7 +48,9 @@ def to_pil(tensor: Tensor) -> Image.Image:
     """
     expect(tensor, Tensor, "the picture", "a tensor [3, H, W]", ImageError)
     if tensor.is_meta or tensor.is_complex():
-        raise ImageError("got a tensor without real numbers (meta or complex), expected a picture")
+        raise ImageError(
+            f"got a tensor of {tensor.dtype} on {tensor.device}, expected real numbers in [0, 1]"
+        )
     if tensor.ndim == 4 and tensor.shape[0] == 1:
         tensor = tensor[0]
     if tensor.ndim != 3 or tensor.shape[0] != 3:

@@ -326,8 +326,8 @@ def _check_tensor(tensor: Tensor) -> Tensor:
             f"got a tensor of shape {shape}, expected [3, H, W] or [1, 3, H, W] (gray: 1 channel) "
             "with H and W at least 1; turn [H, W, 3] with x.permute(2, 0, 1)"
         )
-    if tensor.is_meta or tensor.is_complex():
-        raise ImageError("got a tensor without real numbers (meta or complex), expected a picture")
+    if tensor.is_meta:
+        raise ImageError("got a tensor on the meta device, which holds no values; give a picture")
     x = tensor.detach()
     if x.dtype == torch.uint8:
         x = x.float().div(255.0)

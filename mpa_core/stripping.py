@@ -12,8 +12,9 @@ from typing import Literal
 from PIL import Image
 
 from mpa_core.errors import MetadataWarning
+from mpa_core.image_colour import convert_to_srgb
 from mpa_core.image_metadata import read_exif
-from mpa_core.image_profile import means_srgb, to_srgb
+from mpa_core.image_profile import means_srgb
 from mpa_core.images import to_pil, to_rgb_tensor
 from mpa_core.location import without_location
 
@@ -33,16 +34,13 @@ def strip(image: Image.Image) -> Image.Image:
         ImageError: a mode that is refused.
 
     Warns:
-        MetadataWarning: a colour profile that cannot be read is left out, the numbers unchanged.
+        PictureWarning: what the picture says of its colours cannot be followed.
     """
     source = to_rgb_tensor(image)
     picture = to_pil(source.tensor)
     if source.icc_profile and not means_srgb(source.icc_profile):
-        converted = to_srgb(picture, source.icc_profile)
-        if converted is None:
-            _warn("the ICC profile cannot be read, and was left out with the numbers unchanged")
-        else:
-            picture = converted
+        picture = convert_to_srgb(picture, source.icc_profile)
+        picture.info = {}
     return picture
 
 

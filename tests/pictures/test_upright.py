@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from mpa_core import Mix, MPACodec
 from mpa_core.bitstream.container import unpack
+from mpa_core.bitstream.metadata import from_chunks
 from mpa_core.cli.main import main
 from mpa_core.errors import MixError
 from mpa_core.image_orientation import orientation_of, upright, upright_exif
@@ -113,11 +114,11 @@ def test_both_ways_of_coding_show_the_same_side(codec, sample, orientation):
     whole = codec.encode(image)
     header = unpack(whole)
     assert (header.width, header.height) == upright_size
-    assert header.chunks[b"EXIF"] == block(1)
+    assert from_chunks(header.chunks).exif == block(1)
     lying = codec.encode(image, orient=False)
     header = unpack(lying)
     assert (header.width, header.height) == image.size
-    assert header.chunks[b"EXIF"] == block(orientation)
+    assert from_chunks(header.chunks).exif == block(orientation)
     stored = codec.decode(lying, orient=False)
     assert stored.info["exif"] == block(orientation) and stored.size == image.size
     for data in (whole, lying):
