@@ -164,9 +164,11 @@ class MPACodec:
             CheckpointError, PluginError: weights or code that do not load.
         """
         folder = Path(source).expanduser()
-        # A folder in the way that holds no path must not hide a registered name.
-        if not (folder / hub.PATH_CONFIG).is_file() and not isinstance(source, Path):
+        if not isinstance(source, Path) and (
+            hub.is_bare(source) or not (folder / hub.PATH_CONFIG).is_file()
+        ):
             folder = self._bundled_path(source)
+            hub.warn_of_folder(source, hub.PATH_CONFIG)
         loaded = hub.load_path(folder)
         loaded.require_base(self.name, self.fingerprint)
         found = registry().load_class(f"{loaded.meta.plugin.distribution}:{loaded.meta.path_type}")
@@ -190,7 +192,7 @@ class MPACodec:
             registered = registry().get(source)
         except PathNotFoundError as error:
             places = f"give one of these, or the folder of a path (with {hub.PATH_CONFIG} in it)"
-            raise PathNotFoundError(f"{error}; {places}") from error
+            raise PathNotFoundError(f"{error}; {places}{hub.folder_hint(source)}") from error
         folder = registered.spec.bundled_weights(self.name)
         if folder is None:
             others = ", ".join(registered.spec.bundled_bases()) or "no base"
