@@ -128,6 +128,11 @@ class Report:
             tail["stopped"] = self.stopped
         head = "\n], " if self._begun else '{"files": [], '
         print(head, json.dumps(tail)[1:], sep="", file=stdout())
+
+    def _print_table(self) -> None:
+        if self._rows and not self._silent:
+            with self._bar_aside():
+                print(table(self._rows), file=stdout())
         self._rows.clear()
 
     @contextmanager

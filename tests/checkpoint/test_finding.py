@@ -44,8 +44,10 @@ def test_a_bare_name_is_never_a_folder(tmp_path, monkeypatch, base):
 
 @pytest.mark.parametrize(
     ("source", "bare"),
-    [("a", True), ("d:a", True), ("a=b", True), ("./a", False), ("a/", False), ("a/b", False)]
-    + [("a\\b", False), (".\\a", False), ("~", False), (".", False), (Path("a"), False)],
+    [
+        *((name, True) for name in ("a", "d:a", "a=b")),
+        *((path, False) for path in ("./a", "a/", "a/b", "a\\b", ".\\a", "~", ".", Path("a"))),
+    ],
 )
 def test_what_is_a_bare_name(source, bare):
     assert hub.is_bare(source) is bare
