@@ -52,6 +52,7 @@ def normalize(distribution: str) -> str:
 def _entries(
     distribution: Distribution, group: str, folder: object, name: str, version: str
 ) -> Iterator[Entry]:
+    problem: str | None = None
     where = f"in {folder}; reinstall the distribution or delete the folder"
     try:
         entries = [
@@ -64,7 +65,6 @@ def _entries(
         return
     if not entries:
         return
-    problem = None
     try:
         stated = distribution.metadata
         # A missing file is None, or an empty text, by the version of Python; so is a field.
