@@ -29,8 +29,8 @@ Ratio = Annotated[float, Field(gt=0, le=64)]
 Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
-# With the first model of a process pydantic looks for plugins of its own in all that is installed, and
-# a damaged entry_points.txt of any distribution raises there, that once. It need not be our model.
+# With the first model of a process pydantic looks for plugins of its own in all that is installed,
+# and a damaged entry_points.txt of any distribution raises there, that once. Let it not be ours.
 with suppress(Exception):
 
     class _First(BaseModel):

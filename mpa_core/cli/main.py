@@ -110,7 +110,7 @@ def _warnings_in_a_line() -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", AmbiguousNameWarning)
-        warnings.showwarning = say
+        warnings.showwarning = say  # type: ignore[assignment]
         yield
 
 
