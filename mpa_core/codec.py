@@ -202,9 +202,11 @@ class MPACodec:
             CheckpointError, PluginError: weights or code that do not load.
         """
         folder = as_path(source, "source", PathNotFoundError)
-        # A folder in the way that holds no path must not hide a registered name.
-        if not (folder / hub.PATH_CONFIG).is_file() and not isinstance(source, Path):
+        if not isinstance(source, Path) and (
+            hub.is_bare(source) or not (folder / hub.PATH_CONFIG).is_file()
+        ):
             folder = self._bundled_path(source)
+            hub.warn_of_folder(source, hub.PATH_CONFIG)
         loaded = hub.load_path(folder)
         self.profiles.require_unchanged(self.model, coding=False)
         loaded.require_base(self.name, self.profiles.fingerprint)
@@ -230,7 +232,7 @@ class MPACodec:
             registered = registry().get(source)
         except PathNotFoundError as error:
             places = f"give one of these, or the folder of a path (with {hub.PATH_CONFIG} in it)"
-            raise PathNotFoundError(f"{error}; {places}") from error
+            raise PathNotFoundError(f"{error}; {places}{hub.folder_hint(source)}") from error
         folder = registered.spec.bundled_weights(self.name)
         if folder is None:
             others = ", ".join(registered.spec.bundled_bases()) or "no base"

@@ -6,6 +6,7 @@ Nothing here imports torch: a config can be read, checked and printed on a machi
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -26,6 +27,14 @@ Depth = Annotated[int, Field(ge=0, le=MAX_DEPTH)]
 Ratio = Annotated[float, Field(gt=0, le=64)]
 """A hidden width over a width; not infinite, nor NaN."""
 Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+# With the first model of a process pydantic looks for plugins of its own in all that is installed,
+# and a damaged entry_points.txt of any distribution raises there, that once. Let it not be ours.
+with suppress(Exception):
+
+    class _First(BaseModel):
+        pass
 
 
 class StrictModel(BaseModel):

@@ -39,6 +39,10 @@ class DesyncError(BitstreamError):
     """The entropy decoder ended on other symbols than the encoder wrote."""
 
 
+class AmbiguousNameWarning(UserWarning):
+    """A bare name was taken as installed although a checkpoint folder here is called so, too."""
+
+
 class DamageWarning(UserWarning):
     """A damaged file was decoded as far as it goes, as asked for with ``errors="conceal"``."""
 

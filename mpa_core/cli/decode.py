@@ -255,11 +255,12 @@ class _Codecs:
 
 
 def _bundled_base(prefix: bytes) -> str:
-    from mpa_core.hub import bundled_base_of, bundled_fingerprints
+    from mpa_core.hub import bundled_base_of, bundled_bases, bundled_fingerprints
 
     found = bundled_base_of(prefix)
     if found is not None:
-        return found
+        # Its folder: found by the fingerprint, it is no name that could mean something else here.
+        return str(bundled_bases()[found])
     bundled = bundled_fingerprints().items()
     known = ", ".join(f"{name} {value[:16]}" for value, name in bundled) or "none"
     raise BaseMismatchError(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 import time
 import traceback
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from mpa_core.cli.common import STREAM, Job
-from mpa_core.cli.output import debugging, describe_error
+from mpa_core.cli.output import debugging, describe_error, stdout
 from mpa_core.cli.plan import make_folder
 from mpa_core.errors import OutputError, PathNotFoundError, QualityError
 from mpa_core.files import check_writable, write_bytes
@@ -135,8 +134,8 @@ def _carry_out(worker: Worker, job: Job, rules: Rules) -> dict[str, Any] | None:
             check_writable(job.target, overwrite=rules.force)
         data, figures = worker.make(job)
         if job.target == STREAM:
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
+            stdout().buffer.write(data)
+            stdout().buffer.flush()
         else:
             write_bytes(job.target, data, overwrite=rules.force)
     except OutputError:

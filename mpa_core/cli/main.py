@@ -11,13 +11,17 @@ import io
 import json
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
+from typing import Any
 
-from mpa_core.cli.common import UsageError
+from mpa_core.cli.common import STREAM, UsageError
 from mpa_core.cli.machine import LoadMeter
-from mpa_core.cli.output import report_error
+from mpa_core.cli.output import own_stdout, report_error, stdout
 from mpa_core.cli.threads import computing
+from mpa_core.errors import AmbiguousNameWarning
 
 GROUPS = (
     "encode",
@@ -32,6 +36,10 @@ GROUPS = (
     "env",
 )
 """Modules of this package, each with ``register(subparsers, common)``."""
+
+
+_STDOUT_FILES = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+"""Names of the stdout that a command was started with."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -62,28 +70,52 @@ def main(argv: Sequence[str] | None = None) -> int:
         # File names may hold what the terminal's encoding does not.
         sys.stdout.reconfigure(errors="backslashreplace")
     meter = LoadMeter()
-    args = argparse.Namespace(format="text")
-    try:
-        args = build_parser().parse_args(argv)
-        with computing(args, meter):
-            code: int = args.run(args)
-        sys.stdout.flush()
-        return code
-    except UsageError as error:
-        report_error(error)
-        return 2
-    except KeyboardInterrupt:
-        print("mpa: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # The reader of our output is gone, as with `| head`. Nothing may be written at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except Exception as error:  # noqa: BLE001 -- the last resort: one line, no traceback
-        described = report_error(error)
-        if args.format == "json":
-            print(json.dumps({"error": described}, indent=2))
-        return 1
+    with ExitStack() as stack:
+        args = argparse.Namespace(format="text")
+        try:
+            args = build_parser().parse_args(argv)
+            if getattr(args, "output", None) in _STDOUT_FILES:
+                args.output = STREAM
+            # With arguments of the caller's the process goes on after us.
+            stack.enter_context(own_stdout(for_good=argv is None))
+            stack.enter_context(_warnings_in_a_line())
+            with computing(args, meter):
+                code: int = args.run(args)
+            stdout().flush()
+            return code
+        except UsageError as error:
+            report_error(error)
+            return 2
+        except KeyboardInterrupt:
+            print("mpa: interrupted", file=sys.stderr)
+            return 130
+        except BrokenPipeError:
+            # Our output's reader is gone, as with `| head`. Nothing may be written at exit either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stdout().fileno())
+            return 1
+        except Exception as error:  # noqa: BLE001 -- the last resort: one line, no traceback
+            described = report_error(error)
+            if args.format == "json":
+                print(json.dumps({"error": described}, indent=2), file=stdout(), flush=True)
+            return 1
+
+
+@contextmanager
+def _warnings_in_a_line() -> Iterator[None]:
+    """Say each :class:`AmbiguousNameWarning` once, as the command speaks."""
+    show, said = warnings.showwarning, set()
+
+    def say(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        if not issubclass(category, AmbiguousNameWarning):
+            show(message, category, *place)
+        elif str(message) not in said:
+            said.add(str(message))
+            print(f"mpa: warning: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", AmbiguousNameWarning)
+        warnings.showwarning = say  # type: ignore[assignment]
+        yield
 
 
 class _Version(argparse.Action):

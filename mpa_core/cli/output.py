@@ -3,14 +3,75 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
 
 from mpa_core.errors import MPAError
+
+
+class _Ours:
+    """Where results go while a command runs; None: to ``sys.stdout``. Of the process, as that."""
+
+    stream: TextIO | None = None
+
+
+def stdout() -> TextIO:
+    """Where results go; nothing but a command's result may be written there."""
+    return sys.stdout if _Ours.stream is None else _Ours.stream
+
+
+@contextmanager
+def own_stdout(*, for_good: bool) -> Iterator[None]:
+    """Keep stdout for :func:`stdout`; what anybody else writes there goes to stderr.
+
+    That is what plugins, recipes and libraries print, and what their C code and the processes they
+    start write to file descriptor 1.
+
+    Args:
+        for_good: nothing is undone at the end: code of others runs at the process's exit, too.
+    """
+    before, descriptor = sys.stdout, None
+    if before is None:  # closed: nobody listens
+        yield
+        return
+    with suppress(OSError, ValueError):  # a stream in memory, as in tests, has no descriptor
+        before.flush()
+        if before.fileno() == 1:
+            descriptor = os.dup(1)
+    ours = before
+    if descriptor is not None:
+        ours = io.TextIOWrapper(
+            os.fdopen(descriptor, "wb"),
+            encoding=before.encoding,
+            errors=before.errors,
+            line_buffering=before.isatty(),
+        )
+        _redirect()
+    _Ours.stream, sys.stdout = ours, sys.stderr
+    try:
+        yield
+    finally:
+        if not for_good:
+            _Ours.stream, sys.stdout = None, before
+            if descriptor is not None:
+                os.dup2(descriptor, 1)
+                ours.close()
+
+
+def _redirect() -> None:
+    """Let file descriptor 1 be stderr, or nothing where that is closed."""
+    try:
+        os.dup2(2, 1)
+    except OSError:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, 1)
+        os.close(nothing)
 
 
 def emit(args: argparse.Namespace, data: Any, text: str | Callable[[], str]) -> None:
@@ -22,11 +83,11 @@ def emit(args: argparse.Namespace, data: Any, text: str | Callable[[], str]) -> 
         text: the same for people, or a function that makes it (called only if needed).
     """
     if args.format == "json":
-        print(json.dumps(data, indent=2))
+        print(json.dumps(data, indent=2), file=stdout())
         return
     shown = text if isinstance(text, str) else text()
     if shown:
-        print(shown)
+        print(shown, file=stdout())
 
 
 def table(rows: Sequence[Mapping[str, object]]) -> str:

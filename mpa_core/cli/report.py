@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import Self
 
 from mpa_core.cli.jobs import Outcome
-from mpa_core.cli.output import say_error, table
+from mpa_core.cli.output import say_error, stdout, table
 from mpa_core.cli.plan import Plan
 from mpa_core.cli.signals import uninterrupted
 from mpa_core.folders import counted
@@ -65,7 +65,7 @@ class Report:
         for remark in self._remarks:
             _say(remark)
         # Rows of JSON on the same terminal show the progress themselves.
-        shared = self._as_json and sys.stdout.isatty()
+        shared = self._as_json and stdout().isatty()
         if self._total > 1 and sys.stderr.isatty() and not shared:
             self._bar = _progress_bar(self._total)
             self._bar.start()
@@ -135,31 +135,32 @@ class Report:
             _say(f"{self._total} inputs: {', '.join(sums)}")
 
     def _print_json(self, row: dict[str, Any]) -> None:
-        sys.stdout.write((",\n" if self._begun else '{"files": [\n') + json.dumps(row))
-        sys.stdout.flush()
+        stdout().write((",\n" if self._begun else '{"files": [\n') + json.dumps(row))
+        stdout().flush()
         self._begun = True
 
     def _close_json(self) -> None:
         if not self._begun and self._error is not None:
-            print(json.dumps({"error": self._error}, indent=2))
+            print(json.dumps({"error": self._error}, indent=2), file=stdout())
             return
         tail: dict[str, Any] = {state: self.counts[state] for state in _STATES}
         tail |= {"total": self._total, "left_out": self._left_out.total()}
         tail["left_out_by_reason"] = dict(self._left_out)
         if self.stopped:
             tail["stopped"] = self.stopped
-        print("\n], " if self._begun else '{"files": [], ', json.dumps(tail)[1:], sep="")
+        head = "\n], " if self._begun else '{"files": [], '
+        print(head, json.dumps(tail)[1:], sep="", file=stdout())
 
     def _print_table(self) -> None:
         if self._rows and not self._silent:
             with self._bar_aside():
-                print(table(self._rows))
+                print(table(self._rows), file=stdout())
         self._rows.clear()
 
     @contextmanager
     def _bar_aside(self) -> Iterator[None]:
         """Take the bar off the terminal while something else is printed."""
-        if self._bar is None or not sys.stdout.isatty():
+        if self._bar is None or not stdout().isatty():
             yield
             return
         self._bar.stop()

@@ -11,7 +11,10 @@ from mpa_core.hub.locate import (
     bundled_base_of,
     bundled_bases,
     bundled_fingerprints,
+    folder_hint,
+    is_bare,
     resolve,
+    warn_of_folder,
 )
 from mpa_core.hub.meta import (
     BASE_CONFIG,
@@ -43,6 +46,8 @@ __all__ = [
     "bundled_bases",
     "bundled_fingerprints",
     "exact_fingerprint",
+    "folder_hint",
+    "is_bare",
     "load_base",
     "load_into",
     "load_path",
@@ -51,6 +56,7 @@ __all__ = [
     "resolve",
     "save_base",
     "save_path",
+    "warn_of_folder",
 ]
 
 _LAZY = {

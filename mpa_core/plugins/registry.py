@@ -18,7 +18,6 @@ import sys
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,7 @@ from mpa_core.arguments import as_text
 from mpa_core.config import PathConfig
 from mpa_core.errors import ConfigError, PathNotFoundError, PluginError
 from mpa_core.plugins import hookspecs
+from mpa_core.plugins.entries import installed_entries, normalize
 from mpa_core.plugins.hookspecs import HOOK_PREFIX, PROJECT, PathSpec
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Registry:
             path
             for path in self.paths()
             if path.name == bare
-            and (not distribution or _normalize(path.distribution) == _normalize(distribution))
+            and (not distribution or normalize(path.distribution) == normalize(distribution))
         ]
         if not found:
             raise PathNotFoundError(self._not_found(name))
@@ -128,7 +128,9 @@ class Registry:
         module_name, _, class_name = target.partition(":")
         try:
             loaded = getattr(importlib.import_module(module_name), class_name)
-        except Exception as error:
+        except KeyboardInterrupt:  # the user's
+            raise
+        except BaseException as error:
             raise PluginError(
                 f"{where} cannot be imported: {describe(error)}; repair or upgrade the plugin"
             ) from error
@@ -191,21 +193,13 @@ def _discover() -> Registry:
     strict = os.environ.get("MPA_STRICT_PLUGINS", "") not in ("", "0")
     # Sorted, because the order of distributions is the file system's.
     found = sorted(
-        ((_unloaded(entry), entry) for entry in entry_points(group=GROUP)),
-        key=lambda pair: (pair[0].distribution, pair[0].name),
+        (
+            Plugin(entry.name, entry.module, entry.distribution, entry.version, (), entry.error)
+            for entry in installed_entries(GROUP)
+        ),
+        key=lambda plugin: (plugin.distribution, plugin.name),
     )
-    wanted = _wanted([plugin for plugin, _ in found])
-    return Registry(tuple(_load(plugin, strict) for plugin, _ in found if plugin in wanted))
-
-
-def _unloaded(entry: EntryPoint) -> Plugin:
-    distribution = entry.dist
-    return Plugin(
-        name=entry.name,
-        module=entry.value,
-        distribution=distribution.name if distribution else "(unknown distribution)",
-        version=distribution.version if distribution else "",
-    )
+    return Registry(tuple(_load(plugin, strict) for plugin in _wanted(found)))
 
 
 def _wanted(installed: list[Plugin]) -> list[Plugin]:
@@ -228,9 +222,13 @@ def _load(plugin: Plugin, strict: bool) -> Plugin:
     specs: list[PathSpec] = []
     problem: str | None = None
     try:
+        if plugin.error is not None:
+            raise PluginError(plugin.error)
         specs = _ask(plugin)
-    # Whatever foreign code raises is its own failure, sys.exit() included.
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:  # the user's
+        raise
+    # Whatever else foreign code raises is its own failure, sys.exit() included.
+    except BaseException as error:
         problem = describe(error)
         if strict:
             raise PluginError(
@@ -317,7 +315,10 @@ def describe(error: BaseException) -> str:
     elif isinstance(error, PluginError):
         return str(error)
     else:
-        text = f"{type(error).__name__}: {error}"
+        try:
+            text = f"{type(error).__name__}: {error}"
+        except Exception:  # noqa: BLE001 - an error that cannot even be printed
+            text = type(error).__name__
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
@@ -335,7 +336,7 @@ def _kind(value: object) -> str:
 
 
 def _names(plugin: Plugin) -> frozenset[str]:
-    return frozenset({plugin.name, plugin.distribution, _normalize(plugin.distribution)})
+    return frozenset({plugin.name, plugin.distribution, normalize(plugin.distribution)})
 
 
 def _unknown_plugin(found: str, name: str, installed: Iterable[Plugin]) -> str:
@@ -347,8 +348,3 @@ def _unknown_plugin(found: str, name: str, installed: Iterable[Plugin]) -> str:
 def _did_you_mean(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _normalize(distribution: str) -> str:
-    """The name by which package installers compare distributions (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", distribution).lower()

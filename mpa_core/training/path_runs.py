@@ -242,9 +242,10 @@ def _init_from_main(stage: Stage2) -> None:
 
 def _start_path(source: str, config: PathTrainConfig, base: hub.LoadedBase) -> TaskPath:
     folder = Path(source).expanduser()
-    if has_checkpoint(folder / CHECKPOINTS):
+    bare = hub.is_bare(source)
+    if not bare and has_checkpoint(folder / CHECKPOINTS):
         return averaged_path(folder, base)
-    if not (folder / hub.PATH_CONFIG).is_file():
+    if bare or not (folder / hub.PATH_CONFIG).is_file():
         found = registry().get(source).spec.bundled_weights(base.name)
         if found is None:
             raise TrainingError(
@@ -252,6 +253,7 @@ def _start_path(source: str, config: PathTrainConfig, base: hub.LoadedBase) -> T
                 "folder of a path or of a run"
             )
         folder = found
+        hub.warn_of_folder(source, hub.PATH_CONFIG)
     return hub.load_path(folder).build(registry().load_class(config.name))
 
 

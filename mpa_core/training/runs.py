@@ -14,7 +14,7 @@ from mpa_core.base.entropy import CDF_BUFFERS
 from mpa_core.base.surroundings import making_weights
 from mpa_core.codec import MPACodec
 from mpa_core.errors import CheckpointError, TrainingError
-from mpa_core.hub import load_base
+from mpa_core.hub import is_bare, load_base
 from mpa_core.model import MPAModel
 from mpa_core.training.checkpoint import checkpoint_name, has_checkpoint, load_latest
 from mpa_core.training.config import FIXED, TrainConfig
@@ -163,7 +163,7 @@ def pretrained(source: str) -> MPAModel:
     Raises :class:`CheckpointError` if ``source`` is neither.
     """
     folder = Path(source).expanduser()
-    if has_checkpoint(folder / CHECKPOINTS):
+    if not is_bare(source) and has_checkpoint(folder / CHECKPOINTS):
         return averaged_model(folder)
     return load_base(source).model
 

@@ -10,7 +10,7 @@ import pytest
 from folder_tools import one_line
 
 from mpa_core import hub
-from mpa_core.errors import CheckpointError
+from mpa_core.errors import AmbiguousNameWarning, CheckpointError
 from mpa_core.hub import locate
 
 
@@ -23,17 +23,34 @@ def test_bundled_ids_and_folders(tmp_path, monkeypatch, base):
     assert hub.bundled_bases() == {"tiny-one": packages / "weights" / "tiny-one"}
     assert hub.load_base("tiny-one").name == "org/tiny"
     monkeypatch.chdir(tmp_path)
-    Path("tiny-one").mkdir()
+    Path("tiny-one").mkdir()  # holds nothing, so nothing is ambiguous
     assert hub.resolve("tiny-one") == packages / "weights" / "tiny-one"
     with pytest.raises(CheckpointError) as error:
         hub.resolve("tiny-two")
     assert "tiny-one" in one_line(error)
 
 
-def test_a_saved_folder_wins_over_a_bundled_id(tmp_path, monkeypatch, base):
+def test_a_bare_name_is_never_a_folder(tmp_path, monkeypatch, base):
     monkeypatch.setattr(locate, "bundled_bases", lambda: {"base": Path("/elsewhere")})
-    monkeypatch.chdir(tmp_path)
-    assert hub.resolve("base") == Path("base")
+    monkeypatch.chdir(base.parent)
+    with pytest.warns(AmbiguousNameWarning, match=r"write \./base for the folder"):
+        assert hub.resolve("base") == Path("/elsewhere")
+    base.rename("mine")
+    with pytest.raises(CheckpointError, match=r"no bundled base.*write \./mine"):
+        hub.resolve("mine")
+    for said in ("./mine", "mine/", Path("mine"), str(Path("mine").absolute())):
+        assert hub.load_base(said).name == "org/tiny"
+
+
+@pytest.mark.parametrize(
+    ("source", "bare"),
+    [
+        *((name, True) for name in ("a", "d:a", "a=b")),
+        *((path, False) for path in ("./a", "a/", "a/b", "a\\b", ".\\a", "~", ".", Path("a"))),
+    ],
+)
+def test_what_is_a_bare_name(source, bare):
+    assert hub.is_bare(source) is bare
 
 
 def test_what_cannot_be_found(tmp_path, monkeypatch):
@@ -43,7 +60,7 @@ def test_what_cannot_be_found(tmp_path, monkeypatch):
     assert "hf download org/model" in one_line(error)
     Path("empty").mkdir()
     with pytest.raises(CheckpointError, match=r"empty has neither config\.json nor"):
-        hub.resolve("empty")
+        hub.resolve("./empty")
     Path("file.pth.tar").write_bytes(b"PK")
     with pytest.raises(CheckpointError, match=r"mpa import-official file\.pth\.tar"):
         hub.load_base("file.pth.tar")

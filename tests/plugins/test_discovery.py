@@ -41,6 +41,10 @@ BROKEN = {
     ),
     "syntax error": ("def f(:\n", "SyntaxError"),
     "exit": ("import sys\nsys.exit(3)", "SystemExit: 3"),
+    "another BaseException": ("class E(BaseException): ...\nraise E('no')", "E: no"),
+    "GeneratorExit": ("raise GeneratorExit", "GeneratorExit"),
+    "hook ends the program": (HOOK + "exit(2)", "SystemExit: 2"),
+    "a generator": (HOOK + "(1 / 0 for _ in [1])", "an object of type 'generator'"),
     "warning": ("import warnings\nwarnings.warn('old', DeprecationWarning)", "old"),
     "misspelt hook": (
         HEAD + "@hookimpl\ndef mpa_task_pahts():\n    return []",
@@ -178,3 +182,45 @@ def test_refresh_finds_what_was_installed_meanwhile(site):
         ])
     """
     assert site.run(code).stdout.strip() == "[False, False, True]"
+
+
+DAMAGED = {
+    "no METADATA": ("METADATA", None, "no Name and no Version"),
+    "no Name": ("METADATA", b"Metadata-Version: 2.1\nVersion: 1.2.0\n", "has no Name in"),
+    "no Version": ("METADATA", b"Metadata-Version: 2.1\nName: mpa-plugin-bad\n", "no Version in"),
+    "entry points": ("entry_points.txt", b"[mpa.plugins]\nno value\n", "cannot be read"),
+    "bytes": ("entry_points.txt", b"[mpa.plugins]\nbad = \xff\xfe\n", "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_damaged_metadata_is_listed_with_its_folder(site, case):
+    file, content, message = DAMAGED[case]
+    site.install_path("mpa-plugin-bad", "bad", "bad")
+    info = site.folder / "mpa_plugin_bad-1.2.0.dist-info"
+    if content is None:
+        (info / file).unlink()
+    else:
+        (info / file).write_bytes(content)
+    site.distributions.add("mpa_plugin_bad")  # as the folder has it
+    found = site.discover()
+    assert {name for name, plugin in found.items() if plugin["error"] is None} == FIRST_PARTY
+    (broken,) = (plugin for plugin in found.values() if plugin["error"] is not None)
+    assert message in broken["error"]
+    assert str(info) in broken["error"]
+    strict = "from mpa_core.plugins.registry import registry; registry()"
+    done = site.run(strict, check=False, MPA_STRICT_PLUGINS="1")
+    assert str(info) in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("content", [b"[x]\nno value\n", b"no section\n", b"[x]\na = \xff\n"])
+def test_a_damaged_stranger_is_passed_over(site, content):
+    site.install("stranger", "stranger", "")
+    (site.folder / "stranger-1.2.0.dist-info" / "entry_points.txt").write_bytes(content)
+    assert set(site.discover()) == FIRST_PARTY
+
+
+def test_ctrl_c_during_discovery_ends_the_program(site):
+    site.install("mpa-plugin-bad", "bad", "raise KeyboardInterrupt")
+    code = "from mpa_core.plugins.registry import registry; registry()"
+    assert "KeyboardInterrupt" in site.run(code, check=False).stderr.splitlines()[-1]
