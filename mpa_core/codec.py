@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -37,14 +37,9 @@ from mpa_core.bitstream.container import (
     Container,
     pack,
     quantize_quality,
-    unpack,
 )
 from mpa_core.bitstream.metadata import Metadata, from_chunks, to_chunks
-from mpa_core.bitstream.salvage import salvage
 from mpa_core.errors import (
-    BaseMismatchError,
-    BitstreamError,
-    CheckpointError,
     ConfigError,
     DamageWarning,
     PathNotFoundError,
@@ -55,26 +50,17 @@ from mpa_core.images import ImageLike, to_pil, to_rgb_tensor
 from mpa_core.mix import Mix
 from mpa_core.model import MPAModel
 from mpa_core.normal_tensors import normal_tensors
+from mpa_core.opened import open_file
 from mpa_core.paths.path import TaskPath
 from mpa_core.plugins.hookspecs import RESERVED_NAMES
 from mpa_core.plugins.registry import registry
 from mpa_core.presets import preset
-from mpa_core.profiles import NUMBERS, EntropyProfiles, Profile, profile_of
+from mpa_core.profiles import NUMBERS, EntropyProfiles, Profile
 
 if TYPE_CHECKING:
     from mpa_core.hub.meta import StorageType
 
 Output = Literal["pil", "tensor", "array"]
-
-
-class _Opened(NamedTuple):
-    """A file that was parsed and found to be of this base."""
-
-    container: Container
-    damage: list[str] | None
-    """What was wrong with it; None where damage is an error."""
-    coded: dict[str, Any]
-    """Arguments of the model's decoding methods."""
 
 
 class MPACodec:
@@ -364,9 +350,9 @@ class MPACodec:
         source = to_rgb_tensor(image, exif=as_metadata(exif, "exif"), orient=orient)
         x = source.tensor.to(self._device)
         height, width = x.shape[-2:]
-        padded_height, padded_width = self._padded(height, width)
+        stride = self.model.config.hyper_stride
         # Repeating the last row and column costs fewest bits and never shows.
-        x = F.pad(x, (0, padded_width - width, 0, padded_height - height), mode="replicate")
+        x = F.pad(x, (0, -width % stride, 0, -height % stride), mode="replicate")
         analysis = self.profiles.precise() if as_flag(reproducible, "reproducible") else None
         coded = self.model.compress(x, quality, networks=networks, analysis=analysis)
         number = NUMBERS[profile]
@@ -427,11 +413,11 @@ class MPACodec:
         as_choice(errors, "errors", ("strict", "conceal"))
         as_limit(max_pixels, "max_pixels")
         mix = None if mix is None else Mix.of(mix)
-        opened = self._open(data, errors, max_pixels)
+        self.profiles.require_unchanged(self.model)
+        opened = open_file(data, self.profiles, errors=errors, max_pixels=max_pixels)
         container, damage = opened.container, opened.damage
-        metadata = from_chunks(container.chunks, damage)
+        icc_profile, exif = from_chunks(container.chunks, damage)
         height, width = container.height, container.width
-        exif = metadata.exif
         orientation = orientation_of(exif) if orient else 1
         mix = mix_as_stored(mix, orientation, height, width)
         x_hat = self.model.decompress(
@@ -441,15 +427,14 @@ class MPACodec:
         if damage:
             warnings.warn(DamageWarning("; ".join(damage)), stacklevel=4)
         if output == "tensor":
-            return x_hat.clone()
+            return x_hat
         picture = to_pil(x_hat)
         if output == "array":
-            import numpy as np
-
-            return np.asarray(picture).copy()
-        exif = upright_exif(exif) if exif and orient else exif
-        carried = Metadata(metadata.icc_profile, exif)._asdict()
-        picture.info.update({key: value for key, value in carried.items() if value is not None})
+            return np.array(picture)
+        if icc_profile is not None:
+            picture.info["icc_profile"] = icc_profile
+        if exif is not None:
+            picture.info["exif"] = upright_exif(exif) if orient else exif
         return picture
 
     @usual_defaults()
@@ -462,56 +447,7 @@ class MPACodec:
         Raises:
             BitstreamError, BaseMismatchError, DesyncError: as :meth:`decode`.
         """
-        opened = self._open(data, "strict", MAX_PIXELS)
+        self.profiles.require_unchanged(self.model)
+        opened = open_file(data, self.profiles)
         quality, y_hat = self.model.decode_latents(**opened.coded)
         return opened.container, quality, y_hat
-
-    def _open(
-        self, data: bytes, errors: Literal["strict", "conceal"], max_pixels: int | None
-    ) -> _Opened:
-        """Parse a file, check where it comes from, and prepare what the model takes."""
-        damage: list[str] | None = None
-        if errors == "strict":
-            container = unpack(data, max_pixels=max_pixels)
-        else:
-            salvaged = salvage(data, max_pixels=max_pixels)
-            container, damage = salvaged.container, list(salvaged.problems)
-        self.profiles.require_unchanged(self.model)
-        self._check_origin(container)
-        stride = self.model.config.hyper_stride
-        padded = self._padded(container.height, container.width)
-        streams = container.named_streams
-        coded = {
-            "strings": [[streams["y"]], [streams["z"]]],
-            "shape": (padded[0] // stride, padded[1] // stride),
-            "quality": container.quality,
-            "symbols_crc": [container.symbols_crc],
-            "networks": self.profiles.networks(profile_of(container.profile)),
-        }
-        return _Opened(container, damage, coded)
-
-    def _check_origin(self, container: Container) -> None:
-        own = self.profiles.prefix(profile_of(container.profile))
-        if container.fingerprint != own:
-            raise BaseMismatchError(
-                f"the file was encoded by base {container.fingerprint.hex()}…, this codec is "
-                f"{self.name!r} ({own.hex()}…); decode it with the base that encoded it"
-                + _known_base(container.fingerprint)
-            )
-        if container.quality > self.model.config.quality_levels:
-            raise BitstreamError(
-                f"the file has quality {container.quality:g}, the base ends at "
-                f"{self.model.config.quality_levels}; the file is damaged"
-            )
-
-    def _padded(self, height: int, width: int) -> tuple[int, int]:
-        stride = self.model.config.hyper_stride
-        return -(-height // stride) * stride, -(-width // stride) * stride
-
-
-def _known_base(prefix: bytes) -> str:
-    """A hint when a bundled base has this fingerprint."""
-    name = None
-    with suppress(CheckpointError):  # a damaged installation is not what this message is about
-        name = hub.bundled_base_of(prefix)
-    return f': MPACodec.from_pretrained("{name}")' if name else ""

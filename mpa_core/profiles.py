@@ -18,6 +18,7 @@ from mpa_core.base.exact.networks import ExactNetworks
 from mpa_core.base.networks import EntropyNetworks, FloatNetworks
 from mpa_core.base.surroundings import making_weights
 from mpa_core.bitstream.container import PROFILES
+from mpa_core.config import BaseConfig
 from mpa_core.errors import ModelChangedError
 from mpa_core.fingerprint import fingerprint
 from mpa_core.model import MPAModel
@@ -59,13 +60,18 @@ class EntropyProfiles:
         check_layers(model.base, formats, name)
         self.formats = dict(formats)
         self.exact_fingerprint = hub.exact_fingerprint(tensors, self.formats)
-        self._name = name
+        self.name = name
         self._seal = Seal(model.sealed_parts())
         self._exact: ExactNetworks | None = None
         self._precise: MPAModel | None = None
         self._device = model.device
         self._model = model
         self._building = threading.Lock()
+
+    @property
+    def config(self) -> BaseConfig:
+        """Architecture of the base."""
+        return self._model.config
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy (pickled for another process, or deep) makes its own networks on first use.
@@ -108,7 +114,7 @@ class EntropyProfiles:
             self.moved()
             model.base.entropy.forget_tables()
             raise ModelChangedError(
-                f"this codec is no longer base {self._name!r} ({self.fingerprint[:16]}…), because "
+                f"this codec is no longer base {self.name!r} ({self.fingerprint[:16]}…), because "
                 f"{change}; load the base again, or make a new one of the model: "
                 "codec.model.float(), codec.model.update(), then "
                 'MPACodec(codec.model, name="another name")'

@@ -51,6 +51,7 @@ FLOORS = (
         "model",
         "codec",
         "profiles",
+        "opened",
         "conversion",
         "plugins",
         "hub",
