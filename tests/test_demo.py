@@ -11,6 +11,7 @@ from PIL import Image
 
 from mpa_core import MPACodec, demo
 from mpa_core.evaluation.classic import pixels_only
+from mpa_core.folders import MARKER
 from mpa_plugins.cls.path import ClsPath
 
 WIDTH, HEIGHT = 190, 170
@@ -43,7 +44,7 @@ def test_demo_writes_what_it_reports(
     printed = capsys.readouterr()
     assert (code, printed.err) == (0, "")
     files = {p.name for p in out.iterdir()}
-    assert files == {demo.COMPARISON} | {
+    assert files == {demo.COMPARISON, MARKER} | {
         name
         for q in ("1", "4.5")
         for name in (f"mpa-{q}.mpa", f"near-mpa-{q}.jpg", f"near-mpa-{q}.webp")
@@ -52,7 +53,7 @@ def test_demo_writes_what_it_reports(
         name: line.split() for line in printed.out.splitlines() for name in files if name in line
     }
     codec = MPACodec.from_pretrained(base)
-    for name in files - {demo.COMPARISON}:
+    for name in files - {demo.COMPARISON, MARKER}:
         size = (out / name).stat().st_size
         assert str(size) in rows[name]
         assert f"{8 * size / (WIDTH * HEIGHT):.3f}" in rows[name]

@@ -245,7 +245,7 @@ def test_samples_below_the_photos_are_no_photos(tmp_path, photo_folder, capsys):
     shutil.copytree(photo_folder, data)
     config.write_text(
         "model: mpa-tiny\ndata: {crop: 64, batch: 1}\nloss: {perceptual: null}\n"
-        "run: {validate_images: 1}\n"
+        "run: {validate_images: 1, validate_samples: true}\n"
     )
     words = ["--data", str(data), "--val", str(data), "--threads", "1", "--format", "json"]
     first = ["--config", str(config), "--steps", "1"]
