@@ -179,8 +179,13 @@ def as_device(value: Any) -> torch.device:
     """A device of this machine that can hold weights; raises :class:`ConfigError`."""
     import torch
 
-    wrong = f"device is {shown(value)}, expected one of this machine's"
     here = f"here are {', '.join(_devices())}"
+    if isinstance(value, torch.dtype):
+        raise ConfigError(
+            f"{value} is no device, expected one of this machine's; a base is float32 on all of "
+            f"them, since rounded weights are another base; {here}"
+        )
+    wrong = f"device is {shown(value)}, expected one of this machine's"
     if not isinstance(value, (str, torch.device)):
         raise ConfigError(f"{wrong}, by name; {here}")
     try:

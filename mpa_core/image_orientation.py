@@ -11,13 +11,12 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mpa_core.mix import Mix
-
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
+
+    from mpa_core.mix import Mix
 
 _ORIENTATION = 0x0112
 _THUMBNAIL_OFFSET, _THUMBNAIL_LENGTH = 0x0201, 0x0202
@@ -84,12 +83,14 @@ def mix_as_stored(mix: Mix | None, orientation: int, height: int, width: int) ->
         return mix
     seen = mix.region_masks(*upright_size(height, width, orientation))
     shares: dict[str, Any] = mix.shares
-    return Mix(regions={name: _as_stored(mask, orientation) for name, mask in seen}, **shares)
+    return type(mix)(regions={name: _as_stored(mask, orientation) for name, mask in seen}, **shares)
 
 
 def _as_stored(mask: NDArray[np.bool_], orientation: int) -> NDArray[np.bool_]:
-    turned = np.flip(mask, _FLIPS[orientation])
-    return np.ascontiguousarray(turned.T if orientation >= 5 else turned)
+    # No NumPy is imported here: ``mpa info`` reads orientations without it.
+    steps = [-1 if axis in _FLIPS[orientation] else 1 for axis in (-2, -1)]
+    turned = mask[:: steps[0], :: steps[1]]
+    return (turned.T if orientation >= 5 else turned).copy()
 
 
 def _byte_order(exif: bytes | bytearray) -> str:

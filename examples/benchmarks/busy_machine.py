@@ -70,6 +70,7 @@ class Encoder:
         """It ends when nobody writes to it any more."""
         self._pipe("stdin").close()
         self.process.wait()
+        self._pipe("stdout").close()
 
     def _pipe(self, name: str) -> Any:
         return getattr(self.process, name)
