@@ -41,8 +41,8 @@ def _load() -> ctypes.CDLL | None:
     found = find_spec("mpa_core.bitstream._rans")
     if found is None or found.origin is None:
         warnings.warn(
-            "mpa-core was installed without its compiled range coder, coding takes seconds per "
-            "picture; install a wheel, or a C compiler and then mpa-core again",
+            "mpa-core was installed without its compiled range coder, which makes it slower; "
+            "install a wheel, or a C compiler and then mpa-core again",
             RuntimeWarning,
             stacklevel=2,
         )
