@@ -30,7 +30,7 @@ $(BIN)/python:
 	exit 1
 
 # One stamp per extra, renewed when the requirements change.
-$(VENV)/.installed-%: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.installed-%: pyproject.toml setup.py mpa_core/bitstream/_rans.c constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$*]'
 	@touch $@
 

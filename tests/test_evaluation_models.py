@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -36,6 +40,9 @@ def test_multiply_adds_of_the_full_width():
     assert half - ends == pytest.approx(PREDICTORS, abs=0.001)
 
 
+NEEDS_COMPRESSAI = pytest.mark.skipif(not find_spec("compressai"), reason="no CompressAI here")
+
+
 @pytest.fixture
 def one_thread():
     """CompressAI's module takes one thread when it is imported; the others keep theirs."""
@@ -44,6 +51,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+@NEEDS_COMPRESSAI
 def test_compressai_gives_our_figures(one_thread, sample: Image.Image, tmp_path: Path, capsys):
     codec = MPACodec.from_preset("mpa-tiny")
     # Sides that need no padding, for CompressAI pads on other sides and with black.
@@ -64,6 +72,7 @@ def test_compressai_gives_our_figures(one_thread, sample: Image.Image, tmp_path:
     assert found["ms-ssim-rgb"] == pytest.approx(ms_ssim(photo, decoded), abs=1e-5)
 
 
+@NEEDS_COMPRESSAI
 def test_compressai_command(one_thread, sample: Image.Image, tmp_path: Path, capsys):
     codec = MPACodec.from_preset("mpa-tiny")
     codec.save_pretrained(tmp_path / "base")
@@ -80,3 +89,16 @@ def test_compressai_command(one_thread, sample: Image.Image, tmp_path: Path, cap
 def test_compressai_with_a_mix_that_has_no_path():
     with pytest.raises(PathNotFoundError, match="cls"):
         compressai_eval.register(MPACodec.from_preset("mpa-tiny"), Mix(cls=1.0))
+
+
+def test_without_compressai(tmp_path: Path):
+    (tmp_path / "compressai.py").write_text("raise ImportError('none here')")
+    done = subprocess.run(
+        [sys.executable, "-m", "mpa_core.evaluation.compressai_eval", "pretrained", "photos"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: CompressAI cannot be imported (none here)")
+    assert done.stderr.count("\n") == 1

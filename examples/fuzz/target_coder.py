@@ -79,8 +79,8 @@ class Target:
         return tables, rows if head[5] & 0x80 else np.sort(rows), count
 
     def allowance(self, case: bytes) -> int:
-        # Both decoders: the padding behind the words, and lists of Python numbers.
-        return 400 * len(case) + 600 * MOST_SYMBOLS + 2**23
+        # Both decoders: the words, and a few integers for each symbol.
+        return 16 * len(case) + 64 * MOST_SYMBOLS + 2**21
 
 
 def _gaussians() -> CdfTables:

@@ -22,6 +22,7 @@ from mpa_core.base.contexts import (
     SpatialContext,
 )
 from mpa_core.base.likelihoods import coded, gaussian
+from mpa_core.base.priors import SCALE_MIN, EntropyBottleneck, GaussianConditional
 from mpa_core.base.schedule import (
     SCHEDULE,
     Phase,
@@ -32,10 +33,9 @@ from mpa_core.base.schedule import (
 )
 from mpa_core.bitstream.cdf import CdfTables
 from mpa_core.bitstream.rangecoder import RangeDecoder, RangeEncoder, check_capacity
-from mpa_core.compressai_parts import EntropyBottleneck, GaussianConditional
 from mpa_core.errors import BitstreamError, CheckpointError
 
-SCALE_MIN, SCALE_MAX, SCALE_LEVELS = 0.11, 256.0, 64
+SCALE_MAX, SCALE_LEVELS = 256.0, 64
 CDF_BUFFERS = ("_quantized_cdf", "_offset", "_cdf_length")
 """Integer tables of the range coder; they travel in the checkpoint."""
 
@@ -191,7 +191,7 @@ class EntropyModel(nn.Module):
         else:
             # Its matrix products stand before differences of probabilities: no half precision.
             with torch.autocast(z.device.type, enabled=False):
-                _, likelihoods = self.z_prior(z.float(), training=self.training)
+                likelihoods = self.z_prior(z.float(), noisy=self.training)
         return symbols + medians, likelihoods
 
     @property
@@ -359,7 +359,7 @@ class EntropyModel(nn.Module):
     def update(self) -> None:
         """Compute the integer CDF tables from the current weights."""
         self._tables = None
-        self.z_prior.update(force=True)
+        self.z_prior.update()
         self.y_prior.update()
 
     def aux_loss(self) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mpa_core.compressai_parts import EntropyBottleneck, GaussianConditional
+from mpa_core.base.priors import EntropyBottleneck, GaussianConditional
 
 PRECISION = 16
 """Bits of the coder's integer frequencies."""

@@ -1,4 +1,4 @@
-"""CDF tables of the range coder: checked once, so that the native coder can trust them."""
+"""CDF tables of the range coder: checked once, so that its loops can trust them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ ESCAPE_LIMIT = 2**27
 NIBBLE = 4
 """Bits of the units in which a symbol outside its table is coded."""
 
+_NIBBLES = 7
+
 Int32Array = NDArray[np.int32]
-_Native = tuple[list[int], list[list[int]], list[int], list[int]]
+UInt32Array = NDArray[np.uint32]
 
 
 class CdfTables:
-    """Checked CDF tables, ready for the native coder.
+    """Checked CDF tables, in the form that the coder's loops read.
 
     Row i covers the symbols ``offset[i]`` to ``offset[i] + cdf_length[i] - 3``; its last interval
     is the escape, after which a symbol outside that range is coded in plain nibbles.
@@ -31,6 +33,13 @@ class CdfTables:
             increasing from 0 to 65536.
         cdf_length: ``[n]`` integers, 3 to L.
         offset: ``[n]`` integers within 2^30: the smallest symbol of each row.
+
+    Attributes:
+        intervals: uint32, those of all rows one after the other, each ``start | width << 16``.
+        first: ``[n]`` int64, where each row begins in ``intervals``.
+        escape: ``[n]`` int32, the last interval of each row.
+        offset: ``[n]`` int32.
+        least_bits: ``[n]`` float64, what the likeliest symbol of each row takes; more than 0.
 
     Raises:
         CheckpointError: tables that cannot be coded with. They come from a checkpoint.
@@ -55,22 +64,24 @@ class CdfTables:
             (cdf[:, 0] != 0) | (ends != 1 << PRECISION) | ((width <= 0) & inside).any(axis=1),
             "does not rise strictly from 0 to 65536",
         )
-        self.rows: list[list[int]] = [row[:n].tolist() for row, n in zip(cdf, length, strict=True)]
-        self.lengths: list[int] = length.tolist()
-        self.offsets: list[int] = offsets.tolist()
-        self._offset, self._escape = offsets, length - 2
-        self._first = np.cumsum(length - 1) - (length - 1)
+        intervals = cdf[:, :-1] | width << PRECISION
         bits = PRECISION - np.log2(width[inside])
-        bits[self._first + self._escape] += NIBBLE  # the nibble that counts the nibbles
-        self._bits = bits
-        self.least_bits: NDArray[np.float64] = np.minimum.reduceat(bits, self._first)
-        """``[n]``: what the likeliest symbol of each row takes; more than 0."""
+        first = np.cumsum(length - 1) - (length - 1)
+        bits[first + length - 2] += NIBBLE  # the nibble that counts the nibbles
+        self.intervals: UInt32Array = _constant(intervals[inside], np.uint32)
+        self.first: NDArray[np.int64] = _constant(first, np.int64)
+        self.escape: Int32Array = _constant(length - 2, np.int32)
+        self.offset: Int32Array = _constant(offsets, np.int32)
+        self.least_bits: NDArray[np.float64] = np.minimum.reduceat(bits, first)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.first)
 
     def check_indexes(self, indexes: ArrayLike) -> Int32Array:
-        """``indexes`` as a flat int32 array, each the number of a row; else a BitstreamError."""
+        """``indexes`` as a flat int32 array, each the number of a row; else a BitstreamError.
+
+        Always a copy: what was checked is what is coded, whatever the caller does to his array.
+        """
         array = np.asarray(indexes)
         if array.size and not np.issubdtype(array.dtype, np.integer):
             raise BitstreamError(f"table indexes of type {array.dtype}, expected integers")
@@ -79,52 +90,46 @@ class CdfTables:
                 f"table indexes run from {array.min()} to {array.max()}, "
                 f"expected 0 to {len(self) - 1}: one per row of the tables"
             )
-        return np.ascontiguousarray(array, dtype=np.int32).reshape(-1)
+        return np.array(array, dtype=np.int32, order="C").reshape(-1)
 
-    def bits(
-        self, symbols: NDArray[Any], indexes: Int32Array
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Bits that coding each symbol takes, and which are escapes.
+    def operations(self, symbols: NDArray[Any], rows: Int32Array) -> UInt32Array:
+        """What the coder does for ``symbols``, in decoding order; see :func:`.rans.encode`.
 
-        Infinity for a symbol further outside its row than the coder can express.
+        Args:
+            symbols: ``[n]`` 32-bit integers.
+            rows: ``[n]``, each the number of a row.
+
+        Raises:
+            BitstreamError: a symbol lies farther outside its row than the coder reaches.
         """
-        value = symbols.astype(np.int64) - self._offset[indexes]
-        escape_value = self._escape[indexes]
-        escaped = (value < 0) | (value >= escape_value)
-        interval = np.where(escaped, escape_value, value)
-        bits: NDArray[np.float64] = self._bits[self._first[indexes] + interval]
-        if escaped.any():
-            value, escape_value = value[escaped], escape_value[escaped]
-            raw = np.where(value < 0, -2 * value - 1, 2 * (value - escape_value))
-            # frexp's exponent is the bit length of an integer, exactly.
-            nibbles = -(-np.frexp(raw.astype(np.float64))[1] // NIBBLE)
-            bits[escaped] += np.where(raw < 2 * ESCAPE_LIMIT, NIBBLE * nibbles, np.inf)
-        return bits, escaped
-
-    def too_far(self, symbol: int, index: int) -> str:
-        """What to say of a symbol that takes infinitely many :meth:`bits`."""
-        value, escape = symbol - self.offsets[index], self.lengths[index] - 2
-        outside = -value if value < 0 else value - escape
-        return (
-            f"symbol {symbol} is {outside} outside its CDF table, the coder reaches "
-            f"{ESCAPE_LIMIT - 1}; the latents diverged or the stream is damaged"
-        )
-
-    def native(self, indexes: Int32Array) -> _Native:
-        """Arguments of the native coder: the indexes and only those rows that they name.
-
-        The binding copies the rows at every call; a call rarely needs the long ones.
-        """
-        used = np.flatnonzero(np.bincount(indexes, minlength=len(self)))
-        remap = np.zeros(len(self), dtype=np.int32)
-        remap[used] = np.arange(len(used), dtype=np.int32)
-        rows = used.tolist()
-        return (
-            remap[indexes].tolist(),
-            [self.rows[i] for i in rows],
-            [self.lengths[i] for i in rows],
-            [self.offsets[i] for i in rows],
-        )
+        value = symbols.astype(np.int64) - self.offset[rows]
+        last = self.escape[rows]
+        escaped = np.flatnonzero((value < 0) | (value >= last))
+        outside, last_of = value[escaped], last[escaped]
+        value[escaped] = last_of
+        own = self.intervals[self.first[rows] + value]
+        if not len(escaped):
+            return own
+        raw = np.where(outside < 0, -2 * outside - 1, 2 * (outside - last_of))
+        if raw.max() >= 2 * ESCAPE_LIMIT:
+            far = int(np.argmax(raw >= 2 * ESCAPE_LIMIT))
+            raise BitstreamError(
+                f"symbol {symbols[escaped[far]]} is {(raw[far] + 1) // 2} outside its CDF table, "
+                f"the coder reaches {ESCAPE_LIMIT - 1}; the latents diverged"
+            )
+        # frexp's exponent is the bit length of an integer, exactly.
+        nibbles = -(-np.frexp(raw.astype(np.float64))[1] // NIBBLE)
+        count = np.ones(len(rows), np.int64)
+        count[escaped] += 1 + nibbles
+        at = np.cumsum(count) - count
+        found = np.empty(int(count.sum()), np.uint32)
+        found[at] = own
+        at = at[escaped] + 1
+        found[at] = nibbles
+        for i in range(_NIBBLES):
+            longer = nibbles > i
+            found[at[longer] + 1 + i] = raw[longer] >> (NIBBLE * i) & 15
+        return found
 
 
 def fits_int32(array: NDArray[Any]) -> bool:
@@ -148,3 +153,9 @@ def _refuse_rows(wrong: NDArray[np.bool_], why: str) -> None:
         raise CheckpointError(
             f"CDF tables: row {int(np.argmax(wrong))} {why}; the checkpoint is damaged"
         )
+
+
+def _constant(array: NDArray[Any], dtype: type) -> NDArray[Any]:
+    array = np.ascontiguousarray(array, dtype)
+    array.setflags(write=False)
+    return array

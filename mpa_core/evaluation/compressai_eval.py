@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mpa_core.codec import MPACodec
-from mpa_core.errors import MPAError
+from mpa_core.errors import MissingDependencyError, MPAError
 from mpa_core.evaluation.learned import check_mixes
 from mpa_core.mix import Mix
 
@@ -62,7 +62,9 @@ class AtOneQuality(nn.Module):
 def register(codec: MPACodec, mix: Mix | None = None) -> None:
     """Make ``codec`` CompressAI's architecture ``mpa``, decoded by ``mix`` (None: main path).
 
-    Raises :class:`PathNotFoundError` if the mix needs a path that is not loaded.
+    Raises:
+        PathNotFoundError: the mix needs a path that is not loaded.
+        MissingDependencyError: CompressAI is not installed.
     """
     chosen = mix if mix is not None else Mix()
     check_mixes(codec, [chosen])
@@ -74,10 +76,20 @@ def register(codec: MPACodec, mix: Mix | None = None) -> None:
 
 
 def evaluation() -> Any:
-    """The module ``compressai.utils.eval_model.__main__``; importing it takes one thread."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its dependencies
-        from compressai.utils.eval_model import __main__ as module
+    """The module ``compressai.utils.eval_model.__main__``; importing it takes one thread.
+
+    Raises:
+        MissingDependencyError: CompressAI is not installed.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its dependencies
+            from compressai.utils.eval_model import __main__ as module
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"CompressAI cannot be imported ({error}), and this is its evaluation; it comes with "
+            "mpa-core on Python 3.10 to 3.12, mpa eval needs none of it"
+        ) from error
     return module
 
 

@@ -180,7 +180,7 @@ def settle_quantiles(model: MPAModel) -> None:
     high = torch.full_like(prior.quantiles, QUANTILE_LIMIT)
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        below = prior._logits_cumulative(middle, stop_gradient=True) < prior.target
+        below = prior.logits(middle, fixed=True) < prior.target
         low = torch.where(below, middle, low)
         high = torch.where(below, high, middle)
     prior.quantiles.copy_((low + high) / 2)

@@ -45,6 +45,16 @@ def coded(count: int, seed: int = 0) -> tuple[bytes, np.ndarray, np.ndarray]:
     return encoder.finish(), symbols, indexes
 
 
+def bits_of(symbols: np.ndarray, indexes: np.ndarray) -> np.ndarray:
+    """What each symbol takes, by its probability."""
+
+    def bits(symbol: np.ndarray, row: np.ndarray) -> float:
+        widths = TABLES.operations(symbol[None], row[None]) >> 16
+        return float(np.where(widths, 16 - np.log2(np.maximum(widths, 1)), 4).sum())
+
+    return np.array([bits(*pair) for pair in zip(symbols, indexes, strict=True)])
+
+
 def conceal(data: bytes, indexes: np.ndarray, step: int) -> tuple[np.ndarray, RangeDecoder]:
     decoder = RangeDecoder(data, len(indexes), conceal=True)
     parts = [
@@ -66,14 +76,12 @@ def test_a_whole_stream_is_decoded_as_ever(count: int):
 @pytest.mark.parametrize("step", [50, 1000, 4000])
 def test_every_truncation_keeps_its_beginning(step: int):
     data, symbols, indexes = coded(4000)
-    bits = np.cumsum(TABLES.bits(symbols, indexes.astype(np.int32))[0])
+    bits = np.cumsum(bits_of(symbols, indexes))
     for length in range(0, len(data), 1 if step == 4000 else 97):
         found, decoder = conceal(data[:length], indexes, step)
         kept = len(symbols) - decoder.concealed
         assert (found[kept:] == 0).all()
-        wrong = np.flatnonzero(found[:kept] != symbols[:kept])
-        # Rounding leaves the end open to a bit: a symbol or two made of the zeros behind it.
-        assert len(wrong) <= 2 and (wrong >= kept - 8).all()
+        assert found[:kept].tolist() == symbols[:kept].tolist()
         # Nearly all that the bytes hold is used: a symbol, and the word that is not whole.
         held = 32 * (length // 4) - 64
         assert bits[kept] >= held - 1
@@ -82,7 +90,7 @@ def test_every_truncation_keeps_its_beginning(step: int):
 
 def test_every_flipped_byte_keeps_what_comes_before():
     data, symbols, indexes = coded(1500)
-    bits = np.cumsum(TABLES.bits(symbols, indexes.astype(np.int32))[0])
+    bits = np.cumsum(bits_of(symbols, indexes))
     unseen = 0
     for position in range(len(data)):
         for mask in (0x01, 0x80, 0xFF):
@@ -93,8 +101,8 @@ def test_every_flipped_byte_keeps_what_comes_before():
             before = int(np.searchsorted(bits, 32 * (position // 4) - 64))
             assert (found[:before] == symbols[:before]).all()
             unseen += decoder.damage is None
-    # Accounting for the bits sees most changes, the checksum of the symbols the others.
-    assert unseen < 0.1 * 3 * len(data)
+    # All but what only turns a symbol into one as likely, which the checksum of the symbols sees.
+    assert unseen < 0.02 * 3 * len(data)
 
 
 @pytest.mark.parametrize(

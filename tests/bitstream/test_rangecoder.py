@@ -1,70 +1,22 @@
-"""The range coder: against an independent reference, compressai, and hostile data."""
+"""The range coder: against an independent reference, compressai, and wrong arguments."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import rans_reference
-from compressai.ans import RansDecoder, RansEncoder
-from compressai.entropy_models import GaussianConditional
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rans_reference import Row
+from streams import FAR, ROWS, TABLES, coded, decode, encode
 
+from mpa_core.base.priors import GaussianConditional
 from mpa_core.bitstream.rangecoder import CdfTables, RangeDecoder, RangeEncoder
-from mpa_core.errors import BitstreamError, CheckpointError, DesyncError, MPAError
+from mpa_core.errors import BitstreamError, CheckpointError
 
-# Rows with the rarest and the likeliest interval, and with the likeliest escape.
-ROWS = [
-    Row([0, 1, 2, 65536], 0),
-    Row([0, 1, 65536], -7),
-    Row([0, 65535, 65536], 3),
-    Row([0, 20000, 40000, 60000, 65536], -2),
-]
-TABLES = CdfTables(*rans_reference.arrays(ROWS))
-FAR = 2**27
-
-
-@st.composite
-def rows(draw) -> Row:
-    inner = draw(st.sets(st.integers(1, 65535), min_size=1, max_size=12))
-    return Row([0, *sorted(inner), 65536], draw(st.integers(-(2**30) + 1, 2**30 - 1)))
-
-
-@st.composite
-def coded(draw, max_size: int = 60) -> tuple[list[Row], list[int], list[int]]:
-    """(tables, symbols, indexes); symbols inside and, nearer or farther, outside their row."""
-    table = draw(st.lists(rows(), min_size=1, max_size=4))
-    indexes = draw(st.lists(st.integers(0, len(table) - 1), max_size=max_size))
-    symbols = []
-    for index in indexes:
-        row = table[index]
-        escape = len(row.cdf) - 2
-        value = draw(
-            st.integers(-3, escape + 3) | st.sampled_from([-FAR, FAR + escape - 1, -40, 5000])
-        )
-        symbols.append(row.offset + value)
-    return table, symbols, indexes
-
-
-def encode(symbols, indexes, tables: CdfTables, cuts=()) -> bytes:
-    encoder = RangeEncoder()
-    parts = np.split(np.asarray(symbols, np.int32), cuts)
-    for part, index in zip(parts, np.split(np.asarray(indexes, np.int32), cuts), strict=True):
-        encoder.encode(part, index, tables)
-    return encoder.finish()
-
-
-def decode(data: bytes, indexes, tables: CdfTables, cuts=()) -> list[int]:
-    decoder = RangeDecoder(data, len(indexes))
-    parts = np.split(np.asarray(indexes, np.int32), cuts)
-    out = np.concatenate([decoder.decode(part, tables) for part in parts])
-    decoder.finish()
-    assert out.dtype == np.int32
-    return out.tolist()
+COMPRESSAI = Path(__file__).resolve().parent.parent / "golden" / "compressai.npz"
 
 
 # ---------------------------------------------------------------------- equality
@@ -107,6 +59,26 @@ def test_an_encoder_can_be_used_again():
     assert streams[0] == encode([0] * 2, [1] * 2, TABLES)
 
 
+def test_equals_what_compressai_once_wrote():
+    with np.load(COMPRESSAI) as stored:
+        tables = CdfTables(
+            *(stored[f"y_{name}"] for name in ("quantized_cdf", "cdf_length", "offset"))
+        )
+        symbols, rows, stream = stored["symbols"], stored["rows"], stored["stream"].tobytes()
+    assert np.abs(symbols).max() > 10**6  # escapes of up to six nibbles are among them
+    cuts = [1, 2, 500, 3000]
+    assert encode(symbols, rows, tables, cuts) == stream
+    assert decode(stream, rows, tables, cuts) == symbols.tolist()
+
+
+@pytest.fixture(scope="module")
+def compressais():
+    """compressai's coder."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its dependencies
+        return pytest.importorskip("compressai.ans")
+
+
 @pytest.fixture(scope="module")
 def gaussian() -> GaussianConditional:
     prior = GaussianConditional(np.geomspace(0.11, 256, 64).tolist())
@@ -114,8 +86,8 @@ def gaussian() -> GaussianConditional:
     return prior
 
 
-def test_equals_compressai_on_a_real_table(gaussian: GaussianConditional):
-    arrays = (gaussian.quantized_cdf, gaussian.cdf_length, gaussian.offset)
+def test_equals_compressai_on_a_real_table(gaussian: GaussianConditional, compressais):
+    arrays = (gaussian._quantized_cdf, gaussian._cdf_length, gaussian._offset)
     tables = CdfTables(*arrays)
     assert len(tables) == 64
     rng = np.random.default_rng(0)
@@ -126,20 +98,33 @@ def test_equals_compressai_on_a_real_table(gaussian: GaussianConditional):
     )
     symbols = symbols.astype(np.int32)
     native = [arrays[0].tolist(), arrays[1].tolist(), arrays[2].tolist()]
-    expected = RansEncoder().encode_with_indexes(symbols.tolist(), indexes.tolist(), *native)
+    expected = compressais.RansEncoder().encode_with_indexes(
+        symbols.tolist(), indexes.tolist(), *native
+    )
     cuts = [1, 2, 500, 30_000]
     assert encode(symbols, indexes, tables, cuts) == expected
     assert decode(expected, indexes, tables, cuts) == symbols.tolist()
-    assert (
-        RansDecoder().decode_with_indexes(expected, indexes.tolist(), *native) == symbols.tolist()
+    decoder = compressais.RansDecoder()
+    assert decoder.decode_with_indexes(expected, indexes.tolist(), *native) == symbols.tolist()
+
+
+@given(coded())
+@settings(max_examples=100, deadline=None)
+def test_equals_compressai(compressais, case):
+    table, symbols, indexes = case
+    if len(symbols) < 3:
+        return  # there compressai writes outside its buffer
+    cdf, lengths, offsets = rans_reference.arrays(table)
+    found = encode(symbols, indexes, CdfTables(cdf, lengths, offsets))
+    assert found == compressais.RansEncoder().encode_with_indexes(
+        symbols, indexes, cdf.tolist(), lengths.tolist(), offsets.tolist()
     )
 
 
-def test_streams_denser_in_escapes_than_the_first_room():
-    # Escapes of 20 bits, in calls whose index array the caller overwrites in between.
+def test_streams_of_escapes():
+    # 20 bits each, in calls whose index array the caller overwrites in between.
     tables, count = CdfTables([[0, 1, 65535, 65536]], [4], [0]), 60_000
     data = encode(np.full(count, 2), np.zeros(count, np.int32), tables)
-    assert len(data) // 4 + 16_384 < count
     decoder = RangeDecoder(data, count)
     index = np.zeros(500, np.int32)
     for _ in range(count // 500):
@@ -150,7 +135,7 @@ def test_streams_denser_in_escapes_than_the_first_room():
 
 
 def test_escapes_that_are_nearly_free():
-    # Four bits each: more than one room's worth of them per word.
+    # Four bits each: eight of them per word.
     tables = CdfTables([[0, 1, 65536]], [3], [0])
     symbols = np.full(120_000, 1, np.int32)
     data = encode(symbols, np.zeros(120_000, np.int32), tables)
@@ -187,7 +172,8 @@ def test_wrong_tables(cdf, length, offset, expected: str):
 
 def test_entries_behind_a_row_are_ignored():
     tables = CdfTables([[0, 5, 65536, -1, 3]], [3], [0])
-    assert tables.rows == [[0, 5, 65536]]
+    assert tables.intervals.tolist() == [5 << 16, 5 | (65536 - 5) << 16]
+    assert (tables.first.tolist(), tables.escape.tolist()) == ([0], [1])
 
 
 @pytest.mark.parametrize("index", [-1, len(ROWS), 2**31, 0.5])
@@ -221,158 +207,3 @@ def test_the_farthest_symbols_can_be_coded():
     symbols = [-FAR, FAR + 1]
     data = encode(symbols, [0, 0], TABLES)
     assert decode(data, [0, 0], TABLES) == symbols
-
-
-# ---------------------------------------------------------------------- wrong streams
-
-
-@pytest.mark.parametrize("length", [0, 1, 4, 7, 9, 11])
-def test_streams_of_impossible_length(length: int):
-    with pytest.raises(BitstreamError, match=f"stream of {length} bytes, expected a multiple of 4"):
-        RangeDecoder(bytes(length), 10)
-
-
-def test_streams_too_long_for_the_picture():
-    good = encode([0] * 3, [0] * 3, TABLES)
-    with pytest.raises(BitstreamError, match="not of this picture"):
-        RangeDecoder(good + bytes(400), 3)
-
-
-@pytest.mark.parametrize("state", [0, 2**31 - 1, 2**63, 2**64 - 1])
-def test_states_no_encoder_leaves(state: int):
-    with pytest.raises(BitstreamError, match="starts with state"):
-        RangeDecoder(state.to_bytes(8, "little"), 1)
-
-
-def test_more_symbols_than_declared():
-    decoder = RangeDecoder(encode([0] * 5, [3] * 5, TABLES), 5)
-    assert decoder.decode([3, 3, 3], TABLES).tolist() == [0, 0, 0]
-    with pytest.raises(BitstreamError, match="6 symbols asked of a stream declared to hold 5"):
-        decoder.decode([3, 3, 3], TABLES)
-    assert decoder.decode([3, 3], TABLES).tolist() == [0, 0]
-    decoder.finish()
-
-
-def test_reading_past_the_end_is_seen_and_final():
-    data = encode([0, 1] * 20, [3] * 40, TABLES)
-    decoder = RangeDecoder(data, 4000)
-    with pytest.raises(DesyncError, match="the stream holds"):
-        decoder.decode([3] * 4000, TABLES)
-    with pytest.raises(DesyncError, match="the stream holds"):
-        decoder.decode([3], TABLES)
-
-
-def test_words_left_over_are_seen():
-    data = encode([0, 1] * 20, [3] * 40, TABLES)
-    decoder = RangeDecoder(data, 40)
-    decoder.decode([3] * 30, TABLES)
-    with pytest.raises(DesyncError, match="30 symbols account for"):
-        decoder.finish()
-
-
-def test_a_count_that_no_encoder_writes_is_refused():
-    row, data = rans_reference.IMPOSSIBLE
-    tables = CdfTables(*rans_reference.arrays([row]))
-    assert rans_reference.decode(data, [0], [row])[1:] == (2**31, 0)
-    with pytest.raises(DesyncError, match="outside its CDF table"):
-        RangeDecoder(data, 10).decode([0], tables)
-
-
-FUZZ = """
-import numpy as np
-import rans_reference
-from mpa_core.bitstream.rangecoder import CdfTables, RangeDecoder, RangeEncoder
-from mpa_core.errors import BitstreamError
-from test_rangecoder import ROWS, TABLES
-
-rng = np.random.default_rng(0)
-outcomes = dict.fromkeys(("decoded", "refused", "agree"), 0)
-for trial in range(200):
-    words = int(rng.integers(2, 400))
-    data = rng.integers(0, 256, 4 * words, dtype=np.uint8)
-    kind = trial % 4
-    if kind == 1:
-        data[8:] = 0xFF  # counts without end
-    elif kind == 2:
-        data[8:] = rng.choice(np.array([0x00, 0xF0, 0xFF], np.uint8), len(data) - 8)
-    elif kind == 3:  # a genuine stream, damaged
-        n = 300
-        index = rng.integers(0, len(ROWS), n)
-        encoder = RangeEncoder()
-        encoder.encode(rng.integers(-9, 9, n), index, TABLES)
-        data = np.frombuffer(encoder.finish(), np.uint8).copy()
-        data[rng.integers(0, len(data))] ^= 1 << rng.integers(0, 8)
-    data[7] &= 0x7F
-    count = int(rng.integers(len(data) // 7 + 1, 40_000))
-    indexes = rng.integers(0, len(ROWS), count)
-    indexes[:8] = 3  # rarely an escape: values the reference can be compared with
-    decoder = RangeDecoder(data.tobytes(), count)
-    try:
-        first = decoder.decode(indexes[:8], TABLES)
-        if kind in (0, 3):
-            symbols, _, _ = rans_reference.decode(data.tobytes(), indexes[:8].tolist(), ROWS)
-            # Beyond 32 bits the native decoder wraps; finish() and the checksum see that.
-            if max(map(abs, symbols)) < 2**27:
-                assert first.tolist() == symbols
-                outcomes["agree"] += 1
-        decoder.decode(indexes[8:], TABLES)
-        decoder.finish()
-        outcomes["decoded"] += 1
-    except BitstreamError:
-        outcomes["refused"] += 1
-print(outcomes)
-"""
-
-
-def test_hostile_data_never_crashes(request: pytest.FixtureRequest):
-    # In a process of its own, with glibc's heap checks on, where a crash shows as an exit status.
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FUZZ],
-        cwd=request.path.parent,
-        env={"PYTHONPATH": ":".join([str(request.path.parent), *sys.path]), "MALLOC_CHECK_": "3"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    outcomes = eval(done.stdout)
-    assert outcomes["refused"] + outcomes["decoded"] == 200
-    assert outcomes["agree"] > 20
-
-
-@given(st.binary(min_size=8, max_size=200), st.integers(0, 3000), st.integers(0, 3))
-@settings(max_examples=200, deadline=None)
-def test_any_bytes_decode_or_are_refused(data: bytes, count: int, row: int):
-    try:
-        decoder = RangeDecoder(data, count)
-        assert len(decoder.decode([row] * count, TABLES)) == count
-        decoder.finish()
-    except MPAError as error:
-        assert isinstance(error, BitstreamError)
-
-
-# ---------------------------------------------------------------------- the padding
-
-
-@given(st.integers(2, 30), st.integers(0, 2**32 - 1), st.sampled_from([0, 1, 2, 3]))
-@settings(max_examples=60, deadline=None)
-def test_words_read_past_the_end_stay_within_the_bound(words: int, seed: int, row: int):
-    # The reference counts them; the bound is that of RangeDecoder's docstring, for E = all symbols.
-    rng = np.random.default_rng(seed)
-    data = bytearray(rng.choice([0x00, 0xFF, 0xF0, 0x3C], 4 * words).astype(np.uint8).tobytes())
-    data[7] = data[7] & 0x7F | 0x40
-    count = int(rng.integers(1, 60))
-    _, _, read = rans_reference.decode(bytes(data), [row] * count, ROWS)
-    assert read <= 16 * words + 17 * (count + 1)
-
-
-def test_the_longest_run_of_counts_comes_close_to_the_bound():
-    # All nibbles 15: the one escape declares 15 value nibbles for each, nearly 15 W words of zeros.
-    words = 40
-    data = b"\xff" * 7 + b"\x7f" + b"\xff" * (4 * words - 8)
-    _, _, read = rans_reference.decode(data, [1], ROWS)
-    assert 14 * words < read <= 15 * words
-    decoder = RangeDecoder(data, 1000)
-    with pytest.raises(DesyncError):
-        decoder.decode([1], TABLES)
-        decoder.finish()

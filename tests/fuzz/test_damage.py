@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 from mpa_mutations import Parts
 
@@ -73,28 +72,20 @@ def test_transfers_as_text(read, real_file):
 
 
 def test_streams_forged_with_right_checksums(tiny, real_file):
-    """One byte of the streams changed, all checksums of the file made right: the symbols tell.
+    """One byte of the streams changed, all checksums of the file made right.
 
-    The last bits of a stream say nothing: there, and nowhere else, the symbols stay what they were.
+    The end of the stream tells, or the symbols do: no two streams have the same.
     """
     rng = random.Random(0)
-    picture = tiny.decode(real_file, output="array")
-    refused = 0
     for i, stream in enumerate(Parts.of(real_file).streams):
         for position in range(len(stream)):
             forged = Parts.of(real_file)
             changed = bytearray(stream)
             changed[position] ^= rng.randrange(1, 256)
             forged.streams[i] = bytes(changed)
-            try:
-                decoded = tiny.decode(forged.join(), output="array")
-            except BitstreamError as error:
-                assert "damaged" in str(error) or "forged" in str(error)
-                refused += 1
-            else:
-                assert position >= len(stream) - 8
-                assert np.array_equal(decoded, picture)
-    assert refused > sum(peek_header(real_file).stream_lengths) - 8 > 80
+            with pytest.raises(BitstreamError, match=r"damaged|forged"):
+                tiny.decode(forged.join())
+    assert sum(peek_header(real_file).stream_lengths) > 88
 
 
 def test_a_forged_checksum_of_the_symbols(tiny, real_file):
