@@ -135,12 +135,25 @@ def describe_error(error: Exception, about: str | None = None) -> dict[str, str]
     message = " ".join(str(error).split())
     if not isinstance(error, MPAError):
         message = (
-            f"unexpected {type(error).__name__}: {message}; "
+            f"unexpected {type(error).__name__}: {message}; {_suspects()}"
             "set MPA_DEBUG=1 to see where it comes from"
         )
     if about and about not in message:
         message = f"{about}: {message}"
     return {"type": type(error).__name__, "message": message}
+
+
+def _suspects() -> str:
+    """What of the installation may be behind an error that is not ours."""
+    from mpa_core.plugins.entries import damaged_folders
+
+    folders = damaged_folders()
+    if not folders:
+        return ""
+    return (
+        f"torch cannot be imported beside damaged metadata, as in {', '.join(folders)}: reinstall "
+        "that distribution or delete the folder; "
+    )
 
 
 def report_error(error: Exception, about: str | None = None) -> dict[str, str]:

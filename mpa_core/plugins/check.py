@@ -44,7 +44,9 @@ def _check_path(registry: Registry, path: RegisteredPath) -> list[str]:
         return [str(error)]
     try:
         return list(_try_out(path_class))
-    except Exception as error:  # noqa: BLE001 - whatever a plugin's code raises is its problem
+    except KeyboardInterrupt:  # the user's
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever a plugin's code raises is its problem
         return [describe(error)]
 
 

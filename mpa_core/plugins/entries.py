@@ -44,6 +44,21 @@ def installed_entries(group: str) -> list[Entry]:
     return found
 
 
+def damaged_folders() -> list[str]:
+    """Folders of installed metadata, anybody's, whose entry points cannot be read.
+
+    torch and others look at the entry points of all that is installed when they are imported, by
+    Python's own way: one such folder is the end of that.
+    """
+    found = []
+    for distribution in distributions():
+        try:
+            tuple(distribution.entry_points)
+        except Exception:  # noqa: BLE001 -- whatever it raises, others will meet it
+            found.append(str(getattr(distribution, "_path", "a distribution without a folder")))
+    return found
+
+
 def normalize(distribution: str) -> str:
     """The name by which package installers compare distributions (PEP 503)."""
     return re.sub(r"[-_.]+", "-", distribution).lower()

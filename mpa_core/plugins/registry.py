@@ -125,15 +125,7 @@ class Registry:
         found = self.get(name)
         target = found.spec.path
         where = f"task path {found.qualified_name!r}: {target!r}"
-        module_name, _, class_name = target.partition(":")
-        try:
-            loaded = getattr(importlib.import_module(module_name), class_name)
-        except KeyboardInterrupt:  # the user's
-            raise
-        except BaseException as error:
-            raise PluginError(
-                f"{where} cannot be imported: {describe(error)}; repair or upgrade the plugin"
-            ) from error
+        loaded = load_target(target, where)
         if not (isinstance(loaded, type) and issubclass(loaded, TaskPath)):
             raise PluginError(f"{where} is {loaded!r}, expected a subclass of mpa_core.TaskPath")
         own_name = getattr(loaded, "name", None)
@@ -306,6 +298,27 @@ def _check_specs(answers: list[Any]) -> list[PathSpec]:
                 )
             specs.append(spec)
     return specs
+
+
+def load_target(target: str, where: str) -> Any:
+    """What ``target``, ``"module:Name"`` of a plugin, stands for; imports the module.
+
+    Args:
+        target: as in the plugin's :class:`PathSpec`.
+        where: what messages call it.
+
+    Raises:
+        PluginError: the import fails in whatever way, ``sys.exit()`` included, or has no such name.
+    """
+    module_name, _, name = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), name)
+    except KeyboardInterrupt:  # the user's
+        raise
+    except BaseException as error:
+        raise PluginError(
+            f"{where} cannot be imported: {describe(error)}; repair or upgrade the plugin"
+        ) from error
 
 
 def describe(error: BaseException) -> str:

@@ -6,7 +6,6 @@ optimiser, checkpoints, export) is done for it by :mod:`mpa_core.training.stage2
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from mpa_core.config import StrictModel
 from mpa_core.errors import PluginError, TrainingError
-from mpa_core.plugins.registry import describe, registry
+from mpa_core.plugins.registry import load_target, registry
 from mpa_core.training.datasets import PhotoCrops, Sample, WholePhotos
 from mpa_core.training.losses import squared_error_255
 
@@ -257,13 +256,7 @@ def load_recipe(name: str) -> type[Recipe]:
             'its PathSpec one: recipe="module:Class"'
         )
     where = f"recipe of task path {found.qualified_name!r}: {target!r}"
-    module_name, _, class_name = target.partition(":")
-    try:
-        loaded = getattr(importlib.import_module(module_name), class_name)
-    except Exception as error:
-        raise PluginError(
-            f"{where} cannot be imported: {describe(error)}; repair or upgrade the plugin"
-        ) from error
+    loaded = load_target(target, where)
     if not (isinstance(loaded, type) and issubclass(loaded, Recipe)):
         raise PluginError(f"{where} is {loaded!r}, expected a subclass of mpa_core.Recipe")
     return loaded

@@ -220,6 +220,51 @@ def test_a_damaged_stranger_is_passed_over(site, content):
     assert set(site.discover()) == FIRST_PARTY
 
 
+def test_where_torch_fails_for_a_damaged_stranger_the_command_says_whose(site, sample, tmp_path):
+    """torch looks at all entry points, too, when it is imported."""
+    site.install("stranger", "stranger", "")
+    info = site.folder / "stranger-1.2.0.dist-info"
+    (info / "entry_points.txt").write_bytes(b"no section\n\xff")
+    assert site.run("import torch", check=False).returncode != 0
+    sample.resize((64, 64)).save(tmp_path / "a.png")
+    words = ["encode", str(tmp_path / "a.png"), "-o", str(tmp_path / "a.mpa")]
+    code = f"from mpa_core.cli.main import main; raise SystemExit(main({words!r}))"
+    done = site.run(code, check=False)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert f"as in {info}: reinstall that distribution or delete the folder" in line
+    listed = site.run("from mpa_core.cli.main import main; raise SystemExit(main(['paths', 'ls']))")
+    assert "cls" in listed.stdout
+
+
+def test_a_recipe_that_ends_the_program_is_an_error(site):
+    package = site.install(
+        "mpa-plugin-det",
+        "mpa_plugin_det",
+        """
+        from mpa_core import PathSpec, hookimpl
+
+        @hookimpl
+        def mpa_task_paths():
+            recipe = "mpa_plugin_det.recipe:R"
+            return [PathSpec(name="det", path="mpa_plugin_det.path:P", recipe=recipe, summary="x")]
+        """,
+    )
+    (package / "recipe.py").write_text("raise SystemExit(3)")
+    code = """
+import warnings
+warnings.simplefilter("default")
+from mpa_core.errors import PluginError
+from mpa_core.training.recipe import load_recipe
+try:
+    load_recipe("det")
+except PluginError as error:
+    print(error)
+"""
+    text = site.run(code).stdout
+    assert "cannot be imported: SystemExit: 3 (mpa_plugin_det/recipe.py, line 1)" in text
+
+
 def test_ctrl_c_during_discovery_ends_the_program(site):
     site.install("mpa-plugin-bad", "bad", "raise KeyboardInterrupt")
     code = "from mpa_core.plugins.registry import registry; registry()"

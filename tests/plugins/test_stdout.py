@@ -24,3 +24,25 @@ def test_what_a_plugin_prints_goes_to_stderr(site, case):
     done = site.run(code)
     assert "det" in [path["name"] for path in json.loads(done.stdout)]
     assert "noise" in done.stderr
+
+
+@pytest.mark.parametrize("output", ["-", "/dev/stdout"])
+def test_a_picture_on_stdout_is_a_picture(site, sample, tmp_path, output):
+    site.install_path("mpa-plugin-det", "det", "det")
+    top = site.folder / "det" / "__init__.py"
+    top.write_text(NOISE["descriptor"] + "\n" + top.read_text())
+    sample.resize((40, 30)).save(tmp_path / "a.png")
+    code = f"""
+import io, subprocess, sys
+from PIL import Image
+def mpa(*words):
+    code = "import sys; sys.argv[1:] = " + repr(list(words)) + "; {MAIN}"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True)
+file = {str(tmp_path / "a.mpa")!r}
+made = mpa("encode", {str(tmp_path / "a.png")!r}, "-o", file)
+assert made.returncode == 0, made.stderr
+done = mpa("decode", file, "-o", {output!r}, "--path", "cls")
+assert done.returncode == 0 and b"noise" in done.stderr, done.stderr
+print(Image.open(io.BytesIO(done.stdout)).size)
+"""
+    assert site.run(code).stdout == "(40, 30)\n"
