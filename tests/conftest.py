@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from mpa_core import MPACodec, hub
+from mpa_core.training.process import denormals_are_flushed
 from mpa_plugins.cls.path import ClsPath
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,6 +25,25 @@ def pytest_configure(config: pytest.Config) -> None:
     # The workers of pytest-xdist share the cores among them.
     if "PYTEST_XDIST_WORKER" in os.environ:
         torch.set_num_threads(1)
+
+
+def _process_modes() -> dict[str, object]:
+    return {
+        "torch's threads": torch.get_num_threads(),
+        "default dtype": torch.get_default_dtype(),
+        "denormals are flushed": denormals_are_flushed(),
+        "TF32": torch.backends.cuda.matmul.fp32_precision == "tf32",
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "gradients": torch.is_grad_enabled(),
+    }
+
+
+@pytest.fixture(autouse=True)
+def _modes_are_as_before() -> Iterator[None]:
+    """No test, and nothing that it calls, leaves the process in another mode for the next."""
+    before = _process_modes()
+    yield
+    assert _process_modes() == before
 
 
 @pytest.fixture(scope="session")

@@ -22,11 +22,11 @@ from mpa_core.training.path_config import FIXED, PathTrainConfig
 from mpa_core.training.path_init import init_from_main
 from mpa_core.training.path_source import PathSource
 from mpa_core.training.path_validation import PathValidator
+from mpa_core.training.process import process_settings
 from mpa_core.training.recipe import load_recipe
 from mpa_core.training.run_folder import (
     describe,
     open_run,
-    prepare_process,
     run_stage,
     warn_of_other_data,
 )
@@ -69,8 +69,9 @@ def train_path(
 ) -> Outcome:
     """Train a path on a frozen base, from nothing or from the newest checkpoint in ``run.folder``.
 
-    Sets torch's thread count and its flush-denormal mode for the process. ``accelerator``: of the
-    processes that train together; None makes one for this run, which leaves them at its end.
+    For the time of the run torch's thread count, TF32 switch and denormal mode are the run's.
+    ``accelerator``: of the processes that train together; None makes one for this run, which
+    leaves them at its end.
 
     Raises:
         PathNotFoundError, PluginError: the path or its recipe cannot be had.
@@ -85,7 +86,7 @@ def train_path(
             on this machine.
         OutputError: the folder cannot be written.
     """
-    with joined(config.run, accelerator) as processes:
+    with process_settings(config.run), joined(config.run, accelerator) as processes:
         return _train(run, config, resume, progress, processes)
 
 
@@ -96,7 +97,6 @@ def _train(
     progress: Progress | None,
     accelerator: Accelerator,
 ) -> Outcome:
-    prepare_process(config.run)
     inputs = [folder for folder in (run.data, run.val) if folder is not None]
     state = open_run(run.folder, config, FIXED, inputs=inputs, resume=resume)
     accelerator.wait_for_everyone()  # all have looked before the main process writes

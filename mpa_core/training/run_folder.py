@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from mpa_core.config import StrictModel
@@ -16,7 +15,7 @@ from mpa_core.errors import CheckpointError, TrainingError
 from mpa_core.folders import claim_output
 from mpa_core.training.board import Board
 from mpa_core.training.checkpoint import SavedState, has_checkpoint, load_latest
-from mpa_core.training.config import BudgetSettings, RunSettings, TrainConfig
+from mpa_core.training.config import BudgetSettings, TrainConfig
 from mpa_core.training.loop import CHECKPOINTS, Outcome, Stage, TrainingLoop
 from mpa_core.training.path_config import PathTrainConfig
 from mpa_core.training.trees import changed_keys, is_below, save_config
@@ -72,17 +71,6 @@ def open_run(
             "(the run's own are used), or start a new run in another folder"
         )
     return state
-
-
-def prepare_process(settings: RunSettings) -> None:
-    """Set torch's thread count, its flush-denormal mode and its use of TF32 for the process."""
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
-    for kind in (np.float32, np.float64):
-        np.finfo(kind)  # found out and kept now: where denormals are flushed numpy warns about it
-    torch.set_flush_denormal(True)
-    torch.backends.cuda.matmul.allow_tf32 = settings.tf32
-    torch.backends.cudnn.allow_tf32 = settings.tf32
 
 
 def run_stage(

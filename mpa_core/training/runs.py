@@ -23,10 +23,10 @@ from mpa_core.training.freezing import entropy_is_frozen, freeze_all_but
 from mpa_core.training.loop import CHECKPOINTS, SAMPLES, Outcome
 from mpa_core.training.parallel import joined
 from mpa_core.training.photos import PhotoFolder
+from mpa_core.training.process import process_settings
 from mpa_core.training.run_folder import (
     describe,
     open_run,
-    prepare_process,
     run_stage,
     warn_of_other_data,
 )
@@ -64,9 +64,9 @@ def train_base(
 ) -> Outcome:
     """Train a base codec, from nothing or from the newest checkpoint in ``run.folder``.
 
-    Sets torch's thread count and its flush-denormal mode for the process. Stage 1a, or 1b where
-    ``config.adversarial`` is set. ``accelerator``: of the processes that train together; None makes
-    one for this run, which leaves them at its end.
+    For the time of the run torch's thread count, TF32 switch and denormal mode are the run's.
+    Stage 1a, or 1b where ``config.adversarial`` is set. ``accelerator``: of the processes that
+    train together; None makes one for this run, which leaves them at its end.
 
     Raises:
         TrainingError: the folder holds a run and ``resume`` is not set; or ``start_from`` has
@@ -79,7 +79,7 @@ def train_base(
             machine.
         OutputError: the folder cannot be written.
     """
-    with joined(config.run, accelerator) as processes:
+    with process_settings(config.run), joined(config.run, accelerator) as processes:
         return _train(run, config, resume, progress, processes)
 
 
@@ -90,7 +90,6 @@ def _train(
     progress: Progress | None,
     accelerator: Accelerator,
 ) -> Outcome:
-    prepare_process(config.run)
     inputs = [folder for folder in (run.data, run.val) if folder is not None]
     state = open_run(run.folder, config, FIXED, inputs=inputs, resume=resume)
     accelerator.wait_for_everyone()  # all have looked before the main process writes

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from mpa_core import MPACodec, hub
@@ -187,16 +186,6 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         registry(refresh=True)
         yield DISTRIBUTION
     registry(refresh=True)
-
-
-@pytest.fixture(autouse=True)
-def _process() -> Iterator[None]:
-    """Training sets process-wide modes; leave them as they were."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
-    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from mpa_core.training.config import TrainConfig, load_config
@@ -40,13 +39,3 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory, sample: Image.Image) 
 def settings() -> Callable[..., TrainConfig]:
     """``settings("optim.lr=1", …)``: a fast run's settings with some changed."""
     return lambda *overrides: load_config(None, [*FAST, *overrides])
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> object:
-    """Training sets process-wide modes; leave them as they were."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
-    torch.backends.cuda.matmul.allow_tf32 = False

@@ -16,10 +16,10 @@ from mpa_core import MPACodec
 from mpa_core.cli.main import main
 from mpa_core.errors import CheckpointError, TrainingError
 from mpa_core.training.checkpoint import load_latest
-from mpa_core.training.config import RunSettings, TrainConfig
+from mpa_core.training.config import TrainConfig
 from mpa_core.training.optim import lr_factor_of
 from mpa_core.training.progress import Progress
-from mpa_core.training.run_folder import prepare_process, stored_config
+from mpa_core.training.run_folder import stored_config
 from mpa_core.training.runs import BaseRun, averaged_model, export_run, train_base
 
 
@@ -160,16 +160,6 @@ def test_settled_quantiles_bracket_the_density(finished):
     with torch.no_grad():
         logits = prior.logits(prior.quantiles, fixed=True)
     torch.testing.assert_close(logits, prior.target.expand_as(logits), atol=0.3, rtol=0.05)
-
-
-@pytest.mark.parametrize("wanted", [True, False])
-def test_tf32_is_what_is_set(wanted):
-    cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = cudnn.allow_tf32
-    prepare_process(RunSettings(tf32=wanted))
-    found = (cuda.allow_tf32, cudnn.allow_tf32)
-    cudnn.allow_tf32 = before
-    assert found == (wanted, wanted)
 
 
 def test_first_matching_pattern_scales_the_rate():
