@@ -1,7 +1,7 @@
 # Needs make and Python 3.10-3.12, nothing else. Every target builds what it needs in .venv.
 #   make demo    a real photo through the codec, a table and a picture of the result
 #   make test    all tests
-#   make lint    ruff and mypy
+#   make lint    ruff, mypy and import-linter
 #   make docs    the site, in site/; a warning is an error
 # PYTHON=... chooses the interpreter the environment is made with, ARGS=... adds arguments.
 
@@ -44,6 +44,7 @@ lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/mkdocs build --strict

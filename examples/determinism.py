@@ -31,7 +31,7 @@ from rich.table import Table
 
 from mpa_core import MPACodec
 from mpa_core.errors import MPAError
-from mpa_core.images import load_image, to_rgb_tensor
+from mpa_core.io.images import load_image, to_rgb_tensor
 
 QUALITIES = (1.0, 4.5, 8.0)
 SIZE = (768, 512)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mpa_core.mix import Mix
     from mpa_core.paths.path import TaskPath
     from mpa_core.plugins.hookspecs import PathSpec, hookimpl
-    from mpa_core.training.recipe import Metric, PathBatch, Recipe, Sample
+    from mpa_core.tasks.recipe import Metric, PathBatch, Recipe, Sample
 
 __version__ = "0.1.0"
 
@@ -38,13 +38,13 @@ __all__ = [
 
 _HOMES = {
     "MPACodec": "mpa_core.codec",
-    "Metric": "mpa_core.training.recipe",
+    "Metric": "mpa_core.tasks.recipe",
     "Mix": "mpa_core.mix",
-    "PathBatch": "mpa_core.training.recipe",
+    "PathBatch": "mpa_core.tasks.recipe",
     "PathConfig": "mpa_core.config",
     "PathSpec": "mpa_core.plugins.hookspecs",
-    "Recipe": "mpa_core.training.recipe",
-    "Sample": "mpa_core.training.recipe",
+    "Recipe": "mpa_core.tasks.recipe",
+    "Sample": "mpa_core.tasks.recipe",
     "TaskPath": "mpa_core.paths.path",
     "hookimpl": "mpa_core.plugins.hookspecs",
 }

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Self
 
-from mpa_core import hub
+from mpa_core import checkpoints
 from mpa_core.arguments import (
     as_choice,
     as_device,
@@ -28,9 +28,8 @@ from mpa_core.arguments import (
     expect,
     shown,
 )
-from mpa_core.base.exact.fixed import Format
 from mpa_core.base.gains import Quality
-from mpa_core.base.surroundings import making_weights, usual_defaults
+from mpa_core.base.tinylic.exact.fixed import Format
 from mpa_core.bitstream.container import (
     MAX_PIXELS,
     STREAM_NAMES,
@@ -39,26 +38,27 @@ from mpa_core.bitstream.container import (
     quantize_quality,
 )
 from mpa_core.bitstream.metadata import Metadata, from_chunks, to_chunks
+from mpa_core.coding.model import MPAModel
+from mpa_core.coding.opened import open_file
+from mpa_core.coding.profiles import NUMBERS, EntropyProfiles, Profile
 from mpa_core.errors import (
     ConfigError,
     DamageWarning,
     PathNotFoundError,
 )
-from mpa_core.image_orientation import mix_as_stored, orientation_of, upright, upright_exif
-from mpa_core.image_profile import means_srgb
-from mpa_core.images import ImageLike, to_pil, to_rgb_tensor
+from mpa_core.io.icc import means_srgb
+from mpa_core.io.images import ImageLike, to_pil, to_rgb_tensor
+from mpa_core.io.orientation import mix_as_stored, orientation_of, upright, upright_exif
 from mpa_core.mix import Mix
-from mpa_core.model import MPAModel
-from mpa_core.normal_tensors import normal_tensors
-from mpa_core.opened import open_file
 from mpa_core.paths.path import TaskPath
 from mpa_core.plugins.hookspecs import RESERVED_NAMES
 from mpa_core.plugins.registry import registry
 from mpa_core.presets import preset
-from mpa_core.profiles import NUMBERS, EntropyProfiles, Profile
+from mpa_core.runtime.normal_tensors import normal_tensors
+from mpa_core.runtime.surroundings import making_weights, usual_defaults
 
 if TYPE_CHECKING:
-    from mpa_core.hub.meta import StorageType
+    from mpa_core.checkpoints.meta import StorageType
 
 Output = Literal["pil", "tensor", "array"]
 
@@ -110,7 +110,7 @@ class MPACodec:
         Raises:
             CheckpointError: nothing there, or files that are damaged or of another version.
         """
-        loaded = hub.load_base(id_or_folder)
+        loaded = checkpoints.load_base(id_or_folder)
         return cls(loaded.model, name=loaded.name, formats=loaded.formats)
 
     @classmethod
@@ -141,7 +141,7 @@ class MPACodec:
         """
         model = self.model
         self.profiles.require_unchanged(model, coding=False)
-        hub.save_base(
+        checkpoints.save_base(
             folder,
             model.config,
             model.frozen_state(),
@@ -189,11 +189,11 @@ class MPACodec:
         """
         folder = as_path(source, "source", PathNotFoundError)
         if not isinstance(source, Path) and (
-            hub.is_bare(source) or not (folder / hub.PATH_CONFIG).is_file()
+            checkpoints.is_bare(source) or not (folder / checkpoints.PATH_CONFIG).is_file()
         ):
             folder = self._bundled_path(source)
-            hub.warn_of_folder(source, hub.PATH_CONFIG)
-        loaded = hub.load_path(folder)
+            checkpoints.warn_of_folder(source, checkpoints.PATH_CONFIG)
+        loaded = checkpoints.load_path(folder)
         self.profiles.require_unchanged(self.model, coding=False)
         loaded.require_base(self.name, self.profiles.fingerprint)
         found = registry().load_class(f"{loaded.meta.plugin.distribution}:{loaded.meta.path_type}")
@@ -217,8 +217,12 @@ class MPACodec:
         try:
             registered = registry().get(source)
         except PathNotFoundError as error:
-            places = f"give one of these, or the folder of a path (with {hub.PATH_CONFIG} in it)"
-            raise PathNotFoundError(f"{error}; {places}{hub.folder_hint(source)}") from error
+            places = (
+                f"give one of these, or the folder of a path (with {checkpoints.PATH_CONFIG} in it)"
+            )
+            raise PathNotFoundError(
+                f"{error}; {places}{checkpoints.folder_hint(source)}"
+            ) from error
         folder = registered.spec.bundled_weights(self.name)
         if folder is None:
             others = ", ".join(registered.spec.bundled_bases()) or "no base"
@@ -321,7 +325,7 @@ class MPACodec:
         Args:
             image: PIL image, array ``[H, W, 3]`` uint8, or float tensor ``[3, H, W]`` or
                 ``[1, 3, H, W]`` in [0, 1]; any size from 1x1. Other modes: see
-                :mod:`mpa_core.images`.
+                :mod:`mpa_core.io.images`.
             quality: 1 (fewest bits) to 8, real; kept to 1/4096. A number of Python, numpy or a
                 tensor without dimensions; text and True are none.
             profile: ``"exact"``: any machine decodes the same. ``"float"``: the streams of the
@@ -331,7 +335,7 @@ class MPACodec:
                 few symbols in a million may differ between machines; every file decodes the same
                 everywhere either way. ICC profile and EXIF are not compressed then.
             icc_profile, exif: to carry along; None takes those of ``image``, ``b""`` leaves them
-                out (:mod:`mpa_core.stripping` does so without changing how the picture looks). A
+                out (:mod:`mpa_core.io.stripping` does so without changing how the picture looks). A
                 profile that means sRGB is not stored: a file without a profile is sRGB.
             orient: turn the picture upright by the orientation its EXIF states (``exif`` if that
                 states one, else its own), so that every reader sees it upright. False codes pixels

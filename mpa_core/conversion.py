@@ -11,13 +11,13 @@ from pathlib import Path
 
 import torch
 
-from mpa_core import hub
-from mpa_core.base.exact.formats import Observer, choose_formats
+from mpa_core import checkpoints
+from mpa_core.base.tinylic.exact.formats import Observer, choose_formats
 from mpa_core.codec import MPACodec
+from mpa_core.coding.profiles import Profile
 from mpa_core.errors import ImageError, OutputError
-from mpa_core.folders import find_files, picture_suffixes
-from mpa_core.images import load_image, to_pil, to_rgb_tensor
-from mpa_core.profiles import Profile
+from mpa_core.io.folders import find_files, picture_suffixes
+from mpa_core.io.images import load_image, to_pil, to_rgb_tensor
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def convert_base(
             f"{out} already exists and was left as it is; choose another name, or overwrite it "
             "with --force (force=True in Python)"
         )
-    loaded = hub.load_base(base)
+    loaded = checkpoints.load_base(base)
     codec = MPACodec(loaded.model, name=loaded.name)
     left_out: Counter[str] = Counter()
     pictures, skipped = _pictures(photos, limit, left_out)
@@ -90,7 +90,7 @@ def convert_base(
     formats = choose_formats(codec.model.base, seen.largest)
     exact = MPACodec(loaded.model, name=loaded.name, formats=formats)
     coded = _sizes(exact, pictures, qualities, "exact")
-    meta = hub.read_base_meta(loaded.folder)
+    meta = checkpoints.read_base_meta(loaded.folder)
     card = loaded.folder / "README.md"
     exact.save_pretrained(
         out, dtype=meta.dtype, card=card.read_text(encoding="utf-8") if card.is_file() else None

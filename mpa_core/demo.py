@@ -22,8 +22,8 @@ from mpa_core.cli.machine import LoadMeter
 from mpa_core.cli.threads import add_threads_argument, computing
 from mpa_core.errors import BaseMismatchError, MPAError
 from mpa_core.evaluation.classic import ClassicFormat, nearest_in_size
-from mpa_core.files import write_bytes
-from mpa_core.folders import claim_output
+from mpa_core.io.files import write_bytes
+from mpa_core.io.folders import claim_output
 from mpa_core.mix import Mix
 from mpa_core.plugins.registry import registry
 
@@ -139,7 +139,7 @@ def run(image: Path | None, base: str, qualities: Sequence[float], out: Path) ->
         MPAError: a bad picture, base or quality, or a folder that cannot be written.
     """
     from mpa_core.codec import MPACodec
-    from mpa_core.images import load_image, to_pil, to_rgb_tensor
+    from mpa_core.io.images import load_image, to_pil, to_rgb_tensor
 
     with resources.as_file(resources.files("mpa_core") / "assets" / SAMPLE) as sample:
         original = to_pil(to_rgb_tensor(load_image(image or sample)).tensor)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mpa_core import MPACodec, hub
+from mpa_core import MPACodec, checkpoints
 from mpa_core.training.process import denormals_are_flushed
 from mpa_plugins.cls.path import ClsPath
 
@@ -68,7 +68,9 @@ def save_cls_path() -> Callable[[Path, Path], Path]:
         with torch.random.fork_rng():
             torch.manual_seed(2)
             path = ClsPath(codec.model.config.decoder_path_stages)
-        hub.save_path(folder, path, base_name=codec.name, base_fingerprint=codec.fingerprint)
+        checkpoints.save_path(
+            folder, path, base_name=codec.name, base_fingerprint=codec.fingerprint
+        )
         return folder
 
     return save

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from mpa_core import MPACodec
 from mpa_core.bitstream.container import unpack
-from mpa_core.hub import bundled_base_of, bundled_bases, read_base_meta
-from mpa_core.images import to_rgb_tensor
+from mpa_core.checkpoints import bundled_base_of, bundled_bases, read_base_meta
+from mpa_core.io.images import to_rgb_tensor
 
 LIMIT_BYTES = 15_000_000
 

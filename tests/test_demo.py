@@ -11,7 +11,7 @@ from PIL import Image
 
 from mpa_core import MPACodec, demo
 from mpa_core.evaluation.classic import pixels_only
-from mpa_core.folders import MARKER
+from mpa_core.io.folders import MARKER
 from mpa_plugins.cls.path import ClsPath
 
 WIDTH, HEIGHT = 190, 170

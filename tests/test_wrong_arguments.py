@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mpa_core import Mix, MPACodec, PathConfig, PathSpec, TaskPath, hub
+from mpa_core import Mix, MPACodec, PathConfig, PathSpec, TaskPath, checkpoints
 from mpa_core.bitstream.container import (
     Container,
     pack,
@@ -22,6 +22,7 @@ from mpa_core.bitstream.container import (
     unpack,
 )
 from mpa_core.bitstream.salvage import salvage
+from mpa_core.coding.model import MPAModel
 from mpa_core.errors import (
     BitstreamError,
     ConfigError,
@@ -31,7 +32,7 @@ from mpa_core.errors import (
     PathNotFoundError,
     QualityError,
 )
-from mpa_core.images import (
+from mpa_core.io.images import (
     encode_image,
     load_image,
     output_format,
@@ -39,7 +40,6 @@ from mpa_core.images import (
     to_pil,
     to_rgb_tensor,
 )
-from mpa_core.model import MPAModel
 from mpa_core.plugins.registry import registry
 from mpa_core.presets import preset
 
@@ -143,7 +143,7 @@ def _save_base(t: dict[str, Any], **changed: Any) -> Any:
         "name": "x",
         "formats": t["codec"].profiles.formats,
     }
-    return hub.save_base(**{**given, **changed})
+    return checkpoints.save_base(**{**given, **changed})
 
 
 def _save_path(t: dict[str, Any], **changed: Any) -> Any:
@@ -153,7 +153,7 @@ def _save_path(t: dict[str, Any], **changed: Any) -> Any:
         "base_name": "x",
         "base_fingerprint": "0" * 64,
     }
-    return hub.save_path(**{**given, **changed})
+    return checkpoints.save_path(**{**given, **changed})
 
 
 def _decompress(t: dict[str, Any], **changed: Any) -> Any:
@@ -227,12 +227,12 @@ ARGUMENTS: dict[str, Callable[[dict[str, Any], Any], Any]] = {
     "Mix.of": lambda t, v: Mix.of(v),
     "Mix.of share": lambda t, v: Mix.of({"cls": v}),
     # folders
-    "load_base": lambda t, v: hub.load_base(v),
-    "hub.load_path": lambda t, v: hub.load_path(v),
-    "resolve": lambda t, v: hub.resolve(v),
-    "read_base_meta": lambda t, v: hub.read_base_meta(v),
-    "read_path_meta": lambda t, v: hub.read_path_meta(v),
-    "bundled_base_of": lambda t, v: hub.bundled_base_of(v),
+    "load_base": lambda t, v: checkpoints.load_base(v),
+    "checkpoints.load_path": lambda t, v: checkpoints.load_path(v),
+    "resolve": lambda t, v: checkpoints.resolve(v),
+    "read_base_meta": lambda t, v: checkpoints.read_base_meta(v),
+    "read_path_meta": lambda t, v: checkpoints.read_path_meta(v),
+    "bundled_base_of": lambda t, v: checkpoints.bundled_base_of(v),
     **{
         f"save_base({name})": _with(_save_base, name)
         for name in ("folder", "config", "tensors", "name", "formats", "card", "dtype")

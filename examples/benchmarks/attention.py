@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 import torch
 
-from mpa_core.base.attention import NeighborhoodAttention
+from mpa_core.base.tinylic.attention import NeighborhoodAttention
 
 TRAINING_MAPS = ((64, 32, 2), (32, 64, 4), (16, 128, 8), (8, 192, 12))
 """Side of the map, channels, heads: the stages of a small codec on crops of 128 x 128."""

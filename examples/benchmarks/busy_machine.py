@@ -82,7 +82,7 @@ def serve(options: argparse.Namespace) -> None:
 
     from mpa_core import MPACodec
     from mpa_core.evaluation.classic import pixels_only
-    from mpa_core.images import load_image
+    from mpa_core.io.images import load_image
 
     photo = pixels_only(load_image(options.photo)).resize(options.size, Image.Resampling.LANCZOS)
     codec = MPACodec.from_pretrained(options.base)

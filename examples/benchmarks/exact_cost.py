@@ -23,10 +23,10 @@ from rich.console import Console
 from rich.table import Table
 
 from mpa_core import MPACodec
+from mpa_core.coding.profiles import Profile
 from mpa_core.errors import MPAError
 from mpa_core.evaluation.classic import pixels_only
-from mpa_core.images import load_image
-from mpa_core.profiles import Profile
+from mpa_core.io.images import load_image
 
 PROFILES: tuple[Profile, ...] = ("float", "exact")
 QUALITIES = (1.0, 2.5, 4.0, 6.0, 8.0)

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import torch
 
-from mpa_core import hub
+from mpa_core import checkpoints
+from mpa_core.tasks.recipe import load_recipe
 from mpa_core.training.parallel import make_accelerator
 from mpa_core.training.path_config import load_path_config
 from mpa_core.training.path_runs import build_stage
-from mpa_core.training.recipe import load_recipe
 from mpa_core.training.stage2 import Stage2
 
 MODES = ("encoder in the loop", "cold cache", "warm cache")
@@ -56,7 +56,7 @@ def main() -> None:
             )
             stages[mode] = build_stage(
                 config,
-                hub.load_base(args.base),
+                checkpoints.load_base(args.base),
                 args.photos,
                 make_accelerator(config.run),
                 latents=Path(folder),

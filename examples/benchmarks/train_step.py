@@ -22,11 +22,11 @@ from PIL import Image
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from mpa_core.tasks.perceptual import build_distance
+from mpa_core.tasks.photos import PhotoFolder
 from mpa_core.training.config import load_config
 from mpa_core.training.data import BatchSource
 from mpa_core.training.parallel import make_accelerator
-from mpa_core.training.perceptual import build_distance
-from mpa_core.training.photos import PhotoFolder
 from mpa_core.training.stage1 import Stage1
 
 

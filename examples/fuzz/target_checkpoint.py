@@ -1,4 +1,4 @@
-"""Checkpoints: forged configs, safetensors headers and weights through ``hub.load_base/load_path``.
+"""Checkpoints: forged configs, safetensors headers and weights through ``load_base/load_path``.
 
 Fingerprints are made right again in most cases, so that the checks behind them are reached.
 """
@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from safetensors.torch import load as parse_safetensors
 
-from mpa_core import MPACodec, hub
+from mpa_core import MPACodec, checkpoints
+from mpa_core.checkpoints.fingerprint import fingerprint
 from mpa_core.config import MAX_DEPTH, MAX_STAGES, MAX_WIDTH
-from mpa_core.fingerprint import fingerprint
 from mpa_core.paths.path import TaskPath
 
 HOSTILE: tuple[Any, ...] = (
@@ -65,7 +65,9 @@ class Target:
         codec = MPACodec.from_preset("mpa-tiny")
         codec.save_pretrained(self._base)
         path = TaskPath(codec.model.config.decoder_path_stages)
-        hub.save_path(self._path, path, base_name=codec.name, base_fingerprint=codec.fingerprint)
+        checkpoints.save_path(
+            self._path, path, base_name=codec.name, base_fingerprint=codec.fingerprint
+        )
         self._whole = {
             kind: {p.name: p.read_bytes() for p in where.iterdir() if p.suffix != ".md"}
             for kind, where in (("base", self._base), ("path", self._path))
@@ -110,7 +112,7 @@ class Target:
                 picture = np.zeros((64, 64, 3), np.uint8)
                 assert codec.decode(codec.encode(picture), output="array").shape == picture.shape
             else:
-                loaded = hub.load_path(where)
+                loaded = checkpoints.load_path(where)
                 loaded.require_base(self._codec.name, self._codec.fingerprint)
                 path = loaded.build(TaskPath)
                 self._codec.attach_path(path, "fuzzed")

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, features
 
 from mpa_core.errors import PictureWarning
-from mpa_core.images import load_image, to_rgb_tensor
+from mpa_core.io.images import load_image, to_rgb_tensor
 
 PIXELS = 2**20
 """Most pixels accepted, in place of Pillow's limit: what a picture takes follows from this."""

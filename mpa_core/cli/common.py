@@ -15,7 +15,7 @@ from mpa_core.errors import BitstreamError, DamageWarning, MetadataWarning, MPAE
 
 if TYPE_CHECKING:
     from mpa_core.bitstream.metadata import Metadata
-    from mpa_core.stripping import What
+    from mpa_core.io.stripping import What
 
 STREAM = "-"
 """Stands for stdin as an input and for stdout as the output."""
@@ -139,7 +139,7 @@ def noting(figures: dict[str, Any]) -> Iterator[None]:
 
 def metadata_difference(metadata: Metadata, strip: What | None) -> str | None:
     """How a file with ``metadata`` differs from one without what ``strip`` names."""
-    from mpa_core.location import has_location
+    from mpa_core.io.location import has_location
 
     if strip == "all" and any(metadata):
         return "has metadata, which --strip leaves out"
@@ -164,6 +164,6 @@ def read_input(name: str) -> bytes:
 
 def bundled_fingerprints() -> dict[str, str]:
     """Fingerprint (64 hex digits) of each base that ships with the package, by id. No torch."""
-    from mpa_core.hub import bundled_bases, read_base_meta
+    from mpa_core.checkpoints import bundled_bases, read_base_meta
 
     return {name: read_base_meta(folder).fingerprint for name, folder in bundled_bases().items()}

@@ -23,8 +23,8 @@ from mpa_core.errors import BaseMismatchError, ImageError
 if TYPE_CHECKING:
     from mpa_core.bitstream.container import Container
     from mpa_core.codec import MPACodec
+    from mpa_core.io.stripping import What
     from mpa_core.mix import Mix
-    from mpa_core.stripping import What
 
 
 def register(
@@ -95,8 +95,8 @@ def register(
 def run(args: argparse.Namespace) -> int:
     """Decode every input; returns the exit code."""
     from mpa_core.bitstream.container import MAX_PIXELS
-    from mpa_core.cli.batch import run_jobs
-    from mpa_core.cli.plan import make_plan
+    from mpa_core.cli.batch.plan import make_plan
+    from mpa_core.cli.batch.run import run_jobs
 
     max_pixels = MAX_PIXELS if args.max_pixels is None else args.max_pixels
     if max_pixels < 1:
@@ -140,7 +140,7 @@ class DecodeTask:
 
     def start(self) -> Decoder:
         """Load masks, and the base and the paths if they are named."""
-        from mpa_core.images import load_image, output_format
+        from mpa_core.io.images import load_image, output_format
         from mpa_core.mix import MAIN, Mix
 
         output_format(self.suffix)
@@ -174,8 +174,8 @@ class Decoder:
         Told from its size and age and from reading it once; nothing in it says which paths made it.
         """
         from mpa_core.bitstream.metadata import Metadata
-        from mpa_core.image_metadata import read_exif
-        from mpa_core.images import load_image
+        from mpa_core.io.images import load_image
+        from mpa_core.io.metadata import read_exif
 
         try:
             picture = load_image(job.target)
@@ -190,9 +190,9 @@ class Decoder:
 
     def make(self, job: Job) -> tuple[bytes, dict[str, Any]]:
         """Decode one file to a picture file."""
-        from mpa_core.images import encode_image
+        from mpa_core.io.images import encode_image
+        from mpa_core.io.stripping import strip_what
         from mpa_core.mix import MAIN
-        from mpa_core.stripping import strip_what
 
         data = read_input(job.source)
         codec = self.codecs.for_fingerprint(self._container(data).fingerprint)
@@ -255,7 +255,7 @@ class _Codecs:
 
 
 def _bundled_base(prefix: bytes) -> str:
-    from mpa_core.hub import bundled_base_of, bundled_bases, bundled_fingerprints
+    from mpa_core.checkpoints import bundled_base_of, bundled_bases, bundled_fingerprints
 
     found = bundled_base_of(prefix)
     if found is not None:

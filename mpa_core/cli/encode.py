@@ -23,8 +23,8 @@ from mpa_core.errors import BitstreamError
 
 if TYPE_CHECKING:
     from mpa_core.codec import MPACodec
-    from mpa_core.profiles import Profile
-    from mpa_core.stripping import What
+    from mpa_core.coding.profiles import Profile
+    from mpa_core.io.stripping import What
 
 
 def register(
@@ -73,9 +73,9 @@ def register(
 
 def run(args: argparse.Namespace) -> int:
     """Encode every input; returns the exit code."""
-    from mpa_core.cli.batch import run_jobs
-    from mpa_core.cli.plan import make_plan
-    from mpa_core.folders import picture_suffixes
+    from mpa_core.cli.batch.plan import make_plan
+    from mpa_core.cli.batch.run import run_jobs
+    from mpa_core.io.folders import picture_suffixes
 
     plan = make_plan(args, ".mpa", picture_suffixes())
     task = EncodeTask(
@@ -134,7 +134,7 @@ class Encoder:
         """
         from mpa_core.bitstream.container import PROFILES, unpack
         from mpa_core.bitstream.metadata import from_chunks
-        from mpa_core.image_orientation import orientation_of
+        from mpa_core.io.orientation import orientation_of
 
         try:
             found = unpack(read_input(job.target))
@@ -156,8 +156,8 @@ class Encoder:
         """Encode one picture."""
         from mpa_core.bitstream.container import peek_header
         from mpa_core.bitstream.metadata import size_figures
-        from mpa_core.images import load_image
-        from mpa_core.stripping import strip_what
+        from mpa_core.io.images import load_image
+        from mpa_core.io.stripping import strip_what
 
         source = sys.stdin.buffer if job.source == STREAM else job.source
         task = self.task

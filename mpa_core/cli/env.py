@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mpa_core.cli.crew import most_processes
+from mpa_core.cli.batch.crew import most_processes
 from mpa_core.cli.machine import free_memory, usable_cpus
 from mpa_core.cli.output import emit, facts
 from mpa_core.cli.threads import COUNTING, WAITING, Choice, add_threads_argument

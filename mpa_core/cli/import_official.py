@@ -32,7 +32,7 @@ def register(
 
 def run(args: argparse.Namespace) -> int:
     """Convert the checkpoint and print what was written."""
-    from mpa_core.importer import import_official
+    from mpa_core.importing.importer import import_official
 
     report = import_official(args.checkpoint, args.out, force=args.force)
     emit(args, report, lambda: facts(report))

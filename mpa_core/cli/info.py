@@ -25,7 +25,7 @@ def register(
 
 def run(args: argparse.Namespace) -> int:
     """Describe every file; one that is damaged is reported and the others go on."""
-    from mpa_core.hub import bundled_fingerprints
+    from mpa_core.checkpoints import bundled_fingerprints
 
     bases = {value[:16]: name for value, name in bundled_fingerprints().items()}
     results: list[dict[str, Any]] = []
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 def _describe(data: bytes, bases: dict[str, str]) -> dict[str, Any]:
     from mpa_core.bitstream.container import PROFILES, peek_header, unpack
     from mpa_core.bitstream.metadata import from_chunks, size_figures
-    from mpa_core.image_orientation import orientation_of, upright_size
+    from mpa_core.io.orientation import orientation_of, upright_size
 
     container = unpack(data)
     metadata = from_chunks(container.chunks)

@@ -106,7 +106,7 @@ def budget_overrides(args: argparse.Namespace, base: dict[str, Any]) -> list[str
 def report(args: argparse.Namespace, outcome: Outcome) -> int:
     """Say how a run ended, if this is the process that wrote it; exit code 0."""
     from mpa_core.cli.output import emit
-    from mpa_core.folders import find_files, picture_suffixes
+    from mpa_core.io.folders import find_files, picture_suffixes
 
     if not outcome.is_main:
         return 0
@@ -155,10 +155,10 @@ def run_base(args: argparse.Namespace) -> int:
 
 def run_export(args: argparse.Namespace) -> int:
     """Write the averaged weights of the newest checkpoint as a folder that a codec loads."""
+    from mpa_core.checkpoints.cards import LICENCE
+    from mpa_core.checkpoints.meta import BASE_CONFIG, PATH_CONFIG
     from mpa_core.cli.output import emit
     from mpa_core.errors import OutputError
-    from mpa_core.hub.cards import LICENCE
-    from mpa_core.hub.meta import BASE_CONFIG, PATH_CONFIG
     from mpa_core.training.path_export import export_path, is_path_run
     from mpa_core.training.runs import export_run
 

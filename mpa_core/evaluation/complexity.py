@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mpa_core.base.attention import NeighborhoodAttention
+from mpa_core.base.tinylic.attention import NeighborhoodAttention
+from mpa_core.coding.model import MPAModel, encoder_main_share
 from mpa_core.mix import Mix
-from mpa_core.model import MPAModel, encoder_main_share
 from mpa_core.paths.aggregate import Aggregator
 from mpa_core.paths.path import TaskPath
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpa_core.errors import OutputError
-from mpa_core.files import write_bytes
+from mpa_core.io.files import write_bytes
 
 INDEX = "seconds.jsonl"
 _DIGITS = 16

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from mpa_core.checkpoints.fingerprint import fingerprint
 from mpa_core.codec import MPACodec
 from mpa_core.errors import ConfigError, PathNotFoundError
 from mpa_core.evaluation.kept import cpu_seconds
-from mpa_core.fingerprint import fingerprint
-from mpa_core.images import to_pil
+from mpa_core.io.images import to_pil
 from mpa_core.mix import MAIN, Mix
 from mpa_core.paths.aggregate import Aggregator
 from mpa_core.paths.path import TaskPath

@@ -13,7 +13,7 @@ from torch import Tensor
 from mpa_core.errors import ConfigError, MissingDependencyError
 from mpa_core.evaluation.metrics import ms_ssim, psnr
 from mpa_core.evaluation.results import MetricInfo, rounded
-from mpa_core.training.perceptual import DISTANCES, build_distance
+from mpa_core.tasks.perceptual import DISTANCES, build_distance
 
 MAX_PSNR = 120.0
 """Of equal pictures, whose PSNR has no bound."""

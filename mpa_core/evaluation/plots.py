@@ -13,7 +13,7 @@ from mpa_core.errors import MissingDependencyError
 from mpa_core.evaluation.classic import CODECS
 from mpa_core.evaluation.results import MetricInfo, PictureSet, Results, Row
 from mpa_core.evaluation.tables import SweepRows, label_of, ordered, sweeps
-from mpa_core.files import write_bytes
+from mpa_core.io.files import write_bytes
 
 DPI = 120
 _SIZE = (6.0, 4.2)  # inches

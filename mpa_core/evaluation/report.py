@@ -23,8 +23,8 @@ from mpa_core.evaluation.tables import (
     task_tables,
     to_markdown,
 )
-from mpa_core.files import write_text
-from mpa_core.folders import claim_output
+from mpa_core.io.files import write_text
+from mpa_core.io.folders import claim_output
 
 HOW = (
     "Every figure is of a file written to disk and read back: bits are its size, the picture is "

@@ -19,7 +19,7 @@ import torch
 from mpa_core.errors import ConfigError
 from mpa_core.evaluation.kept import key_of
 from mpa_core.evaluation.statistics import Array, Curve, Estimate, Value, estimate, mean_value
-from mpa_core.files import write_text
+from mpa_core.io.files import write_text
 
 FORMAT = 1
 FILE = "results.json"

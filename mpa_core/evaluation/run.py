@@ -41,8 +41,8 @@ from mpa_core.evaluation.results import FILE, PHOTOS, Results, Row, rounded
 from mpa_core.evaluation.sets import MeasuredSet, collect
 from mpa_core.evaluation.spreadsheet import to_csv
 from mpa_core.evaluation.tables import sweeps
-from mpa_core.files import write_bytes, write_text
-from mpa_core.folders import claim_output
+from mpa_core.io.files import write_bytes, write_text
+from mpa_core.io.folders import claim_output
 from mpa_core.mix import Mix
 
 FILES = "files"

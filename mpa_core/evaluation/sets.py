@@ -20,9 +20,9 @@ from torch import Tensor
 from mpa_core.errors import ConfigError, TrainingError
 from mpa_core.evaluation.kept import digest
 from mpa_core.evaluation.results import PHOTOS, MetricInfo, PictureSet, value_reference
-from mpa_core.training.datasets import Sample, WholePhotos
-from mpa_core.training.photos import undamaged
-from mpa_core.training.recipe import Metric, Recipe, collate, load_recipe
+from mpa_core.tasks.datasets import Sample, WholePhotos
+from mpa_core.tasks.photos import undamaged
+from mpa_core.tasks.recipe import Metric, Recipe, collate, load_recipe
 
 _MEAN = Metric.__dataclass_fields__["value"].default
 

@@ -54,8 +54,8 @@ def _try_out(path_class: type[TaskPath]) -> Iterator[str]:
     import torch
     from torch import nn
 
-    from mpa_core.base.surroundings import making_weights
     from mpa_core.presets import PRESETS
+    from mpa_core.runtime.surroundings import making_weights
 
     config = path_class.Config()
     # Through JSON, as in a checkpoint.

@@ -23,7 +23,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from mpa_core.errors import CheckpointError, OutputError
-from mpa_core.files import write_bytes
+from mpa_core.io.files import write_bytes
 
 logger = logging.getLogger(__name__)
 

@@ -99,7 +99,7 @@ class LossSettings(StrictModel):
     distortion_scale: PositiveFloat = DISTORTION_SCALE
     ratio_weight: NonNegative = RATIO_WEIGHT
     perceptual: str | tuple[str, ...] | None = "lpips"
-    """Name of a distance in :mod:`mpa_core.training.perceptual`, or names, of which each batch
+    """Name of a distance in :mod:`mpa_core.tasks.perceptual`, or names, of which each batch
     draws one; null leaves the term out."""
     perceptual_weight: NonNegative = PERCEPTUAL_WEIGHT
     perceptual_from: Fraction = 0.0
@@ -110,7 +110,7 @@ class LossSettings(StrictModel):
     """Largest shift, in pixels, of each side of the resized copy the term is computed on."""
     wasserstein_weight: NonNegative = 0.0
     """Of the Wasserstein distortion of the distance's features, relative to the distance, to which
-    it is added (:mod:`mpa_core.training.wasserstein`). The paper has a discriminator for that."""
+    it is added (:mod:`mpa_core.tasks.wasserstein`). The paper has a discriminator for that."""
     loss_scale: Literal["paper", "sqrt_rate", "rate"] = "paper"
     """Divide each image's loss by 1, sqrt(lambda_r(q)) or lambda_r(q), relative to the table's
     geometric mean: without it the low qualities' loss is ten times that of the high ones."""

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mpa_core.tasks.photos import PhotoFolder, Replacing, random_crop
 from mpa_core.training.config import DataSettings, LossSettings
-from mpa_core.training.photos import PhotoFolder, Replacing, random_crop
 
 # Each use of the seed has a stream of its own.
 _ORDER, _CROP, _QUALITY = 0, 1, 2
@@ -101,7 +101,7 @@ class BatchSource:
 
     The next step's batch is made while one is in use where that saves anything: where photos must
     be read, and where another device than the CPU does the work. A damaged photo is replaced; see
-    :class:`~mpa_core.training.photos.Replacing`.
+    :class:`~mpa_core.tasks.photos.Replacing`.
 
     Args:
         photos: RGB [H, W, 3] uint8 each.

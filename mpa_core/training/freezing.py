@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from mpa_core.coding.model import MPAModel
 from mpa_core.errors import ConfigError
-from mpa_core.model import MPAModel
 
 AFTER_DECODING = ("base.g_s.*", "base.y_gains.inverse_gain", "paths.*")
 """Parameters that the bits of a picture do not depend on."""

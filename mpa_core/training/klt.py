@@ -17,8 +17,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from mpa_core.base.transforms import AnalysisStage, SynthesisStage
-from mpa_core.model import MPAModel
+from mpa_core.base.tinylic.transforms import AnalysisStage, SynthesisStage
+from mpa_core.coding.model import MPAModel
 
 WHITENING = 0.5
 """Inside the transforms a component of standard deviation s is scaled by s**-WHITENING: layer norm

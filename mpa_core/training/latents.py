@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mpa_core.model import MPAModel
+from mpa_core.coding.model import MPAModel
 from mpa_core.training.losses import bits_per_pixel
 
 logger = logging.getLogger(__name__)

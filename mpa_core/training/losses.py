@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from mpa_core.errors import ConfigError
+from mpa_core.tasks.perceptual import PerceptualDistance, ShiftedResize, build_distance
 from mpa_core.training.config import LossSettings
-from mpa_core.training.perceptual import PerceptualDistance, ShiftedResize, build_distance
 
 LOSS_SCALE_POWERS = {"paper": 0.0, "sqrt_rate": 0.5, "rate": 1.0}
 

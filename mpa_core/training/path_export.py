@@ -9,18 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpa_core import hub
+from mpa_core import checkpoints
+from mpa_core.checkpoints.cards import LICENCE, path_card
 from mpa_core.errors import CheckpointError
-from mpa_core.hub.cards import LICENCE, path_card
+from mpa_core.tasks.recipe import load_recipe
 from mpa_core.training.checkpoint import SavedState, load_latest
 from mpa_core.training.loop import CHECKPOINTS, METRICS_FILE
 from mpa_core.training.path_config import PathTrainConfig, load_path_config
 from mpa_core.training.path_runs import STAGE, averaged_path, require_base
-from mpa_core.training.recipe import load_recipe
 from mpa_core.training.trees import changed_keys, flatten, is_below
 
 if TYPE_CHECKING:
-    from mpa_core.hub.meta import StorageType
+    from mpa_core.checkpoints.meta import StorageType
 
 _ELSEWHERE = ("name", "base", "budget", "run", "cache")
 """Settings that the command of a card states in another way, or that change nothing learned."""
@@ -64,17 +64,19 @@ def export_path(
             f"{folder} is a run of {state.meta.get('kind')!r}, expected one of mpa train path"
         )
     config = PathTrainConfig.parse(state.meta["config"], source=str(state.folder))
-    loaded = hub.load_base(base or config.base)
+    loaded = checkpoints.load_base(base or config.base)
     require_base(folder, state, loaded, "give that base with --base")
     path = averaged_path(folder, loaded)
     plugin = state.meta["plugin"]
     notes = _notes(folder, state, config, loaded.name, figures)
-    return hub.save_path(
+    return checkpoints.save_path(
         out,
         path,
         base_name=loaded.name,
         base_fingerprint=loaded.fingerprint,
-        plugin=hub.PluginRef(distribution=plugin["distribution"], version=f">={plugin['version']}"),
+        plugin=checkpoints.PluginRef(
+            distribution=plugin["distribution"], version=f">={plugin['version']}"
+        ),
         card=partial(path_card, licence=licence, notes=notes),
         dtype=dtype,
     )

@@ -8,9 +8,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from mpa_core.base.blocks import BlockRouter, NSABlock
+from mpa_core.base.tinylic.blocks import BlockRouter, NSABlock
+from mpa_core.coding.model import MPAModel
 from mpa_core.errors import ConfigError
-from mpa_core.model import MPAModel
 from mpa_core.paths.mlp import SideMLP
 from mpa_core.paths.path import TaskPath
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mpa_core import hub
-from mpa_core.base.surroundings import making_weights
+from mpa_core import checkpoints
 from mpa_core.errors import BaseMismatchError, CheckpointError, ConfigError, TrainingError
 from mpa_core.paths.path import TaskPath
 from mpa_core.plugins.registry import registry
+from mpa_core.runtime.surroundings import making_weights
+from mpa_core.tasks.recipe import load_recipe
 from mpa_core.training.checkpoint import SavedState, has_checkpoint, load_latest
 from mpa_core.training.latents import Latents, LatentStore
 from mpa_core.training.loop import CHECKPOINTS, Outcome
@@ -23,7 +24,6 @@ from mpa_core.training.path_init import init_from_main
 from mpa_core.training.path_source import PathSource
 from mpa_core.training.path_validation import PathValidator
 from mpa_core.training.process import process_settings
-from mpa_core.training.recipe import load_recipe
 from mpa_core.training.run_folder import (
     describe,
     open_run,
@@ -100,7 +100,7 @@ def _train(
     inputs = [folder for folder in (run.data, run.val) if folder is not None]
     state = open_run(run.folder, config, FIXED, inputs=inputs, resume=resume)
     accelerator.wait_for_everyone()  # all have looked before the main process writes
-    base = hub.load_base(config.base)
+    base = checkpoints.load_base(config.base)
     _check(config, base)
     if state is not None:
         require_base(run.folder, state, base, "give the base it began with, or begin with --from")
@@ -139,7 +139,7 @@ def _train(
         stage.latents.close()
 
 
-def require_base(folder: Path, state: SavedState, base: hub.LoadedBase, fix: str) -> None:
+def require_base(folder: Path, state: SavedState, base: checkpoints.LoadedBase, fix: str) -> None:
     """Raise :class:`BaseMismatchError` unless the run in ``folder`` began on ``base``."""
     began = state.meta["base"]
     if began["fingerprint"] != base.fingerprint:
@@ -151,7 +151,7 @@ def require_base(folder: Path, state: SavedState, base: hub.LoadedBase, fix: str
 
 def build_stage(
     config: PathTrainConfig,
-    base: hub.LoadedBase,
+    base: checkpoints.LoadedBase,
     data: Path,
     accelerator: Accelerator,
     *,
@@ -182,7 +182,7 @@ def build_stage(
     return Stage2(config, base.model, path, recipe, source, kept, accelerator)
 
 
-def build_path(config: PathTrainConfig, base: hub.LoadedBase) -> TaskPath:
+def build_path(config: PathTrainConfig, base: checkpoints.LoadedBase) -> TaskPath:
     """A fresh path of the class registered as ``config.name``; random weights from the seed.
 
     Raises :class:`ConfigError` if ``config.path`` does not fit the class's ``Config``.
@@ -193,7 +193,7 @@ def build_path(config: PathTrainConfig, base: hub.LoadedBase) -> TaskPath:
         return path_class(base.config.decoder_path_stages, settings, base.config.quality_levels)
 
 
-def averaged_path(folder: Path, base: hub.LoadedBase) -> TaskPath:
+def averaged_path(folder: Path, base: checkpoints.LoadedBase) -> TaskPath:
     """The averaged weights of the newest checkpoint of the run in ``folder``, in eval mode.
 
     Raises :class:`CheckpointError` if there is none, or it does not fit its own settings.
@@ -211,11 +211,11 @@ def averaged_path(folder: Path, base: hub.LoadedBase) -> TaskPath:
         for name, value in state.tensors.items()
         if name.startswith(prefix)
     }
-    hub.load_into(path, tensors, str(state.folder))
+    checkpoints.load_into(path, tensors, str(state.folder))
     return path.eval().requires_grad_(False)
 
 
-def _check(config: PathTrainConfig, base: hub.LoadedBase) -> None:
+def _check(config: PathTrainConfig, base: checkpoints.LoadedBase) -> None:
     stride, levels = base.config.hyper_stride, base.config.quality_levels
     if config.data.crop % stride:
         wanted = max(1, round(config.data.crop / stride)) * stride
@@ -240,12 +240,12 @@ def _init_from_main(stage: Stage2) -> None:
     stage.average.load(stage.trained.parameters, updates=0)
 
 
-def _start_path(source: str, config: PathTrainConfig, base: hub.LoadedBase) -> TaskPath:
+def _start_path(source: str, config: PathTrainConfig, base: checkpoints.LoadedBase) -> TaskPath:
     folder = Path(source).expanduser()
-    bare = hub.is_bare(source)
+    bare = checkpoints.is_bare(source)
     if not bare and has_checkpoint(folder / CHECKPOINTS):
         return averaged_path(folder, base)
-    if bare or not (folder / hub.PATH_CONFIG).is_file():
+    if bare or not (folder / checkpoints.PATH_CONFIG).is_file():
         found = registry().get(source).spec.bundled_weights(base.name)
         if found is None:
             raise TrainingError(
@@ -253,11 +253,11 @@ def _start_path(source: str, config: PathTrainConfig, base: hub.LoadedBase) -> T
                 "folder of a path or of a run"
             )
         folder = found
-        hub.warn_of_folder(source, hub.PATH_CONFIG)
-    return hub.load_path(folder).build(registry().load_class(config.name))
+        checkpoints.warn_of_folder(source, checkpoints.PATH_CONFIG)
+    return checkpoints.load_path(folder).build(registry().load_class(config.name))
 
 
-def _describe(run: PathRun, stage: Stage2, base: hub.LoadedBase) -> dict[str, Any]:
+def _describe(run: PathRun, stage: Stage2, base: checkpoints.LoadedBase) -> dict[str, Any]:
     config, samples = stage.config, stage.source.samples
     probes = samples.spread(min(_PROBES, len(samples)))
     digest = hashlib.sha256(b"".join(probe.image.tobytes() for probe in probes)).hexdigest()

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mpa_core.tasks.photos import Replacing
+from mpa_core.tasks.recipe import PathBatch, Sample, collate
 from mpa_core.training.data import Places
 from mpa_core.training.path_config import PathDataSettings, PathLossSettings
-from mpa_core.training.photos import Replacing
-from mpa_core.training.recipe import PathBatch, Sample, collate
 
 _SHARE = 5  # stream of the seed; the others are in data.py, stage1.py and datasets.py
 

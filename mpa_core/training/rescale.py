@@ -6,8 +6,8 @@ from typing import cast
 
 import torch
 
-from mpa_core.base.blocks import NSABlock, Stage
-from mpa_core.model import MPAModel
+from mpa_core.base.tinylic.blocks import NSABlock, Stage
+from mpa_core.coding.model import MPAModel
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ import torch
 
 from mpa_core.config import StrictModel
 from mpa_core.errors import CheckpointError, TrainingError
-from mpa_core.folders import claim_output
+from mpa_core.io.folders import claim_output
 from mpa_core.training.board import Board
 from mpa_core.training.checkpoint import SavedState, has_checkpoint, load_latest
 from mpa_core.training.config import BudgetSettings, TrainConfig

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mpa_core.base.entropy import CDF_BUFFERS
-from mpa_core.base.surroundings import making_weights
+from mpa_core.base.tinylic.entropy import CDF_BUFFERS
+from mpa_core.checkpoints import is_bare, load_base
 from mpa_core.codec import MPACodec
+from mpa_core.coding.model import MPAModel
 from mpa_core.errors import CheckpointError, TrainingError
-from mpa_core.hub import is_bare, load_base
-from mpa_core.model import MPAModel
+from mpa_core.runtime.surroundings import making_weights
+from mpa_core.tasks.photos import PhotoFolder
 from mpa_core.training.checkpoint import checkpoint_name, has_checkpoint, load_latest
 from mpa_core.training.config import FIXED, TrainConfig
 from mpa_core.training.data import BatchSource
 from mpa_core.training.freezing import entropy_is_frozen, freeze_all_but
 from mpa_core.training.loop import CHECKPOINTS, SAMPLES, Outcome
 from mpa_core.training.parallel import joined
-from mpa_core.training.photos import PhotoFolder
 from mpa_core.training.process import process_settings
 from mpa_core.training.run_folder import (
     describe,
@@ -36,7 +36,7 @@ from mpa_core.training.validation import load_validation_photos, validate
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from mpa_core.hub.meta import StorageType
+    from mpa_core.checkpoints.meta import StorageType
     from mpa_core.training.progress import Progress
 
 QUANTILE_LIMIT = 1024.0

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from mpa_core.base.entropy import CDF_BUFFERS
+from mpa_core.base.tinylic.entropy import CDF_BUFFERS
+from mpa_core.coding.model import MPAModel
 from mpa_core.errors import CheckpointError, ConfigError
-from mpa_core.model import MPAModel
 from mpa_core.training import klt
 from mpa_core.training.config import TrainConfig
 from mpa_core.training.data import BatchSource

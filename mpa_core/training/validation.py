@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mpa_core.coding.model import MPAModel
 from mpa_core.errors import ImageError, TrainingError
-from mpa_core.images import save_image, to_pil
-from mpa_core.model import MPAModel
+from mpa_core.io.images import save_image, to_pil
+from mpa_core.tasks.photos import find_photos, read_photo
 from mpa_core.training.losses import bits_per_pixel, psnr_from_mse, squared_error_255
-from mpa_core.training.photos import find_photos, read_photo
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mpa_core.base.attention import (
+from mpa_core.base.tinylic.attention import (
     NeighborhoodAttention,
     _tiled_sdpa,
     neighborhood_attention,

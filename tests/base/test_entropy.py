@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from mpa_core.base.entropy import EntropyModel
 from mpa_core.base.likelihoods import coded
-from mpa_core.base.schedule import (
+from mpa_core.base.tinylic.entropy import EntropyModel
+from mpa_core.base.tinylic.schedule import (
     SCHEDULE,
     coding_order,
     context_mask,

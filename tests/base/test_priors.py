@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor, nn
 
-from mpa_core.base.entropy import EntropyModel
 from mpa_core.base.likelihoods import gaussian
 from mpa_core.base.priors import EntropyBottleneck, GaussianConditional, LowerBound, quantized_cdf
+from mpa_core.base.tinylic.entropy import EntropyModel
 from mpa_core.codec import MPACodec
 from mpa_core.errors import CheckpointError
 

@@ -94,7 +94,7 @@ def encoded(base, picture, tmp_path_factory) -> Path:
 
 FORKS = """
 import ctypes, json, os, resource, signal, struct, sys
-import torch, mpa_core.codec, mpa_core.images, mpa_core.cli.batch
+import torch, mpa_core.codec, mpa_core.io.images, mpa_core.cli.batch.run
 from mpa_core.cli.main import main
 
 for line in sys.stdin:

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mpa_core import Mix, MPACodec, hub
+from mpa_core import Mix, MPACodec, checkpoints
+from mpa_core.checkpoints import locate
 from mpa_core.cli.main import main
-from mpa_core.hub import locate
 
 
 def pixels(file: Path) -> np.ndarray:
@@ -142,7 +142,7 @@ def test_a_path_can_be_called_by_another_name(mpa, base, path_folder, encoded, t
 
 
 def test_bundled_bases_are_found_by_the_file(mpa, bases, encoded, picture, tmp_path, monkeypatch):
-    for module in (hub, locate):
+    for module in (checkpoints, locate):
         monkeypatch.setattr(
             module, "bundled_bases", lambda: {"b": bases["other"], "a": bases["base"]}
         )

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mpa_core.evaluation.results import Results
-from mpa_core.folders import find_files
+from mpa_core.io.folders import find_files
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 from mpa_core import MPACodec
-from mpa_core.cli.signals import Terminated, ending_signals, uninterrupted
-from mpa_core.files import remove_leftovers
+from mpa_core.cli.batch.signals import Terminated, ending_signals, uninterrupted
+from mpa_core.io.files import remove_leftovers
 
 PROC = Path("/proc")
 COUNT = 24

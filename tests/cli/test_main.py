@@ -19,8 +19,8 @@ from mpa_core.bitstream.container import unpack
 from mpa_core.cli import output
 from mpa_core.cli.main import GROUPS, build_parser
 from mpa_core.errors import ImageError
-from mpa_core.importer import TASKS
-from mpa_core.official_keys import base_key, path_key
+from mpa_core.importing.importer import TASKS
+from mpa_core.importing.keys import base_key, path_key
 
 COMMAND = [sys.executable, "-m", "mpa_core.cli"]
 HEAVY = ("torch", "numpy", "PIL", "pydantic", "pluggy", "compressai", "rich")

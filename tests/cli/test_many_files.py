@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from mpa_core import MPACodec
-from mpa_core.cli import jobs
+from mpa_core.cli.batch import jobs
+from mpa_core.cli.batch.jobs import Rules, attempt
 from mpa_core.cli.common import Job
-from mpa_core.cli.jobs import Rules, attempt
 
 SUMS = ("done", "skipped", "failed", "total", "left_out")
 

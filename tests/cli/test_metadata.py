@@ -14,8 +14,8 @@ from PIL import Image
 
 from mpa_core.bitstream.container import pack, unpack
 from mpa_core.bitstream.metadata import from_chunks
-from mpa_core.images import load_image
-from mpa_core.stripping import strip
+from mpa_core.io.images import load_image
+from mpa_core.io.stripping import strip
 
 P3 = icc.profile(icc.DISPLAY_P3, icc.gamma_curve(2.2))
 EXIF = exif_blocks.photo(orientation=1)

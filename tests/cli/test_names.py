@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mpa_core.bitstream.container import unpack
-from mpa_core.hub import bundled_base_of
+from mpa_core.checkpoints import bundled_base_of
 
 WARNING = "mpa: warning: 'mpa-small' is the one that is installed, not the folder mpa-small here"
 

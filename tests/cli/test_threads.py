@@ -15,13 +15,13 @@ import pytest
 import torch
 from PIL import Image
 
-from mpa_core.cli import crew, workers
-from mpa_core.cli.crew import Crew, choose_crew
+from mpa_core.cli.batch import crew, workers
+from mpa_core.cli.batch.crew import Crew, choose_crew
+from mpa_core.cli.batch.jobs import Outcome, Rules
+from mpa_core.cli.batch.plan import Group, Plan
+from mpa_core.cli.batch.report import Report
 from mpa_core.cli.encode import EncodeTask
-from mpa_core.cli.jobs import Outcome, Rules
 from mpa_core.cli.main import build_parser
-from mpa_core.cli.plan import Group, Plan
-from mpa_core.cli.report import Report
 from mpa_core.cli.threads import COUNTING, WAITING, choose
 
 COMMAND = [sys.executable, "-m", "mpa_core.cli"]

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from mpa_core import MPACodec, hub
-from mpa_core.base.exact.formats import HEADROOM
+from mpa_core import MPACodec, checkpoints
+from mpa_core.base.tinylic.exact.formats import HEADROOM
 from mpa_core.cli.main import main
 from mpa_core.conversion import convert_base
 from mpa_core.errors import CheckpointError, ImageError, OutputError
@@ -113,7 +113,7 @@ def _rewritten(base, tmp_path, change):
 def test_damaged_formats_are_refused(base, tmp_path, change, says):
     folder = _rewritten(base, tmp_path, change)
     with pytest.raises(CheckpointError, match=says):
-        hub.load_base(folder)
+        checkpoints.load_base(folder)
 
 
 def test_missing_file_of_formats(base, tmp_path):
@@ -121,7 +121,7 @@ def test_missing_file_of_formats(base, tmp_path):
     shutil.copytree(base, folder)
     (folder / "exact.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"has no exact\.safetensors"):
-        hub.load_base(folder)
+        checkpoints.load_base(folder)
 
 
 def test_forged_formats_that_could_be_inexact(base, tmp_path):
@@ -129,15 +129,15 @@ def test_forged_formats_that_could_be_inexact(base, tmp_path):
     folder = _rewritten(
         base, tmp_path, lambda t: t["exact.h_s.stages.0.conv"].copy_(torch.tensor([20, 20, 40]))
     )
-    loaded = hub.load_base(base)
+    loaded = checkpoints.load_base(base)
     formats = {
         name.removeprefix("exact."): tuple(value.tolist())
         for name, value in load_file(folder / "exact.safetensors").items()
     }
-    from mpa_core.base.exact.fixed import Format
+    from mpa_core.base.tinylic.exact.fixed import Format
 
     config = json.loads((folder / "config.json").read_text())
-    config["exact"] = hub.exact_fingerprint(
+    config["exact"] = checkpoints.exact_fingerprint(
         loaded.tensors, {name: Format(*form) for name, form in formats.items()}
     )
     (folder / "config.json").write_text(json.dumps(config))

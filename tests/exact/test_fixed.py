@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from mpa_core.base.exact.fixed import FixedConv, FixedLinear, Format, weight_digits
+from mpa_core.base.tinylic.exact.fixed import FixedConv, FixedLinear, Format, weight_digits
 from mpa_core.errors import CheckpointError
 
 
@@ -78,7 +78,7 @@ def test_strips_are_no_different_from_the_whole(monkeypatch):
     up = FixedConv(random(6, 5, 3, 3), random(5), Format(10, 4, 20), "conv", stride=2)
     values = random(2, 6, 33, 17, seed=2).double()
     whole = layer(values), up(values)
-    monkeypatch.setattr("mpa_core.base.exact.fixed._STRIP_BYTES", 1)
+    monkeypatch.setattr("mpa_core.base.tinylic.exact.fixed._STRIP_BYTES", 1)
     assert torch.equal(layer(values), whole[0]) and torch.equal(up(values), whole[1])
 
 

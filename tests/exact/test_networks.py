@@ -12,13 +12,18 @@ import torch
 from PIL import Image
 
 from mpa_core import MPACodec
-from mpa_core.base.exact import blocks, fixed
-from mpa_core.base.exact.formats import choose_formats, exact_layers, from_tensors, to_tensors
-from mpa_core.base.exact.networks import ExactNetworks
-from mpa_core.base.networks import FloatNetworks
+from mpa_core.base.tinylic.exact import blocks, fixed
+from mpa_core.base.tinylic.exact.formats import (
+    choose_formats,
+    exact_layers,
+    from_tensors,
+    to_tensors,
+)
+from mpa_core.base.tinylic.exact.networks import ExactNetworks
+from mpa_core.base.tinylic.networks import FloatNetworks
 from mpa_core.bitstream.container import unpack
 from mpa_core.errors import CheckpointError, DesyncError
-from mpa_core.images import to_rgb_tensor
+from mpa_core.io.images import to_rgb_tensor
 
 QUALITIES = (1.0, 4.3, 8.0)
 

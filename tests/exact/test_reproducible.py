@@ -8,7 +8,7 @@ from PIL import Image
 
 from mpa_core import MPACodec
 from mpa_core.bitstream.container import unpack
-from mpa_core.images import to_rgb_tensor
+from mpa_core.io.images import to_rgb_tensor
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mpa_core.base.exact import tables
-from mpa_core.base.exact.rows import QualityRows
 from mpa_core.base.gains import Quality
+from mpa_core.base.tinylic.exact import tables
+from mpa_core.base.tinylic.exact.rows import QualityRows
 from mpa_core.errors import MPAError
 
 SOME = range(0, tables.ENTRIES, 29)

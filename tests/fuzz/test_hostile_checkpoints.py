@@ -15,11 +15,11 @@ import torch
 from campaign import Memory
 from safetensors.torch import load_file, save_file
 
-from mpa_core import MPACodec, hub
+from mpa_core import MPACodec, checkpoints
+from mpa_core.checkpoints.fingerprint import fingerprint
+from mpa_core.checkpoints.tensors import check_buildable
 from mpa_core.config import PathConfig, PathStage
 from mpa_core.errors import CheckpointError
-from mpa_core.fingerprint import fingerprint
-from mpa_core.hub.tensors import check_buildable
 from mpa_core.paths.path import TaskPath
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -34,7 +34,7 @@ def base(tiny: MPACodec, tmp_path: Path) -> Path:
     return tmp_path / "base"
 
 
-def refusal(folder: Path, load: Callable[[Path], object] = hub.load_base) -> str:
+def refusal(folder: Path, load: Callable[[Path], object] = checkpoints.load_base) -> str:
     before = MEMORY.start()
     with pytest.raises(CheckpointError) as caught:
         load(folder)
@@ -125,7 +125,7 @@ def test_nothing_unpickles_but_with_weights_only(root: Path):
             if ast.unparse(call.func) != "load":
                 assert given.get("weights_only") == "True", file
                 found[str(file.relative_to(root))] = given
-    assert set(found) == {"mpa_core/importer.py", "mpa_core/training/packaged.py"}
+    assert set(found) == {"mpa_core/importing/importer.py", "mpa_core/tasks/packaged.py"}
 
 
 # ---------------------------------------------------------------------- safetensors headers
@@ -297,7 +297,7 @@ def test_configs_that_are_not_utf_8(base: Path, data: bytes):
 def path_folder(tiny: MPACodec, tmp_path: Path) -> Path:
     path = TaskPath(tiny.model.config.decoder_path_stages)
     folder = tmp_path / "path"
-    hub.save_path(folder, path, base_name=tiny.name, base_fingerprint=tiny.fingerprint)
+    checkpoints.save_path(folder, path, base_name=tiny.name, base_fingerprint=tiny.fingerprint)
     return folder
 
 
@@ -317,11 +317,11 @@ def path_folder(tiny: MPACodec, tmp_path: Path) -> Path:
 )
 def test_path_configs_that_ask_for_too_much(path_folder: Path, steps: tuple, value: object):
     set_config(path_folder, "path_config.json", *steps, to=value)
-    refusal(path_folder, lambda folder: hub.load_path(folder).build(TaskPath))
+    refusal(path_folder, lambda folder: checkpoints.load_path(folder).build(TaskPath))
 
 
 def test_paths_of_another_size_than_their_tensors_are_not_built(path_folder: Path):
-    tensors = hub.load_path(path_folder).tensors
+    tensors = checkpoints.load_path(path_folder).tensors
     before = MEMORY.start()
     for stages, ratio in (
         ([PathStage(1, 16_384, 64)], 64.0),
@@ -339,8 +339,8 @@ def test_paths_of_another_size_than_their_tensors_are_not_built(path_folder: Pat
 
 def test_links_out_of_the_folder_are_refused(base: Path, path_folder: Path, tmp_path: Path):
     for folder, names, load in (
-        (base, (CONFIG, WEIGHTS, "exact.safetensors"), hub.load_base),
-        (path_folder, ("path_config.json", "path.safetensors"), hub.load_path),
+        (base, (CONFIG, WEIGHTS, "exact.safetensors"), checkpoints.load_base),
+        (path_folder, ("path_config.json", "path.safetensors"), checkpoints.load_path),
     ):
         for name in names:
             moved = tmp_path / f"elsewhere-{name}"
@@ -376,10 +376,12 @@ def test_the_links_of_the_hub_cache_are_followed(base: Path, tmp_path: Path):
     for i, file in enumerate(sorted(base.iterdir())):
         file.rename(cache / "blobs" / str(i))
         (snapshot / file.name).symlink_to(Path("..", "..", "blobs", str(i)))
-    assert hub.load_base(snapshot).fingerprint == fingerprint(hub.load_base(snapshot).tensors)
+    assert checkpoints.load_base(snapshot).fingerprint == fingerprint(
+        checkpoints.load_base(snapshot).tensors
+    )
 
 
 def test_links_inside_the_folder_are_followed(base: Path):
     (base / WEIGHTS).rename(base / "weights-3")
     (base / WEIGHTS).symlink_to("weights-3")
-    hub.load_base(base)
+    checkpoints.load_base(base)

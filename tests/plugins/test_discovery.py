@@ -255,7 +255,7 @@ def test_a_recipe_that_ends_the_program_is_an_error(site):
 import warnings
 warnings.simplefilter("default")
 from mpa_core.errors import PluginError
-from mpa_core.training.recipe import load_recipe
+from mpa_core.tasks.recipe import load_recipe
 try:
     load_recipe("det")
 except PluginError as error:

@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
 from mpa_core.plugins.registry import registry
-from mpa_core.training.recipe import load_recipe
+from mpa_core.tasks.recipe import load_recipe
 
 
 def first_party() -> list[str]:

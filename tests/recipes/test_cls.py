@@ -14,9 +14,9 @@ from mpa_core.errors import (
     MissingDependencyError,
     TrainingError,
 )
-from mpa_core.training.datasets import Sample
-from mpa_core.training.packaged import PACKAGED, image_model
-from mpa_core.training.recipe import collate
+from mpa_core.tasks.datasets import Sample
+from mpa_core.tasks.packaged import PACKAGED, image_model
+from mpa_core.tasks.recipe import collate
 from mpa_plugins.cls.classifier import Classifier, tiles
 from mpa_plugins.cls.labelled import ClassFolders
 from mpa_plugins.cls.recipe import ClsRecipe

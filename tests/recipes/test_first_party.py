@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mpa_core import MPACodec, hub
+from mpa_core import MPACodec, checkpoints
+from mpa_core.tasks.recipe import collate, load_recipe
 from mpa_core.training.path_config import load_path_config
 from mpa_core.training.path_runs import PathRun, train_path
-from mpa_core.training.recipe import collate, load_recipe
 
 CPU = torch.device("cpu")
 
@@ -126,7 +126,7 @@ def test_training_leaves_the_base_as_it_was(
     recipe_name, photos: Path, stamps: Path, tmp_path: Path
 ):
     MPACodec.from_preset("mpa-tiny").save_pretrained(tmp_path / "base")
-    before = hub.load_base(tmp_path / "base").fingerprint
+    before = checkpoints.load_base(tmp_path / "base").fingerprint
     recipe = load_recipe(recipe_name)
     items = ["data.crop=64", "data.batch=2", "budget.hours=null", "budget.steps=2"]
     if recipe_name == "seg":
@@ -136,6 +136,6 @@ def test_training_leaves_the_base_as_it_was(
     )
     outcome = train_path(PathRun(tmp_path / "run", photos), config)
     assert outcome.step == 2
-    assert hub.load_base(tmp_path / "base").fingerprint == before
+    assert checkpoints.load_base(tmp_path / "base").fingerprint == before
     lines = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert any("task" in json.loads(line) for line in lines)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mpa_core import MPACodec, hub
+from mpa_core import MPACodec, checkpoints
 from mpa_core.plugins.registry import registry
+from mpa_core.tasks.recipe import load_recipe
 from mpa_core.training.parallel import make_accelerator
 from mpa_core.training.path_config import PathTrainConfig, load_path_config
 from mpa_core.training.path_runs import build_stage
-from mpa_core.training.recipe import load_recipe
 from mpa_core.training.stage2 import Stage2
 
 DISTRIBUTION = "mpa-plugin-edges"
@@ -102,7 +102,7 @@ from torch import nn
 
 from mpa_core import Metric, Recipe, Sample
 from mpa_core.config import StrictModel
-from mpa_core.training.recipe import freeze
+from mpa_core.tasks.recipe import freeze
 
 
 class Marked:
@@ -237,7 +237,7 @@ def make_stage(settings, photo_folder: Path, tmp_path: Path) -> Iterator[Callabl
 
     def make(name: str, *overrides: str) -> Stage2:
         config = settings(name, "cache.limit_gib=0", *overrides)
-        base = hub.load_base(config.base)
+        base = checkpoints.load_base(config.base)
         accelerator = make_accelerator(config.run)
         stages.append(build_stage(config, base, photo_folder, accelerator, latents=tmp_path))
         return stages[-1]

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from mpa_core import Mix, MPACodec, hub
+from mpa_core import Mix, MPACodec, checkpoints
 from mpa_core.cli.main import main
 from mpa_core.errors import (
     BaseMismatchError,
@@ -128,8 +128,8 @@ def test_an_exported_path_is_the_averaged_one_and_loads_on_its_base(
     codec = MPACodec.from_pretrained(base_folder)
     assert codec.load_path(out) == "edges"
     loaded = codec.model.paths["edges"]
-    wanted = averaged_path(finished, hub.load_base(base_folder))
-    assert hub.read_path_meta(out).fingerprint == fingerprint
+    wanted = averaged_path(finished, checkpoints.load_base(base_folder))
+    assert checkpoints.read_path_meta(out).fingerprint == fingerprint
     found = loaded.state_dict()
     assert all(torch.equal(value, found[name]) for name, value in wanted.state_dict().items())
     tensors = state(finished).tensors
@@ -172,8 +172,8 @@ def test_a_new_run_begins_with_the_weights_of_another(
     for source in (finished, tmp_path / "edges"):
         run = PathRun(tmp_path / f"from-{source.name}", photo_folder, start_from=str(source))
         train_path(run, settings("edges", "optim.lr=1e-30", "budget.steps=1"))
-        begun = averaged_path(run.folder, hub.load_base(base_folder)).named_parameters()
-        wanted = averaged_path(finished, hub.load_base(base_folder))
+        begun = averaged_path(run.folder, checkpoints.load_base(base_folder)).named_parameters()
+        wanted = averaged_path(finished, checkpoints.load_base(base_folder))
         assert all(torch.equal(v, wanted.get_parameter(name)) for name, v in begun)
         assert state(run.folder).meta["start_from"] == source.name
         export_path(run.folder, tmp_path / "card")
@@ -261,7 +261,7 @@ def test_from_the_command_line(tmp_path, photo_folder, base_folder, capsys):
     assert main([*export, "--dtype", "float16", "--figures", str(figures)]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["path"] == str(out)
-    assert answer["fingerprint"] == hub.read_path_meta(out).fingerprint
+    assert answer["fingerprint"] == checkpoints.read_path_meta(out).fingerprint
     assert "Better than before." in (out / "README.md").read_text()
     assert "--set loss.full_share=0.5" in (out / "README.md").read_text()
     assert main(export) == 1  # never overwrites without --force

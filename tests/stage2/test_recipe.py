@@ -10,8 +10,7 @@ from torch import nn
 from mpa_core import Metric, PathBatch, Recipe, Sample
 from mpa_core.config import StrictModel
 from mpa_core.errors import ConfigError, PathNotFoundError, PluginError, TrainingError
-from mpa_core.training.path_config import PathDataSettings
-from mpa_core.training.recipe import (
+from mpa_core.tasks.recipe import (
     PhotoCrops,
     WholePhotos,
     collate,
@@ -19,6 +18,7 @@ from mpa_core.training.recipe import (
     load_recipe,
     psnr_metric,
 )
+from mpa_core.training.path_config import PathDataSettings
 
 
 def sample(side=8, dtype=np.uint8, **target):

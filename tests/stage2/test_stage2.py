@@ -10,18 +10,18 @@ import pytest
 import torch
 from torch import nn
 
-from mpa_core import hub
+from mpa_core import checkpoints
+from mpa_core.checkpoints.fingerprint import fingerprint
 from mpa_core.errors import CheckpointError, ConfigError, TrainingError
-from mpa_core.fingerprint import fingerprint
 from mpa_core.paths.aggregate import Aggregator
 from mpa_core.plugins.registry import registry
+from mpa_core.tasks.perceptual import FeatureDistance
+from mpa_core.tasks.recipe import load_recipe
 from mpa_core.training.losses import squared_error_255
 from mpa_core.training.path_init import init_from_main
 from mpa_core.training.path_loss import PathLoss
 from mpa_core.training.path_runs import build_path
 from mpa_core.training.path_source import PathSource
-from mpa_core.training.perceptual import FeatureDistance
-from mpa_core.training.recipe import load_recipe
 
 TRAINABLE = sorted(path.qualified_name for path in registry().paths() if path.spec.recipe)
 
@@ -53,7 +53,7 @@ def test_the_base_is_frozen_whatever_the_recipe(make_stage, settings, mask_folde
     stage = make_stage(name, *overrides)
     model = stage.model
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    assert fingerprint(before) == hub.load_base(stage.config.base).fingerprint
+    assert fingerprint(before) == checkpoints.load_base(stage.config.base).fingerprint
     path_before = {key: value.clone() for key, value in stage.path.named_parameters()}
 
     records = stepped(stage)
@@ -272,7 +272,7 @@ def test_only_side_mlps_can_begin_as_the_main_path(make_stage, settings):
 
 def test_a_path_is_built_from_the_seed(settings):
     config = settings("edges")
-    base = hub.load_base(config.base)
+    base = checkpoints.load_base(config.base)
     first, again = build_path(config, base), build_path(config, base)
     other = build_path(settings("edges", "seed=1"), base)
     pairs = zip(first.parameters(), again.parameters(), strict=True)

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from mpa_core.errors import ConfigError
+from mpa_core.tasks.photos import PhotoFolder
 from mpa_core.training.config import DataSettings, LossSettings
 from mpa_core.training.data import BatchSource
-from mpa_core.training.photos import PhotoFolder
 
 REAL = LossSettings(quality_sampling="per_image", quality_values="real")
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from mpa_core import MPACodec
+from mpa_core.coding.model import MPAModel
 from mpa_core.errors import ConfigError, TrainingError
-from mpa_core.images import to_rgb_tensor
-from mpa_core.model import MPAModel
+from mpa_core.io.images import to_rgb_tensor
 from mpa_core.training.checkpoint import load_latest
 from mpa_core.training.freezing import freeze_all_but
 from mpa_core.training.runs import BaseRun, export_run, train_base

@@ -3,11 +3,11 @@ from __future__ import annotations
 import torch
 
 from mpa_core.base.gains import Quality
-from mpa_core.model import MPAModel
+from mpa_core.coding.model import MPAModel
 from mpa_core.presets import PRESETS
+from mpa_core.tasks.photos import PhotoFolder
 from mpa_core.training import klt
 from mpa_core.training.data import BatchSource
-from mpa_core.training.photos import PhotoFolder
 
 
 def reconstruct(model, x):

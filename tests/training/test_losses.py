@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from mpa_core.tasks.perceptual import PerceptualDistance
 from mpa_core.training.config import RATE_LAMBDAS, LossSettings
 from mpa_core.training.losses import (
     RateDistortionLoss,
@@ -13,7 +14,6 @@ from mpa_core.training.losses import (
     psnr_from_mse,
     squared_error_255,
 )
-from mpa_core.training.perceptual import PerceptualDistance
 
 
 class MeanAbsolute(PerceptualDistance):

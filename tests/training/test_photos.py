@@ -10,9 +10,7 @@ import torch
 from PIL import Image
 
 from mpa_core.errors import ImageError, TrainingError
-from mpa_core.training.config import DataSettings, LossSettings
-from mpa_core.training.data import BatchSource
-from mpa_core.training.photos import (
+from mpa_core.tasks.photos import (
     PhotoFolder,
     Replacing,
     photo_shape,
@@ -20,6 +18,8 @@ from mpa_core.training.photos import (
     read_photo,
     shrink,
 )
+from mpa_core.training.config import DataSettings, LossSettings
+from mpa_core.training.data import BatchSource
 
 LOSS = LossSettings(quality_sampling="per_image", quality_values="real")
 

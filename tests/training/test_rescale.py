@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from mpa_core.model import MPAModel
+from mpa_core.coding.model import MPAModel
 from mpa_core.presets import PRESETS
 from mpa_core.training.rescale import rescale_blocks
 

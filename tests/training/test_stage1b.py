@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 
 from mpa_core.errors import ConfigError, TrainingError
+from mpa_core.tasks.photos import PhotoFolder
 from mpa_core.training.checkpoint import load_latest, save_state
 from mpa_core.training.config import load_config
 from mpa_core.training.data import BatchSource
 from mpa_core.training.parallel import make_accelerator
-from mpa_core.training.photos import PhotoFolder
 from mpa_core.training.runs import BaseRun, train_base
 from mpa_core.training.stage1 import Stage1
 from mpa_core.training.stage1b import Stage1b

@@ -17,12 +17,12 @@ import torch
 from torch import nn
 
 from mpa_core.cli.main import main as cli
+from mpa_core.tasks.recipe import load_recipe
 from mpa_core.training.config import RunSettings, load_config
 from mpa_core.training.parallel import average_gradients, make_accelerator
 from mpa_core.training.path_config import load_path_config
 from mpa_core.training.path_runs import PathRun, train_path
 from mpa_core.training.progress import Progress
-from mpa_core.training.recipe import load_recipe
 from mpa_core.training.runs import BaseRun, train_base
 
 COMMON = (

@@ -1,0 +1,76 @@
+"""The frozen base codec: pixels to latents to pixels, and nothing about tasks."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from mpa_core.base.gains import Gains, Quality
+from mpa_core.base.tinylic.blocks import StageRouter
+from mpa_core.base.tinylic.entropy import EntropyModel
+from mpa_core.base.tinylic.transforms import analysis, drop_path_rates, synthesis
+from mpa_core.config import BaseConfig
+
+
+class BaseCodec(nn.Module):
+    """Transforms, variable-rate gains and entropy model of SPEC section 1.
+
+    ``y`` is the scaled latent (after its gain), ``y_hat`` its decoded value (before the inverse
+    gain), likewise ``z`` and ``z_hat``: the values that are rounded and coded.
+    """
+
+    def __init__(self, config: BaseConfig) -> None:
+        super().__init__()
+        self.config = config
+        stages = (config.g_a, config.h_a, config.h_s, config.g_s)
+        depths = [[stage.depth for stage in part] for part in stages]
+        # Stochastic depth rises along the encoder (g_a, h_a), then again along the decoder.
+        encoder = drop_path_rates(depths[0] + depths[1], config.drop_path)
+        decoder = drop_path_rates(depths[2] + depths[3], config.drop_path)
+        latent, hyper = config.latent_channels, config.hyper_channels
+        self.g_a = analysis(
+            config.g_a, config, in_channels=3, outer_kernel=5, rates=encoder[: len(depths[0])]
+        )
+        self.h_a = analysis(
+            config.h_a, config, in_channels=latent, outer_kernel=3, rates=encoder[len(depths[0]) :]
+        )
+        self.h_s = synthesis(
+            config.h_s,
+            config,
+            out_channels=2 * latent,
+            outer_kernel=3,
+            rates=decoder[: len(depths[2])],
+        )
+        self.g_s = synthesis(
+            config.g_s, config, out_channels=3, outer_kernel=5, rates=decoder[len(depths[2]) :]
+        )
+        # Start from mid-gray: without it the first hundred steps only learn the mean of pictures.
+        nn.init.constant_(self.get_parameter(f"g_s.stages.{len(config.g_s) - 1}.conv.bias"), 0.5)
+        self.y_gains = Gains(latent, config.quality_levels)
+        self.z_gains = Gains(hyper, config.quality_levels)
+        self.entropy = EntropyModel(config.slices, hyper)
+
+    def quality(self, value: float | Tensor, like: Tensor) -> Quality:
+        """``value`` (one number, or ``[B]``) for the batch ``like`` (``[B, ...]``)."""
+        return Quality(
+            value, levels=self.config.quality_levels, batch=len(like), device=like.device
+        )
+
+    def analyse(self, x: Tensor, quality: Quality, router: StageRouter | None = None) -> Tensor:
+        """``x`` ``[B, 3, H, W]`` in [0, 1] to ``y`` ``[B, M, H/16, W/16]``."""
+        return self.y_gains.scale(self.g_a(x, quality, router), quality)
+
+    def hyper_analyse(self, y: Tensor, quality: Quality) -> Tensor:
+        """``y`` to ``z`` ``[B, C, H/64, W/64]``."""
+        return self.z_gains.scale(self.h_a(y, quality), quality)
+
+    def hyper_synthesise(self, z_hat: Tensor, quality: Quality) -> Tensor:
+        """``z_hat`` to the entropy parameters ``[B, 2M, H/16, W/16]`` of ``y``."""
+        params: Tensor = self.h_s(self.z_gains.unscale(z_hat, quality), quality)
+        return params
+
+    def synthesise(
+        self, y_hat: Tensor, quality: Quality, router: StageRouter | None = None
+    ) -> Tensor:
+        """``y_hat`` to ``x_hat`` ``[B, 3, H, W]``, not clamped."""
+        x_hat: Tensor = self.g_s(self.y_gains.unscale(y_hat, quality), quality, router)
+        return x_hat

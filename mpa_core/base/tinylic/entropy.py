@@ -1,0 +1,400 @@
+"""Entropy model: factorized prior of ``z``, and a Gaussian with multistage context for ``y``.
+
+SPEC section 1, "Entropy model". :meth:`EntropyModel.walk` is the only walk over the coding steps:
+estimation, encoding and decoding hand it a *visitor* that turns the predicted means and scales of
+a step into decoded values, each in its own way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mpa_core.base.likelihoods import coded, gaussian
+from mpa_core.base.priors import SCALE_MIN, EntropyBottleneck, GaussianConditional
+from mpa_core.base.tinylic.contexts import (
+    ChannelContext,
+    ContextNetworks,
+    ParameterNet,
+    SpatialContext,
+)
+from mpa_core.base.tinylic.schedule import (
+    SCHEDULE,
+    Phase,
+    Step,
+    coding_order,
+    join_phases,
+    split_phases,
+)
+from mpa_core.bitstream.cdf import CdfTables
+from mpa_core.bitstream.rangecoder import RangeDecoder, RangeEncoder, check_capacity
+from mpa_core.errors import BitstreamError, CheckpointError
+
+SCALE_MAX, SCALE_LEVELS = 256.0, 64
+CDF_BUFFERS = ("_quantized_cdf", "_offset", "_cdf_length")
+"""Integer tables of the range coder; they travel in the checkpoint."""
+
+Symbols = NDArray[np.int32]
+"""Rounded values as the range coder takes them, one dimension."""
+
+Visitor = Callable[[Step, Tensor, Tensor], Tensor]
+"""(step, means, scales), each ``[P, B, C, h, w]``, to decoded values of the same shape."""
+
+
+def round_straight_through(tensor: Tensor) -> Tensor:
+    """Rounding whose gradient is that of the identity."""
+    return tensor + (tensor.round() - tensor).detach()
+
+
+def _spatial_kernel(step: Step) -> int:
+    # The odd-odd pass sees only the four diagonal neighbours: a 3x3 kernel holds them all.
+    return 3 if step.known == ((0, 0),) else 5
+
+
+class EntropyModel(nn.Module):
+    """Probabilities of ``z`` and ``y``, and their symbols.
+
+    Args:
+        slices: channels of the slices of ``y``.
+        hyper_channels: channels of ``z``.
+    """
+
+    def __init__(self, slices: Sequence[int], hyper_channels: int) -> None:
+        super().__init__()
+        self.slices = tuple(slices)
+        params = 2 * sum(self.slices)
+        self.z_prior = EntropyBottleneck(hyper_channels)
+        table = torch.exp(
+            torch.linspace(np.log(SCALE_MIN), np.log(SCALE_MAX), SCALE_LEVELS, dtype=torch.float32)
+        )
+        self.y_prior = GaussianConditional(table.tolist())
+        self.channel_contexts = nn.ModuleList(
+            ChannelContext(params + sum(self.slices[:i]), c) for i, c in enumerate(self.slices)
+        )
+        spatial = {
+            str(i): SpatialContext(self.slices[step.slice], step, _spatial_kernel(step))
+            for i, step in enumerate(SCHEDULE)
+            if step.known
+        }
+        self.spatial_contexts = nn.ModuleDict(spatial)
+        with_spatial = {step.slice for step in SCHEDULE if step.known}
+        self.parameter_nets = nn.ModuleList(
+            ParameterNet(
+                params + 2 * c + (2 * c if i in with_spatial else 0),
+                (10 * c // 3, 8 * c // 3, 2 * c) if i in with_spatial else (2 * c,) * 3,
+            )
+            for i, c in enumerate(self.slices)
+        )
+        for net, channels in zip(self.parameter_nets, self.slices, strict=True):
+            # Scales start at 1: at the lower bound a value of 3 costs 30 bits and has no gradient.
+            nn.init.ones_(cast(nn.Conv2d, cast(ParameterNet, net)[-1]).bias[:channels])  # type: ignore[index]
+        self._tables: tuple[CdfTables, CdfTables] | None = None
+
+    # ------------------------------------------------------------------ the one walk
+
+    def walk(
+        self, params: Tensor, visit: Visitor, networks: ContextNetworks | None = None
+    ) -> Tensor:
+        """Decode ``y`` step by step: ``params`` ``[B, 2M, H, W]`` to ``y_hat`` ``[B, M, H, W]``.
+
+        H and W are even. ``visit`` sees each step once, in coding order. ``networks`` predict;
+        None are the model's own.
+        """
+        networks = networks or self
+        decoded: list[Tensor] = []
+        parts: dict[Phase, Tensor] = {}
+        for number, step in enumerate(SCHEDULE):
+            if not step.known:
+                channel = networks.channel_context(step.slice, torch.cat([params, *decoded], 1))
+                parts = {}
+            by_channel = split_phases(channel, step.phases)
+            context = [split_phases(params, step.phases), by_channel]
+            if step.known:
+                context.insert(1, networks.spatial_context(number, join_phases(parts)))
+            elif self._has_spatial(step.slice):
+                context.insert(1, torch.zeros_like(by_channel))
+            features = torch.cat(context, 2)
+            predicted = networks.predict(step.slice, features.flatten(0, 1))
+            scales, means = predicted.unflatten(0, features.shape[:2]).chunk(2, 2)
+            values = visit(step, means, scales)
+            parts.update(zip(step.phases, values.unbind(0), strict=True))
+            if len(parts) == 4:
+                decoded.append(join_phases(parts))
+        return torch.cat(decoded, 1)
+
+    def channel_context(self, index: int, known: Tensor) -> Tensor:
+        """See :class:`ContextNetworks`."""
+        out: Tensor = self.channel_contexts[index](known)
+        return out
+
+    def spatial_context(self, step: int, known: Tensor) -> Tensor:
+        """See :class:`ContextNetworks`."""
+        out: Tensor = self.spatial_contexts[str(step)](known)
+        return out
+
+    def predict(self, index: int, features: Tensor) -> Tensor:
+        """See :class:`ContextNetworks`."""
+        out: Tensor = self.parameter_nets[index](features)
+        return out
+
+    def _has_spatial(self, index: int) -> bool:
+        return any(step.slice == index and step.known for step in SCHEDULE)
+
+    def _slice(self, y: Tensor, index: int) -> Tensor:
+        start = sum(self.slices[:index])
+        return y[:, start : start + self.slices[index]]
+
+    # ------------------------------------------------------------------ estimation
+
+    def estimate(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+        """``y_hat`` and the likelihoods of ``y``, both ``[B, M, H, W]``.
+
+        In training mode the likelihoods are those of ``y`` plus uniform noise, and ``y_hat`` is
+        rounded with a straight-through gradient. Otherwise both are those of the coded symbols:
+        under the coder's own tables, so that their bits are the file's, or, in a model that has
+        none yet (:meth:`update`), under the Gaussian.
+        """
+        likelihoods: list[Tensor] = []
+        parts: dict[Phase, Tensor] = {}
+
+        def visit(step: Step, means: Tensor, scales: Tensor) -> Tensor:
+            values = split_phases(self._slice(y, step.slice), step.phases)
+            residual = round_straight_through(values - means)
+            if self.training:
+                noisy = values - means + torch.rand_like(values) - 0.5
+                likelihood = gaussian(noisy, scales, self.y_prior)
+            elif self.has_tables:
+                likelihood = coded(residual, self._scale_indexes(scales), self.y_prior)
+            else:
+                likelihood = gaussian(residual, scales, self.y_prior)
+            parts.update(zip(step.phases, likelihood.unbind(0), strict=True))
+            if len(parts) == 4:
+                likelihoods.append(join_phases(parts))
+                parts.clear()
+            return residual + means
+
+        y_hat = self.walk(params, visit)
+        return y_hat, torch.cat(likelihoods, 1)
+
+    def estimate_z(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """``z_hat`` and the likelihoods of ``z``, both ``[B, C, h, w]``; see :meth:`estimate`."""
+        medians = self.z_medians
+        symbols = round_straight_through(z - medians)
+        if not self.training and self.has_tables:
+            indexes = torch.arange(z.shape[1], device=z.device)[None, :, None, None]
+            likelihoods = coded(symbols, indexes.expand_as(z), self.z_prior)
+        else:
+            # Its matrix products stand before differences of probabilities: no half precision.
+            with torch.autocast(z.device.type, enabled=False):
+                likelihoods = self.z_prior(z.float(), noisy=self.training)
+        return symbols + medians, likelihoods
+
+    @property
+    def z_medians(self) -> Tensor:
+        """What is subtracted from ``z`` before rounding: ``[1, C, 1, 1]``."""
+        return self.z_prior.quantiles[:, 0, 1].detach()[None, :, None, None]
+
+    # ------------------------------------------------------------------ symbols
+
+    def encode_z(self, z: Tensor) -> tuple[Tensor, list[bytes], list[Symbols]]:
+        """Symbols ``[B, C, h, w]`` (integers in z's type), one stream per picture, and the symbols
+        of each (int32, (C, h, w) order)."""
+        symbols = (z - self.z_medians).round()
+        z_table = self.tables[0]
+        arrays = [_int32(picture) for picture in symbols]
+        streams = []
+        for array in arrays:
+            encoder = RangeEncoder()
+            encoder.encode(array, self._z_indexes(z.shape[-2:]), z_table)
+            streams.append(encoder.finish())
+        return symbols, streams, arrays
+
+    def decode_z(
+        self,
+        streams: Sequence[bytes],
+        shape: tuple[int, int],
+        like: Tensor,
+        *,
+        damage: list[str] | None = None,
+    ) -> tuple[Tensor, list[Symbols]]:
+        """Symbols ``[B, C, h, w]``, integers in the type of ``like``, and those of each picture.
+
+        With a list for ``damage``, symbols that a damaged stream has lost are zero, and the list
+        gets a sentence on each such stream. Without one, damage raises.
+        """
+        z_table = self.tables[0]
+        per_channel = np.full(self.z_prior.channels, shape[0] * shape[1])
+        for data in streams:
+            # Before anything of the picture's size is allocated.
+            if damage is None:
+                check_capacity(data, z_table, per_channel, "z")
+        indexes = self._z_indexes(shape)
+        decoders = [
+            RangeDecoder(data, indexes.size, conceal=damage is not None) for data in streams
+        ]
+        arrays = [decoder.decode(indexes, z_table) for decoder in decoders]
+        _finish(decoders, "z", damage)
+        symbols = torch.from_numpy(np.stack(arrays)).to(like)
+        return symbols.reshape(len(streams), -1, *shape), arrays
+
+    def _z_indexes(self, shape: Sequence[int]) -> Symbols:
+        return np.repeat(np.arange(self.z_prior.channels, dtype=np.int32), shape[0] * shape[1])
+
+    def encode_y(
+        self, y: Tensor, params: Tensor, networks: ContextNetworks | None = None
+    ) -> tuple[Tensor, list[bytes], list[Symbols]]:
+        """``y_hat``, one stream per picture, and the symbols of each (int32, coding order)."""
+        y_table = self.tables[1]
+        encoders = [RangeEncoder() for _ in range(len(y))]
+        written: list[list[Symbols]] = [[] for _ in encoders]
+
+        def visit(step: Step, means: Tensor, scales: Tensor) -> Tensor:
+            residual = (split_phases(self._slice(y, step.slice), step.phases) - means).round()
+            indexes = self._scale_indexes(scales)
+            for i, encoder in enumerate(encoders):
+                symbols = _int32(coding_order(residual[:, i]))
+                encoder.encode(symbols, _int32(coding_order(indexes[:, i])), y_table)
+                written[i].append(symbols)
+            return residual + means
+
+        y_hat = self.walk(params, visit, networks)
+        return y_hat, [e.finish() for e in encoders], [np.concatenate(w) for w in written]
+
+    def decode_y(
+        self,
+        streams: Sequence[bytes],
+        params: Tensor,
+        networks: ContextNetworks | None = None,
+        *,
+        damage: list[str] | None = None,
+    ) -> tuple[Tensor, list[Symbols]]:
+        """``y_hat`` ``[B, M, H, W]`` and the symbols of each picture; see :meth:`decode_z`."""
+        y_table = self.tables[1]
+        count = self.y_symbols((params.shape[-2], params.shape[-1]))
+        decoders = [RangeDecoder(data, count, conceal=damage is not None) for data in streams]
+        read: list[list[Symbols]] = [[] for _ in decoders]
+
+        def visit(_: Step, means: Tensor, scales: Tensor) -> Tensor:
+            indexes = self._scale_indexes(scales)
+            residual = torch.empty_like(means)
+            for i, decoder in enumerate(decoders):
+                symbols = decoder.decode(_int32(coding_order(indexes[:, i])), y_table)
+                target = coding_order(residual[:, i])  # a view: writing to it fills residual
+                target.copy_(torch.from_numpy(symbols).reshape(target.shape))
+                read[i].append(symbols)
+            return residual + means
+
+        y_hat = self.walk(params, visit, networks)
+        _finish(decoders, "y", damage)
+        return y_hat, [np.concatenate(r) for r in read]
+
+    def y_symbols(self, shape: tuple[int, int]) -> int:
+        """How many symbols ``y`` of this height and width has."""
+        return sum(self.slices) * shape[0] * shape[1]
+
+    def check_y_streams(self, streams: Sequence[bytes], shape: tuple[int, int]) -> None:
+        """Refuse streams that cannot hold the symbols of ``y`` of this height and width.
+
+        Raises:
+            BitstreamError: one is too short; nothing of the picture's size was allocated.
+        """
+        for data in streams:
+            check_capacity(data, self.tables[1], self.y_symbols(shape), "y")
+
+    def _scale_indexes(self, scales: Tensor) -> Tensor:
+        """Index of the smallest table scale that is at least ``scales`` (the last if none is)."""
+        table = self.y_prior.scale_table[:-1].to(scales)
+        return torch.searchsorted(table, scales.detach().contiguous())
+
+    # ------------------------------------------------------------------ tables
+
+    @property
+    def has_tables(self) -> bool:
+        """Whether :meth:`update` was called, here or before the weights were stored."""
+        return all(p._quantized_cdf.numel() > 0 for p in (self.z_prior, self.y_prior))
+
+    @property
+    def tables(self) -> tuple[CdfTables, CdfTables]:
+        """CDF tables of ``z`` and of ``y``.
+
+        Raises:
+            CheckpointError: the tables were never computed (:meth:`update`).
+        """
+        if self._tables is None:
+            if not self.has_tables:
+                raise CheckpointError(
+                    "the entropy model has no CDF tables; a trained model needs model.update() "
+                    "once before it can code, and save_pretrained stores them"
+                )
+            z_tables, y_tables = (
+                CdfTables(
+                    *(
+                        getattr(prior, name).cpu().numpy()
+                        for name in ("_quantized_cdf", "_cdf_length", "_offset")
+                    )
+                )
+                for prior in (self.z_prior, self.y_prior)
+            )
+            for tables, rows, name in (
+                (z_tables, self.z_prior.channels, "z"),
+                (y_tables, len(self.y_prior.scale_table), "y"),
+            ):
+                if len(tables) != rows:
+                    raise CheckpointError(
+                        f"CDF tables of {name}: {len(tables)} rows, expected {rows}; the "
+                        "checkpoint is damaged"
+                    )
+            self._tables = z_tables, y_tables
+        return self._tables
+
+    def forget_tables(self) -> None:
+        """Let :attr:`tables` be read from the buffers anew, which something else has written."""
+        self._tables = None
+
+    def update(self) -> None:
+        """Compute the integer CDF tables from the current weights."""
+        self._tables = None
+        self.z_prior.update()
+        self.y_prior.update()
+
+    def aux_loss(self) -> Tensor:
+        """Loss of the quantiles of the prior of ``z``; they have an optimiser of their own."""
+        loss: Tensor = self.z_prior.loss()
+        return loss
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        # The tables' sizes follow from the weights they were computed from.
+        self._tables = None
+        for prior_name in ("z_prior", "y_prior"):
+            prior = getattr(self, prior_name)
+            for name in CDF_BUFFERS:
+                stored = state_dict.get(f"{prefix}{prior_name}.{name}")
+                if stored is not None:
+                    prior.register_buffer(name, torch.empty_like(stored, dtype=torch.int32))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _int32(tensor: Tensor) -> Symbols:
+    array: Symbols = tensor.detach().to("cpu", torch.int32).contiguous().numpy().reshape(-1)
+    return array
+
+
+def _finish(decoders: Sequence[RangeDecoder], name: str, damage: list[str] | None) -> None:
+    for decoder in decoders:
+        decoder.finish()
+        report = decoder.report(name)
+        if report is not None and damage is not None:
+            damage.append(report)
+
+
+def check_streams(streams: Sequence[bytes], batch: int, name: str) -> None:
+    """One stream per picture, or a :class:`BitstreamError`."""
+    if len(streams) != batch:
+        raise BitstreamError(f"found {len(streams)} {name} streams for {batch} pictures")

@@ -1,0 +1,170 @@
+"""All networks between bytes and symbols, in reproducible arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from mpa_core.base.gains import Quality
+from mpa_core.base.tinylic.blocks import NSABlock
+from mpa_core.base.tinylic.codec import BaseCodec
+from mpa_core.base.tinylic.contexts import SpatialContext
+from mpa_core.base.tinylic.exact.blocks import ExactBlock
+from mpa_core.base.tinylic.exact.fixed import FixedConv, FixedLinear, Format
+from mpa_core.base.tinylic.exact.rows import QualityRows
+from mpa_core.base.tinylic.exact.tables import gelu
+from mpa_core.base.tinylic.transforms import SynthesisStage
+from mpa_core.errors import CheckpointError
+
+
+class _Stage:
+    """Blocks with one outer residual, then a transposed convolution."""
+
+    def __init__(self, stage: SynthesisStage, name: str, formats: Mapping[str, Format]) -> None:
+        self.blocks = [
+            ExactBlock(cast(NSABlock, block), f"{name}.blocks.{i}", formats.__getitem__)
+            for i, block in enumerate(stage.blocks)
+        ]
+        conv = f"{name}.conv"
+        self.conv = FixedConv(
+            stage.conv.weight.detach(), _bias(stage.conv), formats[conv], conv, stride=2
+        )
+
+    def __call__(self, feature_map: Tensor, qualities: list[float]) -> Tensor:
+        if self.blocks:
+            entered = tokens = feature_map.permute(0, 2, 3, 1)
+            for block in self.blocks:
+                tokens = block(tokens, qualities)
+            feature_map = (tokens + entered).permute(0, 3, 1, 2)
+        return self.conv(feature_map)
+
+
+class _ConvStack:
+    """Convolutions with GELU between them."""
+
+    def __init__(self, stack: nn.Sequential, name: str, formats: Mapping[str, Format]) -> None:
+        self.convs = [
+            FixedConv(conv.weight.detach(), _bias(conv), formats[f"{name}.{i}"], f"{name}.{i}")
+            for i, conv in enumerate(stack)
+            if isinstance(conv, nn.Conv2d)
+        ]
+
+    def __call__(self, feature_map: Tensor) -> Tensor:
+        for conv in self.convs[:-1]:
+            feature_map = gelu(conv(feature_map))
+        return self.convs[-1](feature_map)
+
+
+class _Spatial:
+    """Masked convolution at the step's phases: its visible taps side by side, one product."""
+
+    def __init__(self, context: SpatialContext, name: str, formats: Mapping[str, Format]) -> None:
+        self.phases, self.reach = context.phases, context.kernel // 2
+        rows, columns = context.mask.nonzero(as_tuple=True)
+        self.taps = list(zip(rows.tolist(), columns.tolist(), strict=True))
+        weight = context.conv.weight.detach()[:, :, rows, columns]  # [O, C, taps]
+        self.linear = FixedLinear(
+            weight.transpose(1, 2).flatten(1), _bias(context.conv), formats[name], name
+        )
+
+    def __call__(self, known: Tensor) -> Tensor:
+        """``[B, c, H, W]`` to ``[P, B, 2c, H/2, W/2]``."""
+        height, width = known.shape[-2:]
+        padded = nn.functional.pad(known, (self.reach,) * 4)
+        maps = []
+        for row, column in self.phases:
+            seen = [
+                padded[..., row + y : row + y + height : 2, column + x : column + x + width : 2]
+                for y, x in self.taps
+            ]
+            out = self.linear(torch.cat(seen, 1).flatten(2))
+            maps.append(out.unflatten(2, (height // 2, width // 2)))
+        return torch.stack(maps)
+
+
+class ExactNetworks:
+    """Hyper-synthesis and context model of a base, the same everywhere.
+
+    Profile 1 (:class:`mpa_core.base.tinylic.networks.EntropyNetworks`). It holds copies: a base
+    whose weights change needs a new one.
+
+    Args:
+        base: on the processor or a device with float64.
+        formats: of each layer, by its name in ``base``
+            (:mod:`mpa_core.base.tinylic.exact.formats`).
+
+    Raises:
+        CheckpointError: layers and formats do not fit, or a sum could be inexact.
+    """
+
+    desync_advice = (
+        "the file was forged, or one of the two machines computes wrongly (memory, an overclocked "
+        "processor); decode it on another machine, or encode the picture again"
+    )
+
+    def __init__(self, base: BaseCodec, formats: Mapping[str, Format]) -> None:
+        self.formats = dict(formats)
+        entropy = base.entropy
+        try:
+            self._gain = QualityRows(base.z_gains.inverse_gain)
+            self._medians = entropy.z_medians.double()
+            self._h_s = [
+                _Stage(cast(SynthesisStage, stage), f"h_s.stages.{i}", formats)
+                for i, stage in enumerate(base.h_s.stages)
+            ]
+            self._channel, self._parameters = (
+                [
+                    _ConvStack(cast(nn.Sequential, net), f"entropy.{group}.{i}", formats)
+                    for i, net in enumerate(getattr(entropy, group))
+                ]
+                for group in ("channel_contexts", "parameter_nets")
+            )
+            self._spatial = {
+                int(step): _Spatial(
+                    cast(SpatialContext, net), f"entropy.spatial_contexts.{step}", formats
+                )
+                for step, net in entropy.spatial_contexts.items()
+            }
+        except KeyError as error:
+            raise CheckpointError(
+                f"exact profile: there is no format for {error}; convert the base again with "
+                "mpa exact"
+            ) from error
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self._medians.device
+
+    def alike(self) -> AbstractContextManager[None]:
+        """Nothing to arrange."""
+        return nullcontext()
+
+    def hyper_synthesise(self, symbols: Tensor, quality: Quality) -> Tensor:
+        """Symbols of ``z`` ``[B, C, h, w]`` to the entropy parameters ``[B, 2M, 4h, 4w]``."""
+        z_hat = symbols.to(self._medians) + self._medians
+        feature_map = z_hat * self._gain.pick(quality.values)[:, :, None, None]
+        for stage in self._h_s:
+            feature_map = stage(feature_map, quality.values)
+        return feature_map
+
+    def channel_context(self, index: int, known: Tensor) -> Tensor:
+        """Of slice ``index``, from parameters and decoded slices."""
+        return self._channel[index](known)
+
+    def spatial_context(self, step: int, known: Tensor) -> Tensor:
+        """Of step number ``step``, from the decoded positions of its slice."""
+        return self._spatial[step](known)
+
+    def predict(self, index: int, features: Tensor) -> Tensor:
+        """Scales, then means of slice ``index``."""
+        return self._parameters[index](features)
+
+
+def _bias(layer: nn.Conv2d | nn.ConvTranspose2d) -> Tensor:
+    assert layer.bias is not None
+    return layer.bias.detach()

@@ -1,0 +1,130 @@
+"""The four transforms ``g_a``, ``g_s``, ``h_a``, ``h_s`` (SPEC section 1, first table).
+
+An analysis transform halves the resolution in every stage (convolution, then blocks); a synthesis
+transform doubles it (blocks, then transposed convolution). The stages come from the config.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from mpa_core.base.gains import Quality
+from mpa_core.base.tinylic.blocks import NSABlock, Stage, StageRouter
+from mpa_core.config import BaseConfig, StageConfig
+
+
+def _blocks(stage: StageConfig, config: BaseConfig, rates: Sequence[float]) -> list[NSABlock]:
+    return [
+        NSABlock(
+            stage.width, stage.heads, stage.window, config.mlp_ratio, config.quality_levels, rate
+        )
+        for rate in rates
+    ]
+
+
+class AnalysisStage(Stage):
+    """Strided convolution ``kernel x kernel``, then a run of blocks."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        stage: StageConfig,
+        kernel: int,
+        config: BaseConfig,
+        rates: Sequence[float],
+    ) -> None:
+        super().__init__(_blocks(stage, config, rates))
+        self.conv = nn.Conv2d(in_channels, stage.width, kernel, stride=2, padding=kernel // 2)
+
+    def forward(
+        self, feature_map: Tensor, quality: Quality, router: StageRouter | None, stage: int
+    ) -> Tensor:
+        return self.run_blocks(self.conv(feature_map), quality, router, stage)
+
+
+class SynthesisStage(Stage):
+    """A run of blocks, then a transposed convolution that doubles the resolution."""
+
+    def __init__(
+        self,
+        stage: StageConfig,
+        out_channels: int,
+        kernel: int,
+        config: BaseConfig,
+        rates: Sequence[float],
+    ) -> None:
+        super().__init__(_blocks(stage, config, rates))
+        self.conv = nn.ConvTranspose2d(
+            stage.width, out_channels, kernel, stride=2, padding=kernel // 2, output_padding=1
+        )
+
+    def forward(
+        self, feature_map: Tensor, quality: Quality, router: StageRouter | None, stage: int
+    ) -> Tensor:
+        out: Tensor = self.conv(self.run_blocks(feature_map, quality, router, stage))
+        return out
+
+
+class Transform(nn.Module):
+    """Stages in execution order."""
+
+    def __init__(self, stages: Sequence[AnalysisStage | SynthesisStage]) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+
+    def forward(
+        self, feature_map: Tensor, quality: Quality, router: StageRouter | None = None
+    ) -> Tensor:
+        """``[B, C_in, H, W]`` to ``[B, C_out, H', W']``, H' = H / 2**stages or H * 2**stages.
+
+        ``router`` chooses, per stage, who computes the feed-forward part of the blocks.
+        """
+        for index, stage in enumerate(self.stages):
+            feature_map = stage(feature_map, quality, router, index)
+        return feature_map
+
+
+def analysis(
+    stages: Sequence[StageConfig],
+    config: BaseConfig,
+    *,
+    in_channels: int,
+    outer_kernel: int,
+    rates: Sequence[Sequence[float]],
+) -> Transform:
+    """``g_a`` or ``h_a``; ``outer_kernel`` is the kernel of the first convolution, others are 3."""
+    inputs = [in_channels, *(stage.width for stage in stages)]
+    return Transform(
+        [
+            AnalysisStage(inputs[i], stage, outer_kernel if i == 0 else 3, config, rates[i])
+            for i, stage in enumerate(stages)
+        ]
+    )
+
+
+def synthesis(
+    stages: Sequence[StageConfig],
+    config: BaseConfig,
+    *,
+    out_channels: int,
+    outer_kernel: int,
+    rates: Sequence[Sequence[float]],
+) -> Transform:
+    """``g_s`` or ``h_s``; ``outer_kernel`` is the kernel of the last convolution, others are 3."""
+    outputs = [*(stage.width for stage in stages[1:]), out_channels]
+    last = len(stages) - 1
+    return Transform(
+        [
+            SynthesisStage(stage, outputs[i], outer_kernel if i == last else 3, config, rates[i])
+            for i, stage in enumerate(stages)
+        ]
+    )
+
+
+def drop_path_rates(depths: Sequence[int], deepest: float) -> list[list[float]]:
+    """Stochastic-depth rate of every block: from 0 at the first, linearly, to ``deepest``."""
+    total = sum(depths)
+    rates = iter([deepest * i / max(total - 1, 1) for i in range(total)])
+    return [[next(rates) for _ in range(depth)] for depth in depths]

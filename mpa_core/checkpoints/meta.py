@@ -1,0 +1,277 @@
+"""The JSON beside the weights: what it may say, and how it is read and written. No torch here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import Version
+from pydantic import Field, field_validator
+
+from mpa_core.arguments import as_path
+from mpa_core.checkpoints.header import read_header, unique_keys
+from mpa_core.config import (
+    CHECKPOINT_FORMAT,
+    MAX_DEPTH,
+    MAX_STAGES,
+    BaseConfig,
+    PathStage,
+    StrictModel,
+    Width,
+)
+from mpa_core.errors import CheckpointError, ConfigError
+
+BASE_CONFIG = "config.json"
+BASE_WEIGHTS = "model.safetensors"
+EXACT_FORMATS = "exact.safetensors"
+PATH_CONFIG = "path_config.json"
+PATH_WEIGHTS = "path.safetensors"
+CARD = "README.md"
+
+DISTRIBUTION = "mpa-core"
+REQUIRES = ">=0.1"
+"""SDK versions that can read what this version writes."""
+
+_CONFIG_BYTES = 2**20
+"""Most that a config may have; real ones have some thousand."""
+_TABLE_ELEMENTS = 2**22
+"""Most numbers that the CDF tables and the small tensors of a base hold, generously."""
+
+Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(min_length=1, max_length=96)]
+StorageType = Literal["float32", "float16"]
+"""Element type of the large floating-point tensors in the file; in use they are float32."""
+
+
+def sdk_version() -> str:
+    """Version of this SDK."""
+    from mpa_core import __version__
+
+    return str(__version__)
+
+
+def satisfies(version: str, requires: str | SpecifierSet) -> bool:
+    """Whether ``version`` is in the range; a pre-release counts as the release it leads to."""
+    specifier = SpecifierSet(requires) if isinstance(requires, str) else requires
+    return specifier.contains(Version(version).base_version)
+
+
+class _Versioned(StrictModel):
+    format: Literal[1] = CHECKPOINT_FORMAT
+    requires: str = REQUIRES
+    """SDK versions that can read the folder, as a PEP 440 specifier."""
+
+    @field_validator("requires")
+    @classmethod
+    def _is_specifier(cls, value: str) -> str:
+        SpecifierSet(value)
+        return value
+
+
+class BaseMeta(_Versioned):
+    """``config.json`` of a base folder."""
+
+    kind: Literal["base"] = "base"
+    name: Name
+    """Id a user loads it by, and the one messages call it by."""
+    fingerprint: Fingerprint
+    exact: Fingerprint | None = None
+    """Of the base with the formats of the exact profile; None: a folder from before there was one,
+    whose formats are found when it is loaded."""
+    dtype: StorageType
+    architecture: BaseConfig
+
+
+class PluginRef(StrictModel):
+    """The distribution whose code a path needs."""
+
+    distribution: Name = DISTRIBUTION
+    version: str = REQUIRES
+    """Versions of it that can build the path, as a PEP 440 specifier; empty: any."""
+
+    @field_validator("version")
+    @classmethod
+    def _is_specifier(cls, value: str) -> str:
+        SpecifierSet(value)
+        return value
+
+
+class BaseRef(StrictModel):
+    """The base codec a path was trained on."""
+
+    repo_id: Name
+    """Bundled id, Hub repository or folder name: what ``MPACodec.from_pretrained`` takes."""
+    revision: str | None = None
+    fingerprint: Fingerprint
+
+
+class StageEntry(StrictModel):
+    """One stage of ``g_s`` the path attaches to: see :class:`mpa_core.config.PathStage`."""
+
+    stage: Annotated[int, Field(ge=0, lt=MAX_STAGES)]
+    dim: Width
+    depth: Annotated[int, Field(gt=0, le=MAX_DEPTH)]
+
+
+class PathMeta(_Versioned):
+    """``path_config.json`` of a path folder."""
+
+    kind: Literal["path"] = "path"
+    path_type: Name
+    """Registered name of the path's class."""
+    plugin: PluginRef
+    base: BaseRef
+    config: dict[str, Any]
+    """Dump of the path class's own config."""
+    stages: Annotated[tuple[StageEntry, ...], Field(max_length=MAX_STAGES)]
+    levels: Annotated[int, Field(ge=2, le=255)]
+    """Quality levels of the base."""
+    fingerprint: Fingerprint
+    """Of the path's own tensors: tells damage from a mismatch."""
+    dtype: StorageType
+
+    @property
+    def path_stages(self) -> tuple[PathStage, ...]:
+        """The stages in the form that builds a :class:`mpa_core.paths.path.TaskPath`."""
+        return tuple(PathStage(entry.stage, entry.dim, entry.depth) for entry in self.stages)
+
+
+Meta = TypeVar("Meta", BaseMeta, PathMeta)
+
+
+def canonical_json(meta: StrictModel) -> str:
+    """Sorted keys, two spaces, one newline at the end: equal contents are equal bytes."""
+    dump = meta.model_dump(mode="json")
+    return json.dumps(dump, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def read_base_meta(folder: Path) -> BaseMeta:
+    """Read ``config.json``; a :class:`CheckpointError` says what is wrong and what to do.
+
+    Weights beside it that cannot be those of its architecture are an error, too: nothing need be
+    built, nor read, to see it.
+    """
+    meta = _read(BaseMeta, folder, BASE_CONFIG, "base", (PATH_CONFIG, "path", "codec.load_path"))
+    _check_size(Path(folder) / BASE_WEIGHTS, meta.architecture.least_parameters)
+    return meta
+
+
+def read_path_meta(folder: Path) -> PathMeta:
+    """Read ``path_config.json``; a :class:`CheckpointError` says what is wrong and what to do."""
+    return _read(
+        PathMeta, folder, PATH_CONFIG, "path", (BASE_CONFIG, "base", "MPACodec.from_pretrained")
+    )
+
+
+def _read(
+    model: type[Meta], folder: Path, file: str, kind: str, other: tuple[str, str, str]
+) -> Meta:
+    folder = as_path(folder, "folder", CheckpointError)
+    source = folder / file
+    if not source.is_file():
+        other_file, other_kind, loader = other
+        if (folder / other_file).is_file():
+            raise CheckpointError(
+                f"{folder} is a {other_kind} folder (it has {other_file}), expected a {kind} "
+                f"folder with {file}; load it with {loader}"
+            )
+        what = "has no " + file if folder.is_dir() else "is not a folder"
+        raise CheckpointError(
+            f"{folder} {what}, expected a {kind} folder with {file}; "
+            f"give the folder that save_pretrained or training wrote"
+        )
+    check_inside(source)
+    try:
+        with source.open("rb") as handle:
+            text = handle.read(_CONFIG_BYTES + 1)
+        if len(text) > _CONFIG_BYTES:
+            raise ValueError(f"more than {_CONFIG_BYTES} bytes, expected some thousand")
+        data = json.loads(text.decode(), object_pairs_hook=unique_keys, parse_constant=_refuse)
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{source} is not readable JSON ({error}); restore the file from its source"
+        ) from error
+    if not isinstance(data, dict):
+        raise CheckpointError(
+            f"{source} holds a JSON {type(data).__name__}, expected an object; "
+            "restore the file from its source"
+        )
+    found = data.get("kind")
+    if found != kind:
+        raise CheckpointError(
+            f"{source} is of kind {found!r}, expected {kind!r}; give a {kind} folder"
+        )
+    _check_version(data, source)
+    try:
+        return model.parse(data, source=str(source))
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{error}; it asks for mpa-core{data.get('requires', REQUIRES)} and this is "
+            f"{sdk_version()}: restore the file from its source"
+        ) from error
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
+def check_inside(file: Path) -> None:
+    """Refuse a file that a symbolic link leads out of its checkpoint's folder.
+
+    The cache of the Hub keeps a repository's files in ``blobs`` beside ``snapshots/REVISION``: its
+    links are followed. So are those of what is installed, since installers make such links.
+
+    Raises:
+        CheckpointError: with where it leads.
+    """
+    home, real = file.parent.resolve(), file.resolve()
+    if home.parent.name == "snapshots":
+        home = home.parent.parent
+    installed = file.absolute().is_relative_to(Path(__file__).parents[2])
+    if not (real.is_relative_to(home) or installed):
+        raise CheckpointError(
+            f"{file} is a link to {real}, outside of its folder; put the file itself there"
+        )
+
+
+def _check_size(weights: Path, parameters: int) -> None:
+    """Weights must be about as many as the architecture has."""
+    header = read_header(weights) if weights.is_file() else None
+    if header is None:
+        return  # no weights: for whoever reads them
+    if not parameters <= header.elements <= 2 * parameters + _TABLE_ELEMENTS:
+        raise CheckpointError(
+            f"{weights} has {header.elements} numbers, the architecture in its {BASE_CONFIG} takes "
+            f"{parameters} or some more: config and weights must come from the same save"
+        )
+
+
+def _check_version(data: dict[str, Any], source: Path) -> None:
+    """Before anything else is judged: a newer folder may hold anything."""
+    version = sdk_version()
+    requires = data.get("requires", "")
+    try:
+        if not isinstance(requires, str):  # a list would be taken, and fail much later
+            raise InvalidSpecifier(requires)
+        specifier = SpecifierSet(requires)
+    except InvalidSpecifier as error:
+        raise CheckpointError(
+            f"{source} requires {requires!r}, expected a version range such as {REQUIRES!r}; "
+            "restore the file from its source"
+        ) from error
+    known = set(BaseMeta.model_fields) | set(PathMeta.model_fields)
+    unknown = sorted(str(key) for key in data if key not in known)
+    extra = f" and has the unknown keys {', '.join(unknown)}" if unknown else ""
+    upgrade = f'pip install --upgrade "{DISTRIBUTION}{requires}"'
+    if not satisfies(version, specifier):
+        raise CheckpointError(
+            f"{source} requires mpa-core {requires}{extra}, this is {version}; run: {upgrade}"
+        )
+    written = data.get("format")
+    if isinstance(written, int) and written > CHECKPOINT_FORMAT:
+        raise CheckpointError(
+            f"{source} is of checkpoint format {written}{extra}, mpa-core {version} reads up to "
+            f"{CHECKPOINT_FORMAT}; run: {upgrade}"
+        )

@@ -1,0 +1,186 @@
+"""Path folders: ``path_config.json``, ``path.safetensors``, ``README.md``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as distribution_version
+from pathlib import Path
+
+from torch import Tensor
+
+from mpa_core.arguments import as_path, as_text, expect
+from mpa_core.checkpoints import tensors as tensor_io
+from mpa_core.checkpoints.cards import path_card
+from mpa_core.checkpoints.fingerprint import fingerprint
+from mpa_core.checkpoints.meta import (
+    CARD,
+    PATH_CONFIG,
+    PATH_WEIGHTS,
+    PathMeta,
+    PluginRef,
+    StorageType,
+    canonical_json,
+    read_path_meta,
+    satisfies,
+)
+from mpa_core.checkpoints.write import write_folder
+from mpa_core.errors import BaseMismatchError, CheckpointError, ConfigError, OutputError
+from mpa_core.paths.path import TaskPath
+from mpa_core.runtime.normal_tensors import normal_tensors
+from mpa_core.runtime.surroundings import making_weights, usual_defaults
+
+
+@dataclass(frozen=True)
+class LoadedPath:
+    """A path folder that passed every check that needs neither its class nor its base."""
+
+    meta: PathMeta
+    tensors: dict[str, Tensor]
+    folder: Path
+
+    def require_base(self, name: str, base_fingerprint: str) -> None:
+        """Refuse any base but the one the path was trained on.
+
+        Raises:
+            BaseMismatchError: With both bases and the line that loads the right one.
+        """
+        wanted = self.meta.base
+        if base_fingerprint != wanted.fingerprint:
+            raise BaseMismatchError(
+                f"path {self.meta.path_type!r} in {self.folder} was trained on base "
+                f"{wanted.repo_id!r} ({wanted.fingerprint[:16]}…), this codec is {name!r} "
+                f"({base_fingerprint[:16]}…); load the right one: "
+                f'MPACodec.from_pretrained("{wanted.repo_id}")'
+            )
+
+    @normal_tensors()
+    def build(self, path_class: type[TaskPath]) -> TaskPath:
+        """The path itself, in eval mode on the CPU.
+
+        Args:
+            path_class: The class registered as ``meta.path_type``.
+
+        Raises:
+            CheckpointError: The installed plugin is not of the versions asked for, its class takes
+                another config, or it builds other tensors than stored.
+        """
+        plugin = self.meta.plugin
+        with suppress(PackageNotFoundError):  # a class defined in a script has no distribution
+            installed = distribution_version(plugin.distribution)
+            if not satisfies(installed, plugin.version):
+                raise CheckpointError(
+                    f"{self.folder / PATH_CONFIG} needs {plugin.distribution} {plugin.version}, "
+                    f'installed is {installed}; run: pip install "{plugin.distribution}'
+                    f'{plugin.version}"'
+                )
+        try:
+            config = path_class.Config.parse(
+                self.meta.config, source=f"{self.folder / PATH_CONFIG}, config"
+            )
+            build = partial(path_class, self.meta.path_stages, config, self.meta.levels)
+            with making_weights():
+                tensor_io.check_buildable(build, self.tensors, str(self.folder / PATH_WEIGHTS))
+                path = build()
+        except ConfigError as error:
+            raise CheckpointError(
+                f"{error}; the path was written for {plugin.distribution}{plugin.version}: "
+                "install that version"
+            ) from error
+        tensor_io.load_into(path, self.tensors, str(self.folder / PATH_WEIGHTS))
+        return path.eval()
+
+
+@usual_defaults()
+def save_path(
+    folder: str | Path,
+    path: TaskPath,
+    *,
+    base_name: str,
+    base_fingerprint: str,
+    plugin: PluginRef | None = None,
+    base_revision: str | None = None,
+    card: str | Callable[[PathMeta], str] | None = None,
+    dtype: StorageType = "float32",
+) -> str:
+    """Write a path folder, whole or not at all; files of the same names are replaced.
+
+    Args:
+        folder: Made if missing; other files in it are left alone.
+        path: Its own tensors are written, without the name it is loaded under.
+        base_name: What ``MPACodec.from_pretrained`` takes to get the base.
+        base_fingerprint: 64 hex digits of that base.
+        plugin: Distribution and version range that provide the class; None: the SDK itself.
+        base_revision: Revision of the base's Hub repository, if it has one.
+        card: Text of ``README.md``, or what makes it from the config; None writes a plain one.
+        dtype: ``float16`` halves the file by rounding matrices.
+
+    Returns:
+        The fingerprint of the path's tensors as loaded back.
+
+    Raises:
+        CheckpointError: The tensors are not finite or do not fit float16.
+        ConfigError: ``base_name``, ``base_fingerprint`` or ``dtype`` is not one the format takes.
+        OutputError: The folder cannot be written; what was there is untouched.
+    """
+    target = as_path(folder, "folder", OutputError)
+    expect(path, TaskPath, "path", "a TaskPath", ConfigError)
+    if not callable(card):
+        expect(card, (str, type(None)), "card", "text (str), or what makes it", ConfigError)
+    kept = tensor_io.stored(path.state_dict(), dtype)
+    print_ = fingerprint(tensor_io.used(kept))
+    base = {"repo_id": base_name, "revision": base_revision, "fingerprint": base_fingerprint}
+    meta = PathMeta.parse(
+        {
+            "path_type": path.name,
+            "plugin": plugin if plugin is not None else PluginRef(),
+            "base": base,
+            "config": path.config.model_dump(mode="json"),
+            "stages": [stage._asdict() for stage in path.layout],
+            "levels": path.levels,
+            "fingerprint": print_,
+            "dtype": dtype,
+        },
+        source=f"path {path.name!r}",
+    )
+    weights = tensor_io.to_file(
+        kept,
+        {
+            "format": meta.format,
+            "kind": meta.kind,
+            "path_type": meta.path_type,
+            "base_fingerprint": base_fingerprint,
+            "fingerprint": print_,
+        },
+    )
+    text = as_text(card(meta) if callable(card) else card or path_card(meta), "card")
+    write_folder(
+        target,
+        {
+            PATH_WEIGHTS: weights,
+            PATH_CONFIG: canonical_json(meta).encode(),
+            CARD: text.encode(),
+        },
+    )
+    return print_
+
+
+@usual_defaults()
+@normal_tensors()
+def load_path(folder: str | Path) -> LoadedPath:
+    """Read a path folder; :meth:`LoadedPath.build` makes the path.
+
+    Raises:
+        CheckpointError: Nothing there, a base folder, another version, files that are broken or
+            do not belong together, pickles, NaN; the message says which and what to do.
+    """
+    folder = as_path(folder, "folder", CheckpointError)
+    meta = read_path_meta(folder)
+    source = folder / PATH_WEIGHTS
+    tensors = tensor_io.read_file(source, meta.dtype)
+    found = fingerprint(tensors)
+    tensor_io.check_fingerprint(found, meta.fingerprint, str(source), PATH_CONFIG)
+    return LoadedPath(meta, tensors, folder)

@@ -1,0 +1,145 @@
+"""One job of many: done, skipped or failed on its own."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+import traceback
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from mpa_core.cli.batch.plan import make_folder
+from mpa_core.cli.common import STREAM, Job
+from mpa_core.cli.output import debugging, describe_error, stdout
+from mpa_core.errors import OutputError, PathNotFoundError, QualityError
+from mpa_core.io.files import check_writable, write_bytes
+
+State = Literal["done", "skipped", "failed", "stopped"]
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+"""Reasons for which no later file could be written either: disk full, quota spent, read-only."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one job.
+
+    Attributes:
+        state: ``stopped`` is a failure that every other job would meet as well.
+        row: what to report: ``input`` and ``output``, and figures or an ``error`` with ``type``
+            and ``message``. An error that concerns every job stands alone.
+        trace: traceback of the error, where ``MPA_DEBUG`` asks for it.
+    """
+
+    state: State
+    row: dict[str, Any]
+    trace: str | None = None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What holds for every file that is written.
+
+    Attributes:
+        force: existing files may be overwritten.
+        resume: existing files that are as they would be made are left out.
+        make_folders: sub-folders of the outputs are made where they are missing.
+    """
+
+    force: bool
+    resume: bool
+    make_folders: bool
+
+
+class Worker(Protocol):
+    """Does jobs, with everything loaded."""
+
+    def difference(self, job: Job) -> str | None:
+        """How the existing output differs from what :meth:`make` would make, as a verb phrase.
+
+        None if it does not, as far as can be told without making it.
+        """
+
+    def make(self, job: Job) -> tuple[bytes, dict[str, Any]]:
+        """The output's bytes, and what to report about them."""
+
+
+class Task(Protocol):
+    """Settings of a run; they can be pickled."""
+
+    def start(self) -> Worker:
+        """Load what is needed. Its errors hold for every job."""
+
+    def pixels(self, job: Job) -> int:
+        """Width times height of the job's picture, as its header says. Any error may come."""
+
+
+def attempt(worker: Worker, job: Job, rules: Rules) -> Outcome:
+    """Do one job; whatever goes wrong is in the outcome.
+
+    Raises:
+        BrokenPipeError: stdout is the output and its reader is gone.
+    """
+    about = {"input": job.source, "output": job.target}
+    start = time.perf_counter()
+    try:
+        figures = None if _is_there(worker, job, rules) else _carry_out(worker, job, rules)
+    except BrokenPipeError:
+        raise
+    except (QualityError, PathNotFoundError) as error:
+        return failure("stopped", {}, error)
+    except Exception as error:  # noqa: BLE001 -- even a bug in one file stops no other
+        no_room = isinstance(error, OutputError) and error.errno in _NO_ROOM
+        return failure("stopped" if no_room else "failed", about, error)
+    if figures is None:
+        return Outcome("skipped", {**about, "skipped": True})
+    seconds = round(time.perf_counter() - start, 3)
+    return Outcome("done", {**about, **figures, "seconds": seconds})
+
+
+def failure(state: State, about: dict[str, Any], error: Exception) -> Outcome:
+    """The outcome that ``error`` makes of the job that ``about`` names, or of the whole run."""
+    described = describe_error(error, about.get("input"))
+    trace = "".join(traceback.format_exception(error)) if debugging() else None
+    return Outcome(state, {**about, "error": described}, trace)
+
+
+def _is_there(worker: Worker, job: Job, rules: Rules) -> bool:
+    """Whether the output exists as it should be.
+
+    Raises:
+        OutputError: it exists, but is not as it should be, and may not be overwritten.
+    """
+    if not rules.resume or not os.path.exists(job.target):  # noqa: PTH110
+        return False
+    difference = worker.difference(job)
+    if difference is not None and not rules.force:
+        raise OutputError(
+            f"{job.target} {difference}, and was left as it is; replace it with --resume --force"
+        )
+    return difference is None
+
+
+def _carry_out(worker: Worker, job: Job, rules: Rules) -> dict[str, Any] | None:
+    """Make the output and write it; its figures, or None if another run was faster.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        if job.target != STREAM:
+            if rules.make_folders:
+                make_folder(os.path.dirname(job.target))  # noqa: PTH120
+            check_writable(job.target, overwrite=rules.force)
+        data, figures = worker.make(job)
+        if job.target == STREAM:
+            stdout().buffer.write(data)
+            stdout().buffer.flush()
+        else:
+            write_bytes(job.target, data, overwrite=rules.force)
+    except OutputError:
+        if _is_there(worker, job, rules):  # by another run, meanwhile, and the very same
+            return None
+        raise
+    return figures

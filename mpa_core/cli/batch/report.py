@@ -1,0 +1,188 @@
+"""What a run over many files says: a row for each on stdout as it comes, then the sums."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import Self
+
+from mpa_core.cli.batch.jobs import Outcome
+from mpa_core.cli.batch.plan import Plan
+from mpa_core.cli.batch.signals import uninterrupted
+from mpa_core.cli.output import say_error, stdout, table
+from mpa_core.io.folders import counted
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+_STATES = ("done", "skipped", "failed")
+_BLOCK = 1000
+"""Rows laid out as one table; a run of millions must not hold them all."""
+
+
+class Report:
+    """Prints outcomes as they come. A context manager: inside, a terminal shows a progress bar.
+
+    As JSON it is one document, ``{"files": [...], "done": …}``, with every file on a line of its
+    own that is written as soon as the file is finished. As text it is a table; errors go to
+    stderr in both.
+
+    Args:
+        plan: what is about to be done.
+        as_json: or as text.
+
+    Attributes:
+        counts: files by ``done``, ``skipped`` and ``failed``.
+        stopped: why the run ends early; None if it does not.
+        leftovers: temporary files of killed runs that were removed.
+    """
+
+    def __init__(self, plan: Plan, *, as_json: bool) -> None:
+        self.counts: Counter[str] = Counter()
+        self.stopped: str | None = None
+        self.leftovers = 0
+        self._total = len(plan) + len(plan.unreadable)
+        self._left_out = plan.left_out
+        self._remarks = plan.remarks
+        self._as_json = as_json
+        self._silent = plan.to_stdout
+        self._begun = False
+        self._next = 0
+        self._early: dict[int, Outcome] = {}
+        """Outcomes by their place, of jobs that were faster than one before them."""
+        self._error: dict[str, str] | None = None
+        self._rows: list[dict[str, Any]] = []
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> Self:
+        if self._left_out:
+            _say(f"left out of the input folders: {counted(self._left_out)}")
+        for remark in self._remarks:
+            _say(remark)
+        # Rows of JSON on the same terminal show the progress themselves.
+        shared = self._as_json and stdout().isatty()
+        if self._total > 1 and sys.stderr.isatty() and not shared:
+            self._bar = _progress_bar(self._total)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def add(self, outcome: Outcome, place: int | None = None) -> None:
+        """Print what became of one job, when those before it in the plan have been printed.
+
+        What is counted is printed, even if a signal comes.
+
+        Args:
+            outcome: of the job.
+            place: of the job in the plan, from 0; None for what is no job of it.
+        """
+        with uninterrupted():
+            if outcome.state == "stopped":
+                self.stopped = outcome.row["error"]["message"]
+            if "input" in outcome.row and self._bar is not None:
+                self._bar.advance(self._bar.task_ids[0])
+            if place is None or "input" not in outcome.row:
+                self._add(outcome)
+                return
+            self._early[place] = outcome
+            while self._next in self._early:
+                self._add(self._early.pop(self._next))
+                self._next += 1
+
+    def _add(self, outcome: Outcome) -> None:
+        error = outcome.row.get("error")
+        if error is not None:
+            say_error(error, outcome.trace)
+        for text in (*outcome.row.get("damage", ()), *outcome.row.get("warnings", ())):
+            _say(f"warning: {outcome.row['input']}: {text}")
+        if "input" not in outcome.row:
+            self._error = error
+            return
+        state = "failed" if error is not None else outcome.state
+        self.counts[state] += 1
+        if self._as_json:
+            self._print_json(outcome.row)
+        elif state == "done":
+            self._rows.append(outcome.row)
+            if len(self._rows) == _BLOCK:
+                self._print_table()
+
+    def close(self, *, signalled: str | None = None) -> None:
+        """Print the sums; ``signalled`` names what has ended the run from outside."""
+        self.stopped = self.stopped or signalled
+        for place in sorted(self._early):  # one before them was not finished
+            self._add(self._early.pop(place))
+        if self._as_json:
+            self._close_json()
+        else:
+            self._print_table()
+        if self.leftovers:
+            _say(f"removed {self.leftovers} temporary files of runs that were killed")
+        met_nothing = self._error is not None and not self.counts
+        if (self._total > 1 or self.counts["skipped"]) and not met_nothing:
+            rest = self._total - sum(self.counts.values())
+            sums = [f"{self.counts[state]} {state}" for state in _STATES]
+            sums += [f"{rest} not reached: go on with --resume"] if rest else []
+            _say(f"{self._total} inputs: {', '.join(sums)}")
+
+    def _print_json(self, row: dict[str, Any]) -> None:
+        stdout().write((",\n" if self._begun else '{"files": [\n') + json.dumps(row))
+        stdout().flush()
+        self._begun = True
+
+    def _close_json(self) -> None:
+        if not self._begun and self._error is not None:
+            print(json.dumps({"error": self._error}, indent=2), file=stdout())
+            return
+        tail: dict[str, Any] = {state: self.counts[state] for state in _STATES}
+        tail |= {"total": self._total, "left_out": self._left_out.total()}
+        tail["left_out_by_reason"] = dict(self._left_out)
+        if self.stopped:
+            tail["stopped"] = self.stopped
+        head = "\n], " if self._begun else '{"files": [], '
+        print(head, json.dumps(tail)[1:], sep="", file=stdout())
+
+    def _print_table(self) -> None:
+        if self._rows and not self._silent:
+            with self._bar_aside():
+                print(table(self._rows), file=stdout())
+        self._rows.clear()
+
+    @contextmanager
+    def _bar_aside(self) -> Iterator[None]:
+        """Take the bar off the terminal while something else is printed."""
+        if self._bar is None or not stdout().isatty():
+            yield
+            return
+        self._bar.stop()
+        yield
+        self._bar.start()
+
+
+def _say(text: str) -> None:
+    print(f"mpa: {text}", file=sys.stderr)
+
+
+def _progress_bar(total: int) -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    bar = Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+    )
+    bar.add_task("", total=total)
+    return bar

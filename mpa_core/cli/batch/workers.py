@@ -1,0 +1,198 @@
+"""Jobs in worker processes: a codec and torch's threads of its own each.
+
+A worker has one job at a time and reports it before it is given the next, so whatever ends a
+worker (the kernel that is out of memory, a crash in native code) is known to belong to that job;
+another worker takes its place and the others go on.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import warnings
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from signal import Signals
+from types import ModuleType
+from typing import NamedTuple, cast
+
+from mpa_core import errors
+from mpa_core.cli.batch.crew import Crew
+from mpa_core.cli.batch.jobs import Outcome, Rules, Task, attempt, failure
+from mpa_core.cli.batch.signals import Terminated, children_without_ctrl_c, ending_signals
+from mpa_core.cli.common import Job
+from mpa_core.errors import MPAError
+
+_GRACE_SECONDS = 10.0
+"""What a worker gets to undo its half-done job before it is killed."""
+
+
+class WorkerError(MPAError):
+    """A worker process ended in the middle of its work."""
+
+
+@dataclass
+class _Hand:
+    """A worker as its employer sees it."""
+
+    process: SpawnProcess
+    connection: Connection
+    job: Job | None = None
+    """What it is doing; None while it is starting."""
+    place: int | None = None
+    """Of that job in the plan."""
+
+
+class _Warning(NamedTuple):
+    """A warning that a worker met. Many meet the same: it is shown once, by their employer."""
+
+    category: str
+    text: str
+    file: str
+    line: int
+
+
+def work_in_processes(
+    task: Task, jobs: Iterator[tuple[int, Job]], rules: Rules, crew: Crew
+) -> Generator[tuple[int | None, Outcome], None, None]:
+    """Do ``jobs``, each with its place in the plan, with the workers of ``crew``.
+
+    Outcomes come in the order in which jobs are finished, each with its place; None where it is
+    that of no job.
+
+    A job is taken from ``jobs`` only when a worker is free for it. Closing the generator ends the
+    workers: what they were doing is undone.
+    """
+    hands: dict[Connection, _Hand] = {}
+    leaving: list[SpawnProcess] = []
+    warned: set[_Warning] = set()
+    try:
+        for _ in range(crew.workers):
+            _hire(hands, task, rules, crew.threads)
+        while hands:
+            for connection in wait(list(hands)):
+                hand = hands[cast(Connection, connection)]
+                try:
+                    answer: Outcome | _Warning | None = hand.connection.recv()
+                except (EOFError, OSError):
+                    yield hand.place, _death(hand)
+                    _dismiss(hands, hand, leaving)
+                    if hand.job is not None:
+                        _hire(hands, task, rules, crew.threads)
+                    continue
+                if isinstance(answer, _Warning):
+                    if answer not in warned:
+                        warned.add(answer)
+                        _show(answer)
+                    continue
+                if answer is not None:
+                    yield hand.place, answer
+                hand.place, hand.job = next(jobs, (None, None))
+                if hand.job is None:
+                    _dismiss(hands, hand, leaving)
+                else:
+                    with suppress(BrokenPipeError):  # it has died: the next round says so
+                        hand.connection.send(hand.job)
+    finally:
+        for hand in hands.values():
+            hand.process.terminate()
+            leaving.append(hand.process)
+        for process in leaving:
+            process.join(_GRACE_SECONDS)
+            if process.is_alive():
+                process.kill()
+                process.join()
+
+
+def _hire(hands: dict[Connection, _Hand], task: Task, rules: Rules, threads: int) -> None:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, task, rules, threads), daemon=True)
+    with children_without_ctrl_c(), _no_main():
+        process.start()
+    theirs.close()
+    hands[ours] = _Hand(process, ours)
+
+
+@contextmanager
+def _no_main() -> Iterator[None]:
+    """A process spawned inside the block does not run this process's script once more.
+
+    It needs nothing of it, and a script that calls the command line without a guard would start
+    all its workers again in each of them.
+    """
+    before = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = before
+
+
+def _show(warning: _Warning) -> None:
+    category = getattr(errors, warning.category, UserWarning)
+    warnings.showwarning(category(warning.text), category, warning.file, warning.line)
+
+
+def _dismiss(hands: dict[Connection, _Hand], hand: _Hand, leaving: list[SpawnProcess]) -> None:
+    """A worker ends when nobody listens to it any more; that is waited for later."""
+    del hands[hand.connection]
+    hand.connection.close()
+    leaving.append(hand.process)
+
+
+def _death(hand: _Hand) -> Outcome:
+    hand.process.join()
+    code = hand.process.exitcode or 0
+    how = f"was ended by {Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    if hand.job is None:
+        return failure(
+            "stopped",
+            {},
+            WorkerError(f"a worker process {how} before it could begin; try fewer --jobs"),
+        )
+    return failure(
+        "failed",
+        {"input": hand.job.source, "output": hand.job.target},
+        WorkerError(
+            f"{hand.job.source}: the worker process that did it {how}; if memory was short, "
+            "try fewer --jobs"
+        ),
+    )
+
+
+def _serve(connection: Connection, task: Task, rules: Rules, threads: int) -> None:
+    """The life of a worker: load, say so by None, then one outcome for each job."""
+
+    def send_warning(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        *_: object,
+    ) -> None:
+        with suppress(OSError):  # nobody listens any more
+            connection.send(_Warning(category.__name__, str(message), filename, lineno))
+
+    with suppress(OSError):
+        os.dup2(2, 1)  # results are the employer's to print: whatever is printed here is talk
+    warnings.showwarning = send_warning  # type: ignore[assignment]  # file and line are in *_
+
+    import torch
+
+    torch.set_num_threads(threads)
+    # Nobody needs this worker any more when nobody listens. Until it begins a signal just ends it.
+    with suppress(EOFError, BrokenPipeError, Terminated):
+        try:
+            worker = task.start()
+        except Exception as error:  # noqa: BLE001 -- reported where the others are
+            connection.send(failure("stopped", {}, error))
+            return
+        connection.send(None)
+        with ending_signals():
+            while True:
+                connection.send(attempt(worker, connection.recv(), rules))

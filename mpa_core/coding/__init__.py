@@ -1,0 +1,1 @@
+"""From pictures to bytes and back: the model, entropy profiles, coded files."""

@@ -1,0 +1,391 @@
+"""MPAModel: the base codec, the encoder's own side path, and the task paths attached to it.
+
+A module in CompressAI's conventions (``forward``, ``compress``, ``decompress``, ``update``,
+``aux_loss``). Sizes are multiples of 64 here; :class:`mpa_core.codec.MPACodec` pads and crops.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mpa_core.arguments import as_sequence, as_whole, expect, shown
+from mpa_core.base.gains import Quality
+from mpa_core.base.tinylic.blocks import StageRouter
+from mpa_core.base.tinylic.codec import BaseCodec
+from mpa_core.base.tinylic.entropy import Symbols, check_streams
+from mpa_core.base.tinylic.networks import EntropyNetworks, FloatNetworks
+from mpa_core.coding.seal import COMPILED
+from mpa_core.config import BaseConfig, PathConfig
+from mpa_core.errors import BitstreamError, ConfigError, DesyncError, ImageError, PathNotFoundError
+from mpa_core.mix import Mix
+from mpa_core.paths.aggregate import Aggregator
+from mpa_core.paths.gumbel import GumbelAggregator
+from mpa_core.paths.path import TaskPath
+from mpa_core.runtime.normal_tensors import normal_tensors
+from mpa_core.runtime.surroundings import making_weights, usual_defaults
+
+
+def encoder_main_share(quality: Tensor, levels: int) -> Tensor:
+    """Share of tokens on the encoder's main path: ``(5**((q - 1)/(L - 1)) - 1) / 4``.
+
+    0 at the lowest quality, 1 at the highest (SPEC section 2, "Ratio").
+    """
+    position = (quality.double() - 1) / (levels - 1)
+    return (5**position - 1) / 4
+
+
+def crc_of_symbols(symbols: Iterable[Symbols]) -> int:
+    """CRC-32 of int32 symbols as little-endian bytes: ``z`` first, then ``y`` in coding order."""
+    crc = 0
+    for array in symbols:
+        crc = zlib.crc32(np.ascontiguousarray(array, dtype="<i4").tobytes(), crc)
+    return crc
+
+
+class MPAModel(nn.Module):
+    """Base codec with multi-path aggregation.
+
+    Args:
+        config: architecture of the base.
+
+    Raises:
+        ConfigError: ``config`` is none.
+
+    Attributes:
+        base: the base codec.
+        encoder_path: side path of ``g_a`` for the tokens that low qualities can do without.
+        paths: task paths by local name.
+    """
+
+    def __init__(self, config: BaseConfig) -> None:
+        super().__init__()
+        expect(config, BaseConfig, "config", "a BaseConfig", ConfigError)
+        self.config = config
+        self.base = BaseCodec(config)
+        self.encoder_path = TaskPath(
+            config.encoder_path_stages,
+            PathConfig(hidden_ratio=config.encoder_hidden_ratio),
+            levels=config.quality_levels,
+        )
+        self.paths = nn.ModuleDict()
+
+    # ------------------------------------------------------------------ CompressAI's conventions
+
+    @usual_defaults(mixed_precision=True)
+    def forward(
+        self,
+        x: Tensor,
+        quality: float | Tensor,
+        mix: Mix | str | Mapping[str, float] | None = None,
+        *,
+        router: StageRouter | None = None,
+    ) -> dict[str, Any]:
+        """Reconstruction and likelihoods without coding anything.
+
+        Args:
+            x: ``[B, 3, H, W]`` in [0, 1], H and W multiples of ``config.hyper_stride``.
+            quality: 1 … levels, real; one number or one per picture (``[B]``).
+            mix: which paths reconstruct, in which proportions, as :meth:`Mix.of` takes it; None is
+                the main path.
+            router: in place of ``mix``, a router of the caller's own for ``g_s`` (training).
+
+        Returns:
+            ``x_hat`` (not clamped), ``y_hat`` (the latents ``g_s`` is given, before the inverse
+            gain), ``likelihoods`` (``y``, ``z``), ``masks`` (allocation of tokens to paths per
+            decoder stage) and, where the encoder's path is in training mode, ``ratio_loss``
+            (equation 4 for its predictors).
+
+        Raises:
+            ImageError, QualityError, MixError, PathNotFoundError: see the argument concerned.
+        """
+        x = self._check_input(x)
+        q = self.base.quality(quality, x)
+        encoder = self._encoder_router(q)
+        y = self.base.analyse(x, q, encoder)
+        z = self.base.hyper_analyse(y, q)
+        z_hat, z_likelihoods = self.base.entropy.estimate_z(z)
+        params = self.base.hyper_synthesise(z_hat, q)
+        y_hat, y_likelihoods = self.base.entropy.estimate(y, params)
+        size = (x.shape[-2], x.shape[-1])
+        decoder = router if router is not None else self._decoder_router(mix, size, size, len(x))
+        result: dict[str, Any] = {
+            "x_hat": self.base.synthesise(y_hat, q, decoder),
+            "y_hat": y_hat,
+            "likelihoods": {"y": y_likelihoods, "z": z_likelihoods},
+            "masks": getattr(decoder, "masks", {}),
+        }
+        if isinstance(encoder, GumbelAggregator):
+            result["ratio_loss"] = encoder.ratio_loss()
+        return result
+
+    @usual_defaults()
+    @torch.no_grad()
+    def compress(
+        self,
+        x: Tensor,
+        quality: float | Tensor,
+        *,
+        networks: EntropyNetworks | None = None,
+        analysis: MPAModel | None = None,
+    ) -> dict[str, Any]:
+        """Code a batch.
+
+        Args:
+            x, quality: see :meth:`forward`.
+            networks: arithmetic of the entropy model; None is float32 (profile 0), whose streams
+                are those of the paper's code.
+            analysis: a copy of this model, of another floating-point type perhaps, that computes
+                ``y`` and ``z``; None is this model.
+
+        Returns:
+            ``strings`` ``[[y stream of each picture], [z stream of each picture]]``, ``shape``
+            (h, w) of ``z``, and ``symbols_crc``, one CRC-32 per picture.
+        """
+        x = self._check_input(x)
+        q = self.base.quality(quality, x)
+        y, z = (analysis or self).analyse(x, q)
+        entropy = self.base.entropy
+        networks = networks or FloatNetworks(self.base)
+        symbols, z_streams, z_symbols = entropy.encode_z(z)
+        with networks.alike():
+            # ``analysis`` may have computed in another type than this model.
+            symbols = symbols.to(networks.device, self.base.y_gains.gain.dtype)
+            params = networks.hyper_synthesise(symbols, q)
+            _, y_streams, y_symbols = entropy.encode_y(y.to(params), params, networks)
+        return {
+            "strings": [y_streams, z_streams],
+            "shape": (z.shape[-2], z.shape[-1]),
+            "symbols_crc": [
+                crc_of_symbols(pair) for pair in zip(z_symbols, y_symbols, strict=True)
+            ],
+        }
+
+    def analyse(self, x: Tensor, quality: Quality) -> tuple[Tensor, Tensor]:
+        """``y`` ``[B, M, H/16, W/16]`` and ``z`` ``[B, C, H/64, W/64]``, in the model's type."""
+        x = x.to(self.base.y_gains.gain)
+        y = self.base.analyse(x, quality, self._encoder_router(quality))
+        return y, self.base.hyper_analyse(y, quality)
+
+    @usual_defaults()
+    @normal_tensors()
+    def decompress(
+        self,
+        strings: Sequence[Sequence[bytes]],
+        shape: tuple[int, int],
+        quality: float | Tensor,
+        mix: Mix | str | Mapping[str, float] | None = None,
+        *,
+        symbols_crc: Sequence[int] | None = None,
+        image_size: tuple[int, int] | None = None,
+        networks: EntropyNetworks | None = None,
+        damage: list[str] | None = None,
+    ) -> dict[str, Tensor]:
+        """Decode a batch: ``x_hat`` ``[B, 3, H, W]`` in [0, 1].
+
+        Args:
+            strings, shape, symbols_crc: as :meth:`compress` returned them; without
+                ``symbols_crc`` a decoder that lost sync goes unnoticed.
+            quality: the one used to compress.
+            mix: see :meth:`forward`.
+            image_size: height and width of the picture inside the padded one; region masks of
+                ``mix`` have this size. None is the whole.
+            networks: the arithmetic used to compress.
+            damage: a list to be given what was wrong with the streams; what they have lost is
+                concealed (symbols of 0: the expected values). None: damage is an error.
+
+        Raises:
+            BitstreamError: streams that are none, or none of this size.
+            DesyncError: the decoded symbols are not those that were coded.
+            MixError, QualityError, PathNotFoundError: see the argument concerned.
+        """
+        with torch.inference_mode():  # faster inside; what leaves it is cloned
+            q, y_hat = self._decode_latents(strings, shape, quality, symbols_crc, networks, damage)
+            stride = self.config.hyper_stride
+            padded = (shape[0] * stride, shape[1] * stride)
+            size = padded if image_size is None else _two_sizes(image_size, "image_size")
+            router = self._decoder_router(mix, size, padded, len(y_hat))
+            x_hat = self.base.synthesise(y_hat, q, router)
+            if damage:
+                # Wrong symbols can be of any size.
+                x_hat = x_hat.nan_to_num(0.5)
+        return {"x_hat": x_hat.clamp(0, 1)}
+
+    @usual_defaults()
+    @normal_tensors()
+    def decode_latents(
+        self,
+        strings: Sequence[Sequence[bytes]],
+        shape: tuple[int, int],
+        quality: float | Tensor,
+        *,
+        symbols_crc: Sequence[int] | None = None,
+        networks: EntropyNetworks | None = None,
+        damage: list[str] | None = None,
+    ) -> tuple[Quality, Tensor]:
+        """The bitstream's part of decoding, the same for all paths: ``y_hat`` ``[B, M, h, w]``."""
+        with torch.inference_mode():
+            _, y_hat = self._decode_latents(strings, shape, quality, symbols_crc, networks, damage)
+        return self.base.quality(quality, y_hat), y_hat.clone()
+
+    def _decode_latents(
+        self,
+        strings: Sequence[Sequence[bytes]],
+        shape: tuple[int, int],
+        quality: float | Tensor,
+        symbols_crc: Sequence[int] | None,
+        networks: EntropyNetworks | None,
+        damage: list[str] | None,
+    ) -> tuple[Quality, Tensor]:
+        y_streams, z_streams = _two_lists_of_streams(strings)
+        shape = _two_sizes(shape, "shape")
+        check_streams(y_streams, len(z_streams), "y")
+        entropy = self.base.entropy
+        like = self.base.y_gains.gain
+        networks = networks or FloatNetworks(self.base)
+        stride = self.config.hyper_stride // self.config.latent_stride
+        if damage is None:
+            entropy.check_y_streams(y_streams, (stride * shape[0], stride * shape[1]))
+        before = len(damage or ())
+        symbols, z_symbols = entropy.decode_z(z_streams, shape, like, damage=damage)
+        if damage is not None and len(damage) > before:
+            # Without the right z every symbol of y is read by a wrong table: noise, no picture.
+            y_streams = [b""] * len(y_streams)
+        q = self.base.quality(quality, symbols)
+        with networks.alike():
+            params = networks.hyper_synthesise(symbols.to(networks.device), q)
+            y_hat, y_symbols = entropy.decode_y(y_streams, params, networks, damage=damage)
+        if symbols_crc is not None:
+            as_sequence(symbols_crc, "symbols_crc", "one CRC-32 per picture", BitstreamError)
+            if len(symbols_crc) != len(z_symbols):
+                raise BitstreamError(
+                    f"found {len(symbols_crc)} symbols_crc for {len(z_symbols)} pictures"
+                )
+            for pair, expected in zip(
+                zip(z_symbols, y_symbols, strict=True), symbols_crc, strict=True
+            ):
+                found = crc_of_symbols(pair)
+                if found == expected:
+                    continue
+                if damage is not None:
+                    damage.append(
+                        f"the decoded symbols have CRC {found:08x}, the encoder wrote "
+                        f"{expected:08x}"
+                    )
+                else:
+                    raise DesyncError(
+                        f"the decoded symbols have CRC {found:08x}, the encoder wrote "
+                        f"{expected:08x}: {networks.desync_advice}"
+                    )
+        return q, y_hat.to(like)
+
+    @normal_tensors()
+    def update(self) -> None:
+        """Compute the integer CDF tables; needed once after training, then stored."""
+        with making_weights():
+            self.base.entropy.update()
+
+    def aux_loss(self) -> Tensor:
+        """Loss of the entropy bottleneck's quantiles (a scalar)."""
+        return self.base.entropy.aux_loss()
+
+    # ------------------------------------------------------------------ parts
+
+    def frozen_state(self) -> dict[str, Tensor]:
+        """Tensors that fix the bitstream and the main reconstruction: base and encoder path."""
+        return {
+            name.replace(COMPILED, ""): tensor
+            for name, tensor in self.state_dict().items()
+            if not name.startswith("paths.")
+        }
+
+    def sealed_parts(self) -> dict[str, nn.Module]:
+        """The modules that hold :meth:`frozen_state`, by name."""
+        return {"base": self.base, "encoder_path": self.encoder_path}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the base is."""
+        return self.base.y_gains.gain.device
+
+    def _encoder_router(self, quality: Quality) -> StageRouter:
+        # From the numbers, not from the tensor: counting tokens must not wait for a device.
+        share = encoder_main_share(
+            torch.tensor(quality.values, dtype=torch.float32), self.config.quality_levels
+        )
+        if self.encoder_path.training:
+            return GumbelAggregator(self.encoder_path, share, quality.value)
+        return Aggregator.for_shares(self.encoder_path, share)
+
+    def _decoder_router(
+        self,
+        mix: Mix | str | Mapping[str, float] | None,
+        image_size: tuple[int, int],
+        padded: tuple[int, int],
+        batch: int,
+    ) -> Aggregator | None:
+        if mix is None:
+            return None
+        mix = Mix.of(mix)
+        missing = [name for name in mix.path_names if name not in self.paths]
+        if missing:
+            loaded = ", ".join(self.paths) or "none"
+            raise PathNotFoundError(
+                f"no path {missing[0]!r} is loaded (loaded: {loaded}); "
+                f"call load_path({missing[0]!r}) first"
+            )
+        paths = {name: cast(TaskPath, self.paths[name]) for name in mix.path_names}
+        own = self.base.y_gains.gain.dtype
+        for name, path in paths.items():
+            for parameter in path.parameters():
+                if parameter.dtype != own:
+                    raise ConfigError(
+                        f"path {name!r} is {parameter.dtype}, its base is {own}; call "
+                        f"model.paths[{name!r}].to({own}), or load the path again"
+                    )
+        return Aggregator(paths, mix, image_size=image_size, padded_size=padded, batch=batch)
+
+    def _check_input(self, x: Tensor) -> Tensor:
+        """``x`` where the weights are, and in their type."""
+        stride = self.config.hyper_stride
+        if not isinstance(x, Tensor) or not x.is_floating_point() or x.is_meta:
+            found = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else shown(x)
+            raise ImageError(f"found {found}, expected floats [B, 3, H, W] in [0, 1]")
+        if x.ndim != 4 or x.shape[1] != 3:
+            raise ImageError(f"found a tensor of shape {tuple(x.shape)}, expected [B, 3, H, W]")
+        height, width = x.shape[-2:]
+        if height % stride or width % stride or not height or not width:
+            fixed = (
+                f"{max(-(-width // stride), 1) * stride}x{max(-(-height // stride), 1) * stride}"
+            )
+            raise ImageError(
+                f"found {width}x{height} pixels (width x height), expected multiples of {stride}; "
+                f"pad to {fixed}, or use MPACodec, which pads and crops"
+            )
+        return x.to(self.base.y_gains.gain)
+
+
+def _two_lists_of_streams(strings: Any) -> tuple[Sequence[bytes], Sequence[bytes]]:
+    what = "the streams of y and of z, a list of bytes each"
+    lists = [
+        as_sequence(each, "strings", what, BitstreamError)
+        for each in as_sequence(strings, "strings", what, BitstreamError)
+    ]
+    if len(lists) != 2:
+        raise BitstreamError(f"strings has {len(lists)} entries, expected {what}")
+    for stream in (*lists[0], *lists[1]):
+        expect(stream, bytes, "a stream", "bytes, as compress returned them", BitstreamError)
+    return lists[0], lists[1]
+
+
+def _two_sizes(value: Any, name: str) -> tuple[int, int]:
+    sides = as_sequence(value, name, "height and width", BitstreamError)
+    if len(sides) != 2:
+        raise BitstreamError(f"{name} has {len(sides)} entries, expected height and width")
+    height, width = (as_whole(side, name, least=1, error=BitstreamError) for side in sides)
+    return height, width

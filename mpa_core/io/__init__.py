@@ -1,0 +1,1 @@
+"""Files and folders, pictures and their metadata."""

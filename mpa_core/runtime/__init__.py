@@ -1,0 +1,1 @@
+"""What stands around a computation: threads, defaults, modes and warnings of the process."""

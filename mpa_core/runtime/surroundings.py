@@ -1,0 +1,152 @@
+"""What the caller's process is set to: our results do not depend on it, and it stays as it is.
+
+torch keeps defaults for a whole process or thread: the device and the type of new tensors, the
+generator of random numbers, autocast, the number of threads. A program sets them for its own
+networks. Ours are made, loaded and run in the same way under any of them.
+
+What is the calling thread's alone is set for the time of a call. What is the whole process's is
+touched only where a program has set it to what would change our numbers, and put back.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from mpa_core.runtime.threads import own_threads
+
+_NUMPY_ERRORS: Any = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
+"""What numpy begins with. Small numbers do become zero in our tables."""
+_AUTOCASTING = ("cpu", "cuda", "mps", "xpu")
+_making = threading.RLock()
+"""The generator that weights are drawn from, and the type they have, are the process's."""
+
+
+class _FullPrecision:
+    """While anybody is inside, products of float32 are computed in float32 by the whole process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before: list[tuple[Any, str]] = []
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before = [
+                    (switch, switch.fp32_precision)
+                    for switch in _precision_switches()
+                    if switch.fp32_precision in _SHORTER
+                ]
+                for switch, _ in self._before:
+                    switch.fp32_precision = _FULL
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self.put_back()
+
+    def put_back(self) -> None:
+        """Set what was set, but for what somebody has set meanwhile."""
+        for switch, value in self._before:
+            if switch.fp32_precision == _FULL:
+                switch.fp32_precision = value
+        self._before = []
+
+
+_FULL, _SHORTER = "ieee", ("tf32", "bf16")
+_full_precision = _FullPrecision()
+
+
+def _precision_switches() -> list[Any]:
+    """Of matrix products, and of convolutions on the processor; torch before 2.9 has none such."""
+    mkldnn: Any = torch.backends.mkldnn
+    parts = (getattr(mkldnn, "matmul", None), getattr(mkldnn, "conv", None))
+    switches = (*parts, torch.backends.cuda.matmul)
+    return [switch for switch in switches if hasattr(switch, "fp32_precision")]
+
+
+def _in_forked_child() -> None:
+    """Whoever held a lock in the parent is not here, and is not inside here."""
+    global _making, _full_precision
+    _making = threading.RLock()
+    _full_precision.put_back()
+    _full_precision = _FullPrecision()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_forked_child)
+
+
+@contextmanager
+def usual_defaults(*, mixed_precision: bool = False) -> Iterator[None]:
+    """Run the block, or as a decorator the function, as in a process of our own.
+
+    New tensors are on the processor unless said otherwise, in a forked child there is one thread
+    (:func:`own_threads`), and float32 is computed in float32.
+
+    Args:
+        mixed_precision: leave the last to the caller, who may be training.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(own_threads())
+        stack.enter_context(np.errstate(**_NUMPY_ERRORS))
+        if not _processor_is_default():
+            stack.enter_context(torch.device("cpu"))
+        if not mixed_precision:
+            stack.enter_context(_full_precision)
+            for kind in _AUTOCASTING:
+                if torch.is_autocast_enabled(kind):
+                    stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
+@contextmanager
+def making_weights(seed: int | None = None) -> Iterator[None]:
+    """Run the block, which makes modules, so that they are float32 on the processor.
+
+    Nobody's random numbers move. One caller at a time: torch has one generator and one default
+    type for all threads, and they are put back at the end.
+
+    Args:
+        seed: of the random start; None where it does not matter.
+    """
+    with (
+        _making,
+        usual_defaults(),
+        torch.inference_mode(False),
+        torch.random.fork_rng(devices=[]),
+        _float32(),
+    ):
+        if seed is not None:
+            # torch.manual_seed would seed the generators of all devices, too.
+            torch.default_generator.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _float32() -> Iterator[None]:
+    before = torch.get_default_dtype()
+    if before == torch.float32:
+        yield
+        return
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _processor_is_default() -> bool:
+    try:
+        return torch.get_default_device().type == "cpu"
+    except (RuntimeError, AssertionError):  # one that this machine does not have
+        return False

@@ -1,0 +1,119 @@
+"""Data sets of stage 2: pictures by index, the same picture every time an index is asked for."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mpa_core.tasks.photos import Indexed, PhotoFolder, Pixel, random_crop
+
+_PATH_CROP = 4  # stream of the seed; the others are in data.py and stage1.py
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture and what a task knows about it."""
+
+    image: NDArray[np.uint8]
+    """RGB, [H, W, 3]."""
+    target: Mapping[str, Tensor] = field(default_factory=dict)
+    """Labels, masks, strings as numbers: of one shape per name, so that a batch can stack them."""
+
+
+class PhotoSamples(Indexed[Sample]):
+    """Samples each of which shows a photo, or a part of it; ``per_photo`` of each photo.
+
+    Sample ``i`` is of photo ``i // per_photo``. Asking for one whose photo turns out to be damaged
+    raises :class:`ImageError`: training then takes the next one, and ``mpa eval`` leaves it out.
+    """
+
+    def __init__(self, photos: PhotoFolder, per_photo: int = 1) -> None:
+        self.photos = photos
+        self.per_photo = per_photo
+
+    def __len__(self) -> int:
+        return len(self.photos) * self.per_photo
+
+    @abstractmethod
+    def cut(self, picture: NDArray[Pixel], index: int) -> NDArray[Pixel]:
+        """What sample ``index`` shows of ``picture`` [H, W, ...], its photo or one of its size."""
+
+    def item(self, index: int) -> Sample:
+        """Sample ``index``."""
+        photo = self.photos[index // self.per_photo]
+        return Sample(np.ascontiguousarray(self.cut(photo, index)))
+
+
+class PhotoCrops(PhotoSamples):
+    """Square crops of the photos in a folder: ``per_photo`` of each, fixed by the seed.
+
+    Nothing is drawn anew from epoch to epoch: that is what lets the latents of a crop be computed
+    once and kept.
+
+    Args:
+        folder: photos, at any depth below it; those with a side under ``crop`` are left out.
+        crop: side in pixels.
+        per_photo: crops of each photo.
+        seed: another one gives other crops.
+        flip: mirror half of the crops left to right.
+        transpose: draw each crop's orientation from all eight instead.
+        scale: smallest and largest factor, in (0, 1], by which photos are made smaller before a
+            crop is cut; each crop's is drawn between them.
+        cache_mib: memory in which decoded photos are kept.
+
+    Raises:
+        TrainingError: no photo can be used.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        crop: int,
+        *,
+        per_photo: int = 4,
+        seed: int = 0,
+        flip: bool = True,
+        transpose: bool = False,
+        scale: tuple[float, float] = (1.0, 1.0),
+        cache_mib: int = 4096,
+    ) -> None:
+        super().__init__(PhotoFolder(folder, min_side=crop, cache_mib=cache_mib), per_photo)
+        self.crop = crop
+        self.seed = seed
+        self.flip = flip
+        self.transpose = transpose
+        self.scale = scale
+
+    def cut(self, picture: NDArray[Pixel], index: int) -> NDArray[Pixel]:
+        """The crop."""
+        random = np.random.default_rng((self.seed, _PATH_CROP, index))
+        return random_crop(
+            picture,
+            self.crop,
+            random,
+            flip=self.flip,
+            transpose=self.transpose,
+            scale=self.scale,
+        )
+
+
+class WholePhotos(PhotoSamples):
+    """The photos of a folder as they are, in the order of their names, each of its own size.
+
+    ``paths[i]`` is the file of sample ``i``. Raises :class:`TrainingError` if there is none.
+    """
+
+    def __init__(self, folder: Path, *, cache_mib: int = 1024) -> None:
+        super().__init__(PhotoFolder(folder, min_side=1, cache_mib=cache_mib))
+        self.paths = self.photos.paths
+
+    def cut(self, picture: NDArray[Pixel], index: int) -> NDArray[Pixel]:
+        """All of it."""
+        del index
+        return picture
