@@ -11,10 +11,9 @@ from mpa_core.checkpoints.locate import (
     bundled_base_of,
     bundled_bases,
     bundled_fingerprints,
-    folder_hint,
     is_bare,
     resolve,
-    warn_of_folder,
+    resolve_path,
 )
 from mpa_core.checkpoints.meta import (
     BASE_CONFIG,
@@ -46,7 +45,6 @@ __all__ = [
     "bundled_bases",
     "bundled_fingerprints",
     "exact_fingerprint",
-    "folder_hint",
     "is_bare",
     "load_base",
     "load_into",
@@ -54,9 +52,9 @@ __all__ = [
     "read_base_meta",
     "read_path_meta",
     "resolve",
+    "resolve_path",
     "save_base",
     "save_path",
-    "warn_of_folder",
 ]
 
 _LAZY = {

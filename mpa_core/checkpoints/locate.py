@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mpa_core.arguments import as_path, expect
 from mpa_core.checkpoints.meta import BASE_CONFIG, PATH_CONFIG, read_base_meta
-from mpa_core.errors import AmbiguousNameWarning, CheckpointError
+from mpa_core.errors import AmbiguousNameWarning, CheckpointError, PathNotFoundError
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 
@@ -53,7 +53,7 @@ def is_bare(source: str | Path) -> bool:
     return not ("/" in source or "\\" in source or source.startswith("~") or source in (".", ".."))
 
 
-def warn_of_folder(name: str, config_name: str) -> None:
+def _warn_of_folder(name: str, config_name: str) -> None:
     """Say that the bare ``name`` was not taken for the checkpoint folder here of the same name."""
     if (Path(name) / config_name).is_file():
         warnings.warn(
@@ -65,7 +65,7 @@ def warn_of_folder(name: str, config_name: str) -> None:
         )
 
 
-def folder_hint(name: str) -> str:
+def _folder_hint(name: str) -> str:
     """What to add to an error about the bare ``name`` where a folder of that name is here."""
     return f"; for the folder {name} here write ./{name}" if Path(name).is_dir() else ""
 
@@ -84,14 +84,14 @@ def resolve(id_or_folder: str | Path) -> Path:
     asked = str(id_or_folder)
     bare = is_bare(id_or_folder)
     if bare and asked in bundled:
-        warn_of_folder(asked, BASE_CONFIG)
+        _warn_of_folder(asked, BASE_CONFIG)
         return bundled[asked]
     if not bare and ((folder / BASE_CONFIG).is_file() or (folder / PATH_CONFIG).is_file()):
         return folder
     ids = ", ".join(bundled) or "none in this installation"
     if bare and folder.is_dir():
         raise CheckpointError(
-            f"{asked!r} is no bundled base, expected one of: {ids}{folder_hint(asked)}"
+            f"{asked!r} is no bundled base, expected one of: {ids}{_folder_hint(asked)}"
         )
     if folder.is_dir():
         raise CheckpointError(
@@ -114,3 +114,40 @@ def resolve(id_or_folder: str | Path) -> Path:
         f"{asked!r} is neither a folder nor a bundled base, expected one of: {ids}; "
         "check the spelling or give a checkpoint folder"
     )
+
+
+def resolve_path(name_or_folder: str | Path, base: str) -> Path:
+    """The folder meant by a path's registered name or by a folder.
+
+    A bare name (see :func:`is_bare`; ``"cls"``, ``"dist:cls"``) is what is installed, and means the
+    weights that its plugin bundles for ``base``; where a path folder of that name is in the current
+    folder, an :class:`AmbiguousNameWarning` says so. Anything else is a folder, and is returned
+    whatever is in it: who reads it says what is missing.
+
+    Args:
+        name_or_folder: what a user has typed.
+        base: name of the base that the weights are for.
+
+    Raises:
+        PathNotFoundError: no such path is installed, or its plugin has no weights for ``base``.
+    """
+    folder = as_path(name_or_folder, "source", PathNotFoundError)
+    if not is_bare(name_or_folder):
+        return folder
+    from mpa_core.plugins.registry import registry  # bases need no plugin
+
+    asked = str(name_or_folder)
+    try:
+        registered = registry().get(asked)
+    except PathNotFoundError as error:
+        places = f"give one of these, or the folder of a path (with {PATH_CONFIG} in it)"
+        raise PathNotFoundError(f"{error}; {places}{_folder_hint(asked)}") from error
+    bundled = registered.spec.bundled_weights(base)
+    if bundled is None:
+        others = ", ".join(registered.spec.bundled_bases()) or "no base"
+        raise PathNotFoundError(
+            f"path {registered.name!r} of {registered.distribution} has no weights for base "
+            f"{base!r} (it has them for {others}); give a folder of trained weights"
+        )
+    _warn_of_folder(asked, PATH_CONFIG)
+    return bundled
