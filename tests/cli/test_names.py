@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from mpa_core import MPACodec
 from mpa_core.bitstream.container import unpack
@@ -85,11 +86,12 @@ def test_a_path_folder_without_its_path_is_refused_with_it(mpa, beside):
 
 
 def test_a_folder_without_a_path_is_no_name_that_is_not_installed(mpa, beside):
-    (beside / "empty").mkdir()
-    words = ["train", "path", "mse", "--base", "./mine", "--data", ".", "--out", "run", "--steps"]
-    done = mpa(
-        *words, "1", "--set", "loss.perceptual=null", "--set", "data.crop=64", "--from", "./empty"
-    )
+    for name in ("empty", "photos"):
+        (beside / name).mkdir()
+    with Image.open("a.png") as small:
+        small.resize((96, 80)).save("photos/a.png")
+    words = "train path mse --base ./mine --data photos --out run --steps 1 --from ./empty"
+    done = mpa(*words.split(), "--set", "loss.perceptual=null", "--set", "data.crop=64")
     assert done.code == 1
     said = "empty has no path_config.json, expected a path folder with path_config.json; give the"
     assert said in done.errors[-1]
