@@ -12,7 +12,7 @@ from typing import Any
 
 from mpa_core.cli.streams import stdout
 from mpa_core.errors import MPAError
-from mpa_core.foreign import text_of
+from mpa_core.runtime.foreign import text_of
 
 
 def emit(args: argparse.Namespace, data: Any, text: str | Callable[[], str]) -> None:

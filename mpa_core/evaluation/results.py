@@ -19,9 +19,9 @@ import torch
 from mpa_core.errors import ConfigError
 from mpa_core.evaluation.kept import key_of
 from mpa_core.evaluation.statistics import Array, Curve, Estimate, Value, estimate, mean_value
-from mpa_core.foreign import foreign_code
 from mpa_core.io.files import write_text
 from mpa_core.plugins.registry import load_target, registry
+from mpa_core.runtime.foreign import foreign_code
 
 FORMAT = 1
 FILE = "results.json"

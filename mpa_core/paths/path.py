@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from mpa_core.arguments import as_sequence, as_whole, expect
 from mpa_core.config import PathConfig, PathStage
 from mpa_core.errors import ConfigError
-from mpa_core.foreign import foreign_code
 from mpa_core.paths.mlp import SideMLP
 from mpa_core.paths.predictor import Predictor
+from mpa_core.runtime.foreign import foreign_code
 
 
 class PathStageModule(nn.Module):

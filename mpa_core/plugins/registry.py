@@ -25,10 +25,10 @@ import pluggy
 from mpa_core.arguments import as_text
 from mpa_core.config import PathConfig
 from mpa_core.errors import PathNotFoundError, PluginError
-from mpa_core.foreign import describe, foreign_code
 from mpa_core.plugins import hookspecs
 from mpa_core.plugins.entries import installed_entries, normalize
 from mpa_core.plugins.hookspecs import HOOK_PREFIX, PROJECT, PathSpec
+from mpa_core.runtime.foreign import describe, foreign_code
 
 if TYPE_CHECKING:
     from mpa_core.paths.path import TaskPath

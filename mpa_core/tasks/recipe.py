@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from mpa_core.config import StrictModel
 from mpa_core.errors import PluginError, TrainingError
-from mpa_core.foreign import foreign_code
 from mpa_core.plugins.registry import load_target, registry
+from mpa_core.runtime.foreign import foreign_code
 from mpa_core.tasks.datasets import PhotoCrops, Sample, WholePhotos
 from mpa_core.training.losses import squared_error_255
 

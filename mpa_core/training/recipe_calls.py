@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mpa_core.config import StrictModel
-from mpa_core.foreign import foreign_code
+from mpa_core.runtime.foreign import foreign_code
 from mpa_core.tasks.photos import Indexed
 from mpa_core.tasks.recipe import Metric, PathBatch, Recipe, Sample, Split, load_recipe
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from mpa_core.errors import ConfigError, MissingDependencyError, PluginError
-from mpa_core.foreign import describe, foreign_code
+from mpa_core.runtime.foreign import describe, foreign_code
 
 PATH = """
 import os

@@ -67,5 +67,5 @@ def describe(error: BaseException) -> str:
     return " ".join(f"{text}{place}".split())
 
 
-_OURS = {__file__, str(Path(__file__).parent / "plugins" / "registry.py")}
+_OURS = {__file__, str(Path(__file__).parents[1] / "plugins" / "registry.py")}
 """Files that call code of others: that an error rose there says nothing."""
