@@ -137,7 +137,7 @@ def test_ctrl_c_in_a_plugin_is_ctrl_c(plugin, decoding, where):
 def test_what_ends_the_program_anywhere_else_is_one_line(plugin):
     """Code of a plugin that no rule covers; here what it does to a function of the SDK."""
     top = plugin.folder / "mpa_plugin_det" / "__init__.py"
-    lines = ["import mpa_core.cli.output", "mpa_core.cli.output.table = exit"]
+    lines = ["import sys", "import mpa_core.cli.output", "mpa_core.cli.output._cell = sys.exit"]
     top.write_text("\n".join([*lines, top.read_text()]))
     done = plugin.run(MAIN.format(words=["paths", "ls"]), check=False)
     (line,) = done.stderr.splitlines()
