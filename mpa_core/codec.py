@@ -188,7 +188,7 @@ class MPACodec:
             CheckpointError, PluginError: weights or code that do not load, or a folder without a
                 path in it.
         """
-        loaded = checkpoints.load_path(checkpoints.resolve_path(source, self.name))
+        loaded = checkpoints.load_path(checkpoints.resolve(source, checkpoints.path_on(self.name)))
         self.profiles.require_unchanged(self.model, coding=False)
         loaded.require_base(self.name, self.profiles.fingerprint)
         found = registry().load_class(f"{loaded.meta.plugin.distribution}:{loaded.meta.path_type}")

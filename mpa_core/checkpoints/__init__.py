@@ -7,14 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mpa_core.checkpoints.locate import (
-    bundled_base_of,
-    bundled_bases,
-    bundled_fingerprints,
-    is_bare,
-    resolve,
-    resolve_path,
-)
+from mpa_core.checkpoints.bundled import bundled_base_of, bundled_bases, bundled_fingerprints
 from mpa_core.checkpoints.meta import (
     BASE_CONFIG,
     PATH_CONFIG,
@@ -25,6 +18,7 @@ from mpa_core.checkpoints.meta import (
     read_base_meta,
     read_path_meta,
 )
+from mpa_core.checkpoints.sources import BASE, is_bare, path_on, resolve
 
 if TYPE_CHECKING:
     from mpa_core.checkpoints.exact import exact_fingerprint
@@ -33,6 +27,7 @@ if TYPE_CHECKING:
     from mpa_core.checkpoints.tensors import load_into
 
 __all__ = [
+    "BASE",
     "BASE_CONFIG",
     "PATH_CONFIG",
     "BaseMeta",
@@ -49,10 +44,10 @@ __all__ = [
     "load_base",
     "load_into",
     "load_path",
+    "path_on",
     "read_base_meta",
     "read_path_meta",
     "resolve",
-    "resolve_path",
     "save_base",
     "save_path",
 ]

@@ -247,7 +247,7 @@ def _start_path(source: str, config: PathTrainConfig, base: checkpoints.LoadedBa
     run = run_meant(source)
     if run is not None:
         return averaged_path(run, base)
-    folder = checkpoints.resolve_path(source, base.name)
+    folder = checkpoints.resolve(source, checkpoints.path_on(base.name))
     return checkpoints.load_path(folder).build(registry().load_class(config.name))
 
 
