@@ -2,56 +2,27 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 from typing_extensions import Self
 
 from mpa_core import checkpoints
-from mpa_core.arguments import (
-    as_choice,
-    as_device,
-    as_flag,
-    as_limit,
-    as_metadata,
-    as_quality,
-    as_sequence,
-    as_text,
-    as_whole,
-    expect,
-    shown,
-)
-from mpa_core.base.gains import Quality
+from mpa_core.arguments import as_choice, as_device, as_limit, as_text, as_whole, expect
 from mpa_core.base.tinylic.exact.fixed import Format
-from mpa_core.bitstream.container import (
-    MAX_PIXELS,
-    STREAM_NAMES,
-    Container,
-    pack,
-    quantize_quality,
-)
-from mpa_core.bitstream.metadata import Metadata, from_chunks, to_chunks
+from mpa_core.bitstream.container import MAX_PIXELS
+from mpa_core.bitstream.parsed import Errors, ParsedFile, parse_file
+from mpa_core.coding import many
+from mpa_core.coding.encoding import PictureEncoder
+from mpa_core.coding.loaded_paths import LoadedPaths
 from mpa_core.coding.model import MPAModel
-from mpa_core.coding.opened import open_file
-from mpa_core.coding.profiles import NUMBERS, EntropyProfiles, Profile
-from mpa_core.errors import (
-    ConfigError,
-    DamageWarning,
-    PathNotFoundError,
-)
-from mpa_core.io.icc import means_srgb
-from mpa_core.io.images import ImageLike, to_pil, to_rgb_tensor
-from mpa_core.io.orientation import mix_as_stored, orientation_of, upright, upright_exif
-from mpa_core.mix import Mix
+from mpa_core.coding.picture import CodedPicture, MixLike, Output
+from mpa_core.coding.profiles import EntropyProfiles, Profile
+from mpa_core.errors import ConfigError, MPAError
+from mpa_core.io.images import ImageLike
 from mpa_core.paths.path import TaskPath
-from mpa_core.plugins.hookspecs import RESERVED_NAMES
-from mpa_core.plugins.registry import registry
 from mpa_core.presets import preset
 from mpa_core.runtime.normal_tensors import normal_tensors
 from mpa_core.runtime.surroundings import making_weights, usual_defaults
@@ -59,10 +30,8 @@ from mpa_core.runtime.surroundings import making_weights, usual_defaults
 if TYPE_CHECKING:
     from mpa_core.checkpoints.meta import StorageType
 
-Output = Literal["pil", "tensor", "array"]
 
-
-class MPACodec:
+class MPACodec(LoadedPaths):
     """A base codec and the task paths loaded on it.
 
     Make one with :meth:`from_pretrained` or :meth:`from_preset`.
@@ -162,95 +131,7 @@ class MPACodec:
         self.profiles.moved()
         return self
 
-    # ------------------------------------------------------------------ paths
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """Local names of the side paths loaded; the main path is always there."""
-        return tuple(self.model.paths)
-
-    @normal_tensors()
-    def load_path(self, source: str | Path, name: str | None = None) -> str:
-        """Load a path's weights: by registered name (``"cls"``, ``"dist:cls"``), or from a folder.
-
-        Args:
-            source: a bare name whose plugin bundles weights for this base, or a path folder, said
-                with a separator in it (``"./cls"``) or as a ``Path``.
-            name: local name; None takes the path's own.
-
-        Returns:
-            The local name.
-
-        Raises:
-            PathNotFoundError: no such path, or its plugin has no weights for this base.
-            BaseMismatchError: trained on another base.
-            ModelChangedError: the codec's weights are no longer those of its base.
-            CheckpointError, PluginError: weights or code that do not load, or a folder without a
-                path in it.
-        """
-        loaded = checkpoints.load_path(checkpoints.resolve(source, checkpoints.path_on(self.name)))
-        self.profiles.require_unchanged(self.model, coding=False)
-        loaded.require_base(self.name, self.profiles.fingerprint)
-        found = registry().load_class(f"{loaded.meta.plugin.distribution}:{loaded.meta.path_type}")
-        return self.attach_path(loaded.build(found), name)
-
-    def load_paths(self, sources: Sequence[str]) -> list[str]:
-        """Load ``SOURCE`` or ``NAME=SOURCE`` each, as the command line says it; the local names.
-
-        A source is what :meth:`load_path` takes, and it raises what that raises.
-        """
-        names = []
-        for source in as_sequence(sources, "sources", "SOURCE or NAME=SOURCE", ConfigError):
-            text = as_text(source, "a source")
-            name, equals, place = text.partition("=")
-            # A folder may have an equals sign in its name, too: "runs/lr=3".
-            named = equals and name.isidentifier()
-            names.append(self.load_path(place, name) if named else self.load_path(text))
-        return names
-
-    @normal_tensors()
-    def attach_path(self, path: TaskPath, name: str | None = None) -> str:
-        """Attach a path that is in memory, under ``name`` (its own if None); returns the name.
-
-        Raises:
-            ModelChangedError: the codec's weights are no longer those of its base.
-            ConfigError: the name is taken or no identifier, or the path was built for other
-                stages than this base has.
-        """
-        expect(path, TaskPath, "path", "a TaskPath", ConfigError)
-        local = path.name if name is None else as_text(name, "name") or path.name
-        reserved = local in RESERVED_NAMES or hasattr(self.model.paths, local)
-        if not local.isidentifier() or (reserved and local not in self.model.paths):
-            raise ConfigError(
-                f"{local!r} cannot name a path: use an identifier such as 'det' "
-                f"(taken by the SDK: {', '.join(sorted(RESERVED_NAMES))})"
-            )
-        if local in self.model.paths:
-            raise ConfigError(
-                f"a path {local!r} is loaded already; unload_path({local!r}) first, "
-                "or load this one under another name"
-            )
-        found, offered = path.layout, self.model.config.decoder_path_stages
-        if found != offered:
-            built, needed = (", ".join(map(str, stages)) for stages in (found, offered))
-            raise ConfigError(
-                f"path {local!r} was built for stages {built}, this base offers {needed} "
-                "(stage: width x depth); build it from model.config.decoder_path_stages"
-            )
-        self.profiles.require_unchanged(self.model, coding=False)
-        self.model.paths[local] = path.eval().to(self.model.base.y_gains.gain)
-        return local
-
-    def unload_path(self, name: str) -> None:
-        """Remove a path; the base is as it was.
-
-        Raises:
-            PathNotFoundError: it is not loaded.
-        """
-        if not isinstance(name, str) or name not in self.model.paths:
-            loaded = ", ".join(self.paths) or "none"
-            raise PathNotFoundError(f"no path {shown(name)} is loaded (loaded: {loaded})")
-        del self.model.paths[name]
+    # ------------------------------------------------------------------ what it is
 
     def status(self) -> dict[str, Any]:
         """What is loaded, as plain data: base, fingerprint, parameters, paths, device.
@@ -273,13 +154,9 @@ class MPACodec:
             "exact_fingerprint": None if changed else self.profiles.exact_fingerprint,
             "parameters": count - sum(int(p["parameters"]) for p in paths.values()),  # type: ignore[call-overload]
             "quality_levels": self.model.config.quality_levels,
-            "device": str(self._device),
+            "device": str(self.model.device),
             "paths": paths,
         }
-
-    @property
-    def _device(self) -> torch.device:
-        return self.model.device
 
     # ------------------------------------------------------------------ coding
 
@@ -323,61 +200,119 @@ class MPACodec:
             ModelChangedError: its weights are not this base's any more, or it is in training mode.
             ConfigError: another argument is none of what it may be.
         """
-        self.profiles.require_unchanged(self.model)
-        networks = self.profiles.networks(profile)
-        quality = quantize_quality(as_quality(quality, self.model.config.quality_levels))
-        icc_profile = as_metadata(icc_profile, "icc_profile")
-        source = to_rgb_tensor(image, exif=as_metadata(exif, "exif"), orient=orient)
-        x = source.tensor.to(self._device)
-        height, width = x.shape[-2:]
-        stride = self.model.config.hyper_stride
-        # Repeating the last row and column costs fewest bits and never shows.
-        x = F.pad(x, (0, -width % stride, 0, -height % stride), mode="replicate")
-        analysis = self.profiles.precise() if as_flag(reproducible, "reproducible") else None
-        coded = self.model.compress(x, quality, networks=networks, analysis=analysis)
-        number = NUMBERS[profile]
-        streams = {name: strings[0] for name, strings in zip("yz", coded["strings"], strict=True)}
-        icc = source.icc_profile if icc_profile is None else icc_profile
-        # A file without a profile is sRGB.
-        metadata = Metadata(None if icc and means_srgb(icc) else icc, source.exif)
-        return pack(
-            Container(
-                fingerprint=self.profiles.prefix(profile),
-                profile=number,
-                quality=quality,
-                width=width,
-                height=height,
-                streams=tuple(streams[name] for name in STREAM_NAMES[number]),
-                symbols_crc=coded["symbols_crc"][0],
-                # What zlib makes of it depends on the machine.
-                chunks=to_chunks(metadata, compress=not reproducible),
-            )
+        encoder = PictureEncoder(
+            self.model,
+            self.profiles,
+            quality,
+            profile=profile,
+            reproducible=reproducible,
+            icc_profile=icc_profile,
+            exif=exif,
+            orient=orient,
         )
+        return encoder.encode([encoder.prepare(image)])[0]
+
+    @usual_defaults()
+    @torch.inference_mode()
+    def encode_many(
+        self,
+        images: Iterable[ImageLike],
+        quality: float = 4.5,
+        *,
+        profile: Profile = "exact",
+        reproducible: bool = False,
+        icc_profile: bytes | None = None,
+        exif: bytes | None = None,
+        orient: bool = True,
+        batch_pixels: int | None = many.BATCH_PIXELS,
+    ) -> list[bytes | MPAError]:
+        """Compress many pictures, those of one padded size as one batch.
+
+        The latents of a batch are those of :meth:`encode` within rounding: a few symbols in a
+        million may differ, and so may the file, which decodes the same everywhere all the same.
+
+        Args:
+            images: a list or iterator of what :meth:`encode` takes, or one array ``[N, H, W, 3]``
+                uint8 or tensor ``[N, 3, H, W]``. An iterator is read as pictures are needed.
+            quality, profile, reproducible, icc_profile, exif, orient: of all pictures, as in
+                :meth:`encode`.
+            batch_pixels: most pixels in a batch, each side padded to a multiple of 64; a larger
+                picture runs alone, None is no limit. Memory follows it: some hundred bytes a pixel,
+                and 12 for each of up to four times as many that wait for their batch to be full.
+
+        Returns:
+            One entry per picture, in order: the bytes of its file, or the error (an
+            :class:`mpa_core.errors.MPAError`) that :meth:`encode` would raise for it. What another
+            library raises, such as for memory, is wrapped in one.
+
+        Raises:
+            QualityError, ModelChangedError, ConfigError: as :meth:`encode`, for what concerns all
+                pictures.
+        """
+        encoder = PictureEncoder(
+            self.model,
+            self.profiles,
+            quality,
+            profile=profile,
+            reproducible=reproducible,
+            icc_profile=icc_profile,
+            exif=exif,
+            orient=orient,
+        )
+        as_limit(batch_pixels, "batch_pixels")
+        return many.encode_many(encoder, many.as_items(images, "images", "pictures"), batch_pixels)
+
+    @usual_defaults()
+    def open(
+        self,
+        data: bytes | ParsedFile,
+        *,
+        errors: Errors = "strict",
+        max_pixels: int | None = MAX_PIXELS,
+    ) -> CodedPicture:
+        """Parse and check an ``.mpa`` file once, to ask what it says and render it many times.
+
+        ``codec.open(data).render("cls")`` is ``codec.decode(data, "cls")``. Nothing is decoded
+        before it is needed, and the latents only once.
+
+        Args:
+            data: the whole file; or one that :func:`mpa_core.bitstream.parsed.parse_file` has
+                parsed, by arguments of its own.
+            errors: what a damaged file gives: an error (``"strict"``), or the best picture that
+                can be had of it (``"conceal"``): :attr:`CodedPicture.damage` says what is wrong,
+                and the first rendering warns with a :class:`mpa_core.errors.DamageWarning`.
+            max_pixels: most pixels (width x height) to decode; None for no limit. Lower it for
+                files from strangers: decoding takes some hundred bytes per pixel.
+
+        Raises:
+            BitstreamError: not an ``.mpa`` file, or damaged.
+            BaseMismatchError: encoded by another base, or the weights have changed.
+            ConfigError: another argument is none of what it may be.
+        """
+        self.profiles.require_unchanged(self.model)
+        return self._opened(data, errors, max_pixels)
 
     @usual_defaults()
     @normal_tensors()
     def decode(
         self,
         data: bytes,
-        mix: Mix | str | Mapping[str, float] | None = None,
+        mix: MixLike | None = None,
         *,
         output: Output = "pil",
-        errors: Literal["strict", "conceal"] = "strict",
+        errors: Errors = "strict",
         max_pixels: int | None = MAX_PIXELS,
         orient: bool = True,
     ) -> Any:
         """Reconstruct a picture from the bytes of an ``.mpa`` file.
 
         Args:
-            data: the whole file.
+            data, errors, max_pixels: as in :meth:`open`; ``"conceal"`` warns with a
+                :class:`mpa_core.errors.DamageWarning`.
             mix: which paths the features take: a :class:`Mix`, or what is short for one, a path's
                 name (``"cls"``) or shares by path (``{"cls": 0.4}``); None is the main path.
             output: ``"pil"`` (with ICC profile and EXIF in ``info``), ``"array"`` uint8
                 ``[H, W, 3]``, or ``"tensor"`` float ``[3, H, W]`` in [0, 1] on the codec's device.
-            errors: what a damaged file gives: an error (``"strict"``), or the best picture that
-                can be had of it and a :class:`mpa_core.errors.DamageWarning` (``"conceal"``).
-            max_pixels: most pixels (width x height) to decode; None for no limit. Lower it for
-                files from strangers: decoding takes some hundred bytes per pixel.
             orient: turn picture, array and tensor upright if the file's EXIF states that they are
                 stored otherwise, and take region masks of ``mix`` on the upright view. False
                 leaves pixels, EXIF and masks as stored.
@@ -389,45 +324,61 @@ class MPACodec:
             MixError, PathNotFoundError: ``mix`` does not fit the picture or the paths loaded.
             ConfigError: another argument is none of what it may be.
         """
-        as_choice(output, "output", ("pil", "tensor", "array"))
-        as_choice(errors, "errors", ("strict", "conceal"))
-        as_limit(max_pixels, "max_pixels")
-        mix = None if mix is None else Mix.of(mix)
-        self.profiles.require_unchanged(self.model)
-        opened = open_file(data, self.profiles, errors=errors, max_pixels=max_pixels)
-        container, damage = opened.container, opened.damage
-        icc_profile, exif = from_chunks(container.chunks, damage)
-        height, width = container.height, container.width
-        orientation = orientation_of(exif) if orient else 1
-        mix = mix_as_stored(mix, orientation, height, width)
-        x_hat = self.model.decompress(
-            **opened.coded, mix=mix, image_size=(height, width), damage=damage
-        )["x_hat"][0, :, :height, :width]
-        x_hat = upright(x_hat, orientation)
-        if damage:
-            warnings.warn(DamageWarning("; ".join(damage)), stacklevel=4)
-        if output == "tensor":
-            return x_hat
-        picture = to_pil(x_hat)
-        if output == "array":
-            return np.array(picture)
-        if icc_profile is not None:
-            picture.info["icc_profile"] = icc_profile
-        if exif is not None:
-            picture.info["exif"] = upright_exif(exif) if orient else exif
-        return picture
+        # Rendering looks at the weights.
+        return self._opened(data, errors, max_pixels).render(mix, output=output, orient=orient)
 
     @usual_defaults()
     @normal_tensors()
-    def decode_latents(self, data: bytes) -> tuple[Container, Quality, Tensor]:
-        """What all paths have in common: the file, its quality, and ``y_hat`` ``[1, M, h, w]``.
+    def decode_many(
+        self,
+        datas: Iterable[bytes],
+        mix: MixLike | Sequence[MixLike | None] | None = None,
+        *,
+        output: Output = "pil",
+        errors: Errors = "strict",
+        max_pixels: int | None = MAX_PIXELS,
+        orient: bool = True,
+        batch_pixels: int | None = many.BATCH_PIXELS,
+    ) -> Any:
+        """Reconstruct the pictures of many files, those of one padded size as one batch.
 
-        ``model.base.synthesise(y_hat, quality, router)`` makes the padded picture of it.
+        Pictures are those of :meth:`decode` within rounding; in the exact profile their latents are
+        the same to the bit.
+
+        Args:
+            datas: a list or iterator of whole files.
+            mix: for all of them, as in :meth:`decode`, or a list of one per file. Files with region
+                masks share a batch up to their latents, and are reconstructed one by one.
+            output, errors, max_pixels, orient: as in :meth:`decode`. ``max_pixels`` is of one file.
+            batch_pixels: as in :meth:`encode_many`.
+
+        Returns:
+            One entry per file, in order: what :meth:`decode` returns, or the error (an
+            :class:`mpa_core.errors.MPAError`) that it would raise. What another library raises is
+            wrapped in one. For ``output="tensor"``, where no file failed and all sizes agree, one
+            tensor ``[N, 3, H, W]`` on the codec's device in place of the list.
 
         Raises:
-            BitstreamError, BaseMismatchError, DesyncError: as :meth:`decode`.
+            ModelChangedError, ConfigError: as :meth:`decode`, for what concerns all files.
+            MixError, PathNotFoundError: one ``mix`` for all that is none or needs a path that is
+                not loaded, or a list that has not one mix per file.
+
+        Warns:
+            DamageWarning: of each damaged file that ``errors="conceal"`` made a picture of.
         """
+        as_choice(output, "output", ("pil", "tensor", "array"))
+        as_choice(errors, "errors", ("strict", "conceal"))
+        limits = as_limit(max_pixels, "max_pixels"), as_limit(batch_pixels, "batch_pixels")
+        files = list(many.as_items(datas, "datas", "files, as bytes"))
+        mixes = many.mixes_of(mix, len(files), self.model)
         self.profiles.require_unchanged(self.model)
-        opened = open_file(data, self.profiles)
-        quality, y_hat = self.model.decode_latents(**opened.coded)
-        return opened.container, quality, y_hat
+        return many.decode_many(
+            self, files, mixes, many.Rendering(output, errors, limits[0], orient, limits[1])
+        )
+
+    def _opened(
+        self, data: bytes | ParsedFile, errors: Errors, max_pixels: int | None
+    ) -> CodedPicture:
+        if not isinstance(data, ParsedFile):
+            data = parse_file(data, errors=errors, max_pixels=max_pixels)
+        return CodedPicture(data, self)

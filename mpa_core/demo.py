@@ -24,7 +24,6 @@ from mpa_core.errors import BaseMismatchError, MPAError
 from mpa_core.evaluation.classic import ClassicFormat, nearest_in_size
 from mpa_core.io.files import write_bytes
 from mpa_core.io.folders import claim_output
-from mpa_core.mix import Mix
 from mpa_core.plugins.registry import registry
 
 # What imports torch is imported where it is needed: threads are chosen before.
@@ -84,8 +83,9 @@ def compare(codec: MPACodec, original: Image.Image, quality: float) -> Iterator[
         )
 
     data = codec.encode(original, quality=quality)
+    coded = codec.open(data)
     for path in ("main", *codec.paths):
-        decoded = codec.decode(data, Mix.parse(f"{path}=1"))
+        decoded = coded.render(path)
         yield result(f"mpa {quality:g}, {path} path", f"mpa-{quality:g}.mpa", data, decoded)
     for file_format, label, suffix in _CLASSICS:
         classic = nearest_in_size(original, file_format, len(data))

@@ -21,6 +21,7 @@ from mpa_core.bitstream.container import (
     quantize_quality,
     unpack,
 )
+from mpa_core.bitstream.parsed import parse_file
 from mpa_core.bitstream.salvage import salvage
 from mpa_core.coding.model import MPAModel
 from mpa_core.errors import (
@@ -164,6 +165,14 @@ def _decode_latents(t: dict[str, Any], **changed: Any) -> Any:
     return t["model"].decode_latents(**{**t["coded"], "quality": 4.0, **changed})
 
 
+def _all(results: Any) -> Any:
+    """The results of many items, or the error of the first that has one."""
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+    return results
+
+
 def _pack(t: dict[str, Any], **changed: Any) -> Any:
     return pack(dataclasses.replace(t["container"], **changed))
 
@@ -202,7 +211,37 @@ ARGUMENTS: dict[str, Callable[[dict[str, Any], Any], Any]] = {
         f"decode({name})": _with(lambda t, **k: t["codec"].decode(t["data"], **k), name)
         for name in ("mix", "output", "errors", "max_pixels")
     },
-    "decode_latents": lambda t, v: t["codec"].decode_latents(v),
+    "open": lambda t, v: t["codec"].open(v),
+    **{
+        f"open({name})": _with(lambda t, **k: t["codec"].open(t["data"], **k), name)
+        for name in ("errors", "max_pixels")
+    },
+    **{
+        f"render({name})": _with(lambda t, **k: t["codec"].open(t["data"]).render(**k), name)
+        for name in ("mix", "output")
+    },
+    "encode_many": lambda t, v: t["codec"].encode_many(v),
+    "encode_many one": lambda t, v: _all(t["codec"].encode_many([v, v])),
+    **{
+        f"encode_many({name})": _with(
+            lambda t, **k: _all(t["codec"].encode_many([t["picture"]], **k)), name
+        )
+        for name in ("quality", "profile", "reproducible", "icc_profile", "exif", "batch_pixels")
+    },
+    "decode_many": lambda t, v: t["codec"].decode_many(v),
+    "decode_many one": lambda t, v: _all(t["codec"].decode_many([v])),
+    "decode_many(a mix)": lambda t, v: _all(t["codec"].decode_many([t["data"]], [v])),
+    **{
+        f"decode_many({name})": _with(
+            lambda t, **k: _all(t["codec"].decode_many([t["data"]], **k)), name
+        )
+        for name in ("mix", "output", "errors", "max_pixels", "batch_pixels")
+    },
+    "parse_file": lambda t, v: parse_file(v),
+    **{
+        f"parse_file({name})": _with(lambda t, **k: parse_file(t["data"], **k), name)
+        for name in ("errors", "max_pixels")
+    },
     # MPAModel
     "MPAModel": lambda t, v: MPAModel(v),
     "forward(x)": lambda t, v: t["model"](v, 4.0),

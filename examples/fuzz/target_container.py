@@ -13,7 +13,7 @@ import bytes_mutations
 import mpa_mutations
 
 from mpa_core.bitstream.container import Container, pack, peek_header, unpack
-from mpa_core.bitstream.metadata import MAX_BYTES, from_chunks, to_chunks
+from mpa_core.bitstream.metadata import MAX_BYTES, from_chunks, salvage_chunks, to_chunks
 from mpa_core.bitstream.salvage import salvage
 from mpa_core.errors import BitstreamError
 
@@ -67,8 +67,7 @@ class Target:
         assert salvage(case).container == container
         # What is accepted means one thing: written again, in order, it is the same file.
         assert unpack(pack(container)) == container
-        problems: list[str] = []
-        concealed = from_chunks(container.chunks, problems)
+        concealed, problems = salvage_chunks(container.chunks)
         try:
             metadata = from_chunks(container.chunks)
         except BitstreamError:

@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from mpa_core.bitstream.container import Header
 from mpa_core.errors import BitstreamError
 
 MAX_BYTES = 2**24
@@ -18,8 +17,6 @@ MAX_BYTES = 2**24
 
 _ICC = (b"ICCP", b"ICCZ")
 _EXIF = (b"EXIF", b"EXIZ")
-_ENTRY_BYTES = 8
-"""Of a chunk in the table of the header."""
 
 
 class Metadata(NamedTuple):
@@ -50,47 +47,28 @@ def to_chunks(metadata: Metadata, *, compress: bool = True) -> dict[bytes, bytes
     return chunks
 
 
-def from_chunks(chunks: Mapping[bytes, bytes], problems: list[str] | None = None) -> Metadata:
-    """What :func:`to_chunks` stored.
-
-    Args:
-        chunks: of a container.
-        problems: if given, what cannot be read is left out and said here instead of raised.
+def from_chunks(chunks: Mapping[bytes, bytes]) -> Metadata:
+    """The metadata that :func:`to_chunks` stored in the chunks of a container.
 
     Raises:
         BitstreamError: a compressed chunk is damaged, stands for more than :data:`MAX_BYTES`, or
             stands beside the plain one.
     """
-    found = []
+    return Metadata(*(_read(chunks, plain, compressed) for plain, compressed in (_ICC, _EXIF)))
+
+
+def salvage_chunks(chunks: Mapping[bytes, bytes]) -> tuple[Metadata, tuple[str, ...]]:
+    """The metadata that can be read, and one sentence on each chunk that was left out."""
+    found: list[bytes | None] = []
+    problems = []
     for plain, compressed in (_ICC, _EXIF):
         try:
             found.append(_read(chunks, plain, compressed))
         except BitstreamError as error:
-            if problems is None:
-                raise
             reason, _, _ = str(error).partition(";")
             problems.append(f"{reason}; it was left out")
             found.append(None)
-    return Metadata(*found)
-
-
-def size_figures(header: Header) -> dict[str, int | float]:
-    """Bytes and bits per pixel of a whole file, and of its picture and its metadata apart.
-
-    ``picture_bytes`` (streams and header) and ``metadata_bytes`` (all chunks and their table) make
-    ``bytes`` together; ``bpp`` is of the whole file, ``picture_bpp`` of the picture alone.
-    """
-    lengths = header.chunk_lengths.values()
-    metadata = sum(lengths) + _ENTRY_BYTES * len(lengths)
-    picture = header.file_size - metadata
-    pixels = header.width * header.height
-    return {
-        "bytes": header.file_size,
-        "bpp": round(8 * header.file_size / pixels, 5),
-        "picture_bytes": picture,
-        "picture_bpp": round(8 * picture / pixels, 5),
-        "metadata_bytes": metadata,
-    }
+    return Metadata(*found), tuple(problems)
 
 
 def _read(chunks: Mapping[bytes, bytes], plain: bytes, compressed: bytes) -> bytes | None:

@@ -21,7 +21,7 @@ from mpa_core.cli.encode import age_difference
 from mpa_core.errors import BaseMismatchError, ImageError
 
 if TYPE_CHECKING:
-    from mpa_core.bitstream.container import Container
+    from mpa_core.bitstream.parsed import ParsedFile
     from mpa_core.codec import MPACodec
     from mpa_core.io.stripping import What
     from mpa_core.mix import Mix
@@ -181,7 +181,7 @@ class Decoder:
             picture = load_image(job.target)
         except ImageError as error:
             return f"is not a whole picture ({error})"
-        header = self._container(read_input(job.source))
+        header = self._parsed(job).container
         # Sorted, since either may lie on its side: the file, and the picture after --no-orient.
         if sorted(picture.size) != sorted((header.width, header.height)):
             return f"is {picture.width}x{picture.height}, not {header.width}x{header.height}"
@@ -194,20 +194,13 @@ class Decoder:
         from mpa_core.io.stripping import strip_what
         from mpa_core.mix import MAIN
 
-        data = read_input(job.source)
-        codec = self.codecs.for_fingerprint(self._container(data).fingerprint)
-        task = self.task
+        file = self._parsed(job)
+        codec = self.codecs.for_fingerprint(file.container.fingerprint)
         noted: dict[str, Any] = {}
         with noting(noted):
-            image = codec.decode(
-                data,
-                self.mix,
-                errors=task.errors,
-                max_pixels=task.max_pixels,
-                orient=task.orient,
-            )
-            image = strip_what(image, task.strip)
-            picture = encode_image(image, task.suffix)
+            image = codec.open(file).render(self.mix, orient=self.task.orient)
+            image = strip_what(image, self.task.strip)
+            picture = encode_image(image, self.task.suffix)
         return picture, {
             "width": image.width,
             "height": image.height,
@@ -217,14 +210,12 @@ class Decoder:
             **noted,
         }
 
-    def _container(self, data: bytes) -> Container:
+    def _parsed(self, job: Job) -> ParsedFile:
         """What the file says, as far as ``errors`` lets it be damaged."""
-        from mpa_core.bitstream.container import unpack
-        from mpa_core.bitstream.salvage import salvage
+        from mpa_core.bitstream.parsed import parse_file
 
-        if self.task.errors == "strict":
-            return unpack(data, max_pixels=self.task.max_pixels)
-        return salvage(data, max_pixels=self.task.max_pixels).container
+        data = read_input(job.source)
+        return parse_file(data, errors=self.task.errors, max_pixels=self.task.max_pixels)
 
 
 class _Codecs:

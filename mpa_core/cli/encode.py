@@ -132,30 +132,27 @@ class Encoder:
 
         Told from its checksums, its base, its quality and its age; the picture is not decoded.
         """
-        from mpa_core.bitstream.container import PROFILES, unpack
-        from mpa_core.bitstream.metadata import from_chunks
-        from mpa_core.io.orientation import orientation_of
+        from mpa_core.bitstream.container import PROFILES
+        from mpa_core.bitstream.parsed import parse_file
 
         try:
-            found = unpack(read_input(job.target))
-            metadata = from_chunks(found.chunks)
+            file = parse_file(read_input(job.target))
         except BitstreamError as error:
             return f"is not a whole .mpa file ({error})"
-        profile = self.task.profile
+        found, profile = file.container, self.task.profile
         if PROFILES[found.profile] != profile:
             return f"has the entropy profile {PROFILES[found.profile]}, not {profile}"
         if found.fingerprint != self.codec.profiles.prefix(profile):
             return f"was not made by the base {self.codec.name} as it is now"
         if found.quality != self.task.quality:
             return f"was made at quality {found.quality:g}, not {self.task.quality:g}"
-        if self.task.orient and orientation_of(metadata.exif) != 1:
+        if self.task.orient and file.orientation != 1:
             return "was made with --no-orient"
-        return metadata_difference(metadata, self.task.strip) or age_difference(job)
+        return metadata_difference(file.metadata, self.task.strip) or age_difference(job)
 
     def make(self, job: Job) -> tuple[bytes, dict[str, Any]]:
         """Encode one picture."""
-        from mpa_core.bitstream.container import peek_header
-        from mpa_core.bitstream.metadata import size_figures
+        from mpa_core.bitstream.parsed import parse_file
         from mpa_core.io.images import load_image
         from mpa_core.io.stripping import strip_what
 
@@ -171,12 +168,12 @@ class Encoder:
                 reproducible=task.reproducible,
                 orient=task.orient,
             )
-        header = peek_header(data)
+        file = parse_file(data, max_pixels=None)
         return data, {
-            "width": header.width,
-            "height": header.height,
+            "width": file.container.width,
+            "height": file.container.height,
             "quality": task.quality,
-            **size_figures(header),
+            **file.size_figures,
             **figures,
         }
 

@@ -47,33 +47,31 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _describe(data: bytes, bases: dict[str, str]) -> dict[str, Any]:
-    from mpa_core.bitstream.container import PROFILES, peek_header, unpack
-    from mpa_core.bitstream.metadata import from_chunks, size_figures
-    from mpa_core.io.orientation import orientation_of, upright_size
+    from mpa_core.bitstream.container import PROFILES
+    from mpa_core.bitstream.parsed import parse_file
 
-    container = unpack(data)
-    metadata = from_chunks(container.chunks)
+    file = parse_file(data)
+    container = file.container
     prefix = container.fingerprint.hex()
     streams = {name: len(stream) for name, stream in container.named_streams.items()}
     chunks = {
         name.decode("ascii", "replace"): len(value) for name, value in container.chunks.items()
     }
-    orientation = orientation_of(metadata.exif)
-    height, width = upright_size(container.height, container.width, orientation)
+    height, width = file.upright_size
     # Stored as it is seen, nothing is to be said.
-    seen = {"orientation": orientation, "upright_width": width, "upright_height": height}
+    seen = {"orientation": file.orientation, "upright_width": width, "upright_height": height}
     return {
         "width": container.width,
         "height": container.height,
-        **(seen if orientation != 1 else {}),
+        **(seen if file.orientation != 1 else {}),
         "quality": container.quality,
-        **size_figures(peek_header(data)),
+        **file.size_figures,
         "base": bases.get(prefix),
         "fingerprint": prefix,
         "profile": PROFILES[container.profile],
         "streams": streams,
         "chunks": chunks,
-        "metadata": {key: len(value) for key, value in metadata._asdict().items() if value},
-        "overhead": len(data) - sum(streams.values()) - sum(chunks.values()),
+        "metadata": {key: len(value) for key, value in file.metadata._asdict().items() if value},
+        "overhead": file.file_size - sum(streams.values()) - sum(chunks.values()),
         "symbols_crc": f"{container.symbols_crc:08x}",
     }

@@ -6,23 +6,21 @@ A module in CompressAI's conventions (``forward``, ``compress``, ``decompress``,
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpa_core.arguments import as_sequence, as_whole, expect, shown
+from mpa_core.arguments import expect, shown
 from mpa_core.base.gains import Quality
 from mpa_core.base.tinylic.blocks import StageRouter
 from mpa_core.base.tinylic.codec import BaseCodec
-from mpa_core.base.tinylic.entropy import Symbols, check_streams
-from mpa_core.base.tinylic.networks import EntropyNetworks, FloatNetworks
+from mpa_core.base.tinylic.networks import EntropyNetworks
+from mpa_core.coding import latents
 from mpa_core.coding.seal import COMPILED
 from mpa_core.config import BaseConfig, PathConfig
-from mpa_core.errors import BitstreamError, ConfigError, DesyncError, ImageError, PathNotFoundError
+from mpa_core.errors import ConfigError, ImageError, PathNotFoundError
 from mpa_core.mix import Mix
 from mpa_core.paths.aggregate import Aggregator
 from mpa_core.paths.gumbel import GumbelAggregator
@@ -38,14 +36,6 @@ def encoder_main_share(quality: Tensor, levels: int) -> Tensor:
     """
     position = (quality.double() - 1) / (levels - 1)
     return (5**position - 1) / 4
-
-
-def crc_of_symbols(symbols: Iterable[Symbols]) -> int:
-    """CRC-32 of int32 symbols as little-endian bytes: ``z`` first, then ``y`` in coding order."""
-    crc = 0
-    for array in symbols:
-        crc = zlib.crc32(np.ascontiguousarray(array, dtype="<i4").tobytes(), crc)
-    return crc
 
 
 class MPAModel(nn.Module):
@@ -106,18 +96,14 @@ class MPAModel(nn.Module):
         """
         x = self._check_input(x)
         q = self.base.quality(quality, x)
-        encoder = self._encoder_router(q)
-        y = self.base.analyse(x, q, encoder)
-        z = self.base.hyper_analyse(y, q)
-        z_hat, z_likelihoods = self.base.entropy.estimate_z(z)
-        params = self.base.hyper_synthesise(z_hat, q)
-        y_hat, y_likelihoods = self.base.entropy.estimate(y, params)
+        encoder = self.encoder_router(q)
+        y_hat, likelihoods = self.estimate(x, q, encoder)
         size = (x.shape[-2], x.shape[-1])
         decoder = router if router is not None else self._decoder_router(mix, size, size, len(x))
         result: dict[str, Any] = {
             "x_hat": self.base.synthesise(y_hat, q, decoder),
             "y_hat": y_hat,
-            "likelihoods": {"y": y_likelihoods, "z": z_likelihoods},
+            "likelihoods": likelihoods,
             "masks": getattr(decoder, "masks", {}),
         }
         if isinstance(encoder, GumbelAggregator):
@@ -147,30 +133,7 @@ class MPAModel(nn.Module):
             ``strings`` ``[[y stream of each picture], [z stream of each picture]]``, ``shape``
             (h, w) of ``z``, and ``symbols_crc``, one CRC-32 per picture.
         """
-        x = self._check_input(x)
-        q = self.base.quality(quality, x)
-        y, z = (analysis or self).analyse(x, q)
-        entropy = self.base.entropy
-        networks = networks or FloatNetworks(self.base)
-        symbols, z_streams, z_symbols = entropy.encode_z(z)
-        with networks.alike():
-            # ``analysis`` may have computed in another type than this model.
-            symbols = symbols.to(networks.device, self.base.y_gains.gain.dtype)
-            params = networks.hyper_synthesise(symbols, q)
-            _, y_streams, y_symbols = entropy.encode_y(y.to(params), params, networks)
-        return {
-            "strings": [y_streams, z_streams],
-            "shape": (z.shape[-2], z.shape[-1]),
-            "symbols_crc": [
-                crc_of_symbols(pair) for pair in zip(z_symbols, y_symbols, strict=True)
-            ],
-        }
-
-    def analyse(self, x: Tensor, quality: Quality) -> tuple[Tensor, Tensor]:
-        """``y`` ``[B, M, H/16, W/16]`` and ``z`` ``[B, C, H/64, W/64]``, in the model's type."""
-        x = x.to(self.base.y_gains.gain)
-        y = self.base.analyse(x, quality, self._encoder_router(quality))
-        return y, self.base.hyper_analyse(y, quality)
+        return latents.as_strings(self.code(x, quality, networks, analysis))
 
     @usual_defaults()
     @normal_tensors()
@@ -184,7 +147,6 @@ class MPAModel(nn.Module):
         symbols_crc: Sequence[int] | None = None,
         image_size: tuple[int, int] | None = None,
         networks: EntropyNetworks | None = None,
-        damage: list[str] | None = None,
     ) -> dict[str, Tensor]:
         """Decode a batch: ``x_hat`` ``[B, 3, H, W]`` in [0, 1].
 
@@ -196,24 +158,18 @@ class MPAModel(nn.Module):
             image_size: height and width of the picture inside the padded one; region masks of
                 ``mix`` have this size. None is the whole.
             networks: the arithmetic used to compress.
-            damage: a list to be given what was wrong with the streams; what they have lost is
-                concealed (symbols of 0: the expected values). None: damage is an error.
 
         Raises:
             BitstreamError: streams that are none, or none of this size.
             DesyncError: the decoded symbols are not those that were coded.
             MixError, QualityError, PathNotFoundError: see the argument concerned.
         """
+        pictures = latents.from_strings(strings, shape, symbols_crc)
+        size = None if image_size is None else latents.as_two_sizes(image_size, "image_size")
         with torch.inference_mode():  # faster inside; what leaves it is cloned
-            q, y_hat = self._decode_latents(strings, shape, quality, symbols_crc, networks, damage)
-            stride = self.config.hyper_stride
-            padded = (shape[0] * stride, shape[1] * stride)
-            size = padded if image_size is None else _two_sizes(image_size, "image_size")
-            router = self._decoder_router(mix, size, padded, len(y_hat))
-            x_hat = self.base.synthesise(y_hat, q, router)
-            if damage:
-                # Wrong symbols can be of any size.
-                x_hat = x_hat.nan_to_num(0.5)
+            y_hat, _ = latents.decode_latents(self.base, pictures, quality, networks)
+            q = self.base.quality(quality, y_hat)
+            x_hat = self.reconstruct(y_hat, q, mix, image_size=size)
         return {"x_hat": x_hat.clamp(0, 1)}
 
     @usual_defaults()
@@ -226,63 +182,12 @@ class MPAModel(nn.Module):
         *,
         symbols_crc: Sequence[int] | None = None,
         networks: EntropyNetworks | None = None,
-        damage: list[str] | None = None,
     ) -> tuple[Quality, Tensor]:
         """The bitstream's part of decoding, the same for all paths: ``y_hat`` ``[B, M, h, w]``."""
+        pictures = latents.from_strings(strings, shape, symbols_crc)
         with torch.inference_mode():
-            _, y_hat = self._decode_latents(strings, shape, quality, symbols_crc, networks, damage)
+            y_hat, _ = latents.decode_latents(self.base, pictures, quality, networks)
         return self.base.quality(quality, y_hat), y_hat.clone()
-
-    def _decode_latents(
-        self,
-        strings: Sequence[Sequence[bytes]],
-        shape: tuple[int, int],
-        quality: float | Tensor,
-        symbols_crc: Sequence[int] | None,
-        networks: EntropyNetworks | None,
-        damage: list[str] | None,
-    ) -> tuple[Quality, Tensor]:
-        y_streams, z_streams = _two_lists_of_streams(strings)
-        shape = _two_sizes(shape, "shape")
-        check_streams(y_streams, len(z_streams), "y")
-        entropy = self.base.entropy
-        like = self.base.y_gains.gain
-        networks = networks or FloatNetworks(self.base)
-        stride = self.config.hyper_stride // self.config.latent_stride
-        if damage is None:
-            entropy.check_y_streams(y_streams, (stride * shape[0], stride * shape[1]))
-        before = len(damage or ())
-        symbols, z_symbols = entropy.decode_z(z_streams, shape, like, damage=damage)
-        if damage is not None and len(damage) > before:
-            # Without the right z every symbol of y is read by a wrong table: noise, no picture.
-            y_streams = [b""] * len(y_streams)
-        q = self.base.quality(quality, symbols)
-        with networks.alike():
-            params = networks.hyper_synthesise(symbols.to(networks.device), q)
-            y_hat, y_symbols = entropy.decode_y(y_streams, params, networks, damage=damage)
-        if symbols_crc is not None:
-            as_sequence(symbols_crc, "symbols_crc", "one CRC-32 per picture", BitstreamError)
-            if len(symbols_crc) != len(z_symbols):
-                raise BitstreamError(
-                    f"found {len(symbols_crc)} symbols_crc for {len(z_symbols)} pictures"
-                )
-            for pair, expected in zip(
-                zip(z_symbols, y_symbols, strict=True), symbols_crc, strict=True
-            ):
-                found = crc_of_symbols(pair)
-                if found == expected:
-                    continue
-                if damage is not None:
-                    damage.append(
-                        f"the decoded symbols have CRC {found:08x}, the encoder wrote "
-                        f"{expected:08x}"
-                    )
-                else:
-                    raise DesyncError(
-                        f"the decoded symbols have CRC {found:08x}, the encoder wrote "
-                        f"{expected:08x}: {networks.desync_advice}"
-                    )
-        return q, y_hat.to(like)
 
     @normal_tensors()
     def update(self) -> None:
@@ -295,6 +200,75 @@ class MPAModel(nn.Module):
         return self.base.entropy.aux_loss()
 
     # ------------------------------------------------------------------ parts
+
+    def code(
+        self,
+        x: Tensor,
+        quality: float | Tensor,
+        networks: EntropyNetworks | None = None,
+        analysis: MPAModel | None = None,
+    ) -> list[latents.CodedLatents]:
+        """Code a batch as :meth:`compress` does, one record per picture."""
+        x = self._check_input(x)
+        q = self.base.quality(quality, x)
+        y, z = (analysis or self).analyse(x, q)
+        return latents.encode_latents(self.base, y, z, q, networks)
+
+    def analyse(self, x: Tensor, quality: Quality) -> tuple[Tensor, Tensor]:
+        """``y`` ``[B, M, H/16, W/16]`` and ``z`` ``[B, C, H/64, W/64]``, in the model's type."""
+        x = x.to(self.base.y_gains.gain)
+        y = self.base.analyse(x, quality, self.encoder_router(quality))
+        return y, self.base.hyper_analyse(y, quality)
+
+    def estimate(
+        self, x: Tensor, quality: Quality, encoder: StageRouter | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The latents that :meth:`reconstruct` takes, and what they cost, without coding them.
+
+        Args:
+            x: ``[B, 3, H, W]`` in [0, 1], of the base's type.
+            quality: of each picture.
+            encoder: the router of ``g_a``; None is :meth:`encoder_router`.
+
+        Returns:
+            ``y_hat`` ``[B, M, H/16, W/16]``, and the likelihoods of ``y`` and of ``z``.
+        """
+        y = self.base.analyse(x, quality, encoder or self.encoder_router(quality))
+        z_hat, z = self.base.entropy.estimate_z(self.base.hyper_analyse(y, quality))
+        params = self.base.hyper_synthesise(z_hat, quality)
+        y_hat, likelihoods = self.base.entropy.estimate(y, params)
+        return y_hat, {"y": likelihoods, "z": z}
+
+    def reconstruct(
+        self,
+        y_hat: Tensor,
+        quality: Quality,
+        mix: Mix | str | Mapping[str, float] | None = None,
+        *,
+        image_size: tuple[int, int] | None = None,
+        paths: Mapping[str, TaskPath] | None = None,
+    ) -> Tensor:
+        """Reconstruct a batch from its latents.
+
+        Args:
+            y_hat: ``[B, M, h, w]``.
+            quality: of each picture.
+            mix: see :meth:`forward`.
+            image_size: height and width of the picture inside the padded one; region masks of
+                ``mix`` have this size. None is the whole.
+            paths: what the names in ``mix`` mean; None is :attr:`paths`.
+
+        Returns:
+            ``x_hat`` ``[B, 3, H, W]``, padded and not clamped.
+
+        Raises:
+            MixError, PathNotFoundError: ``mix`` does not fit the picture or the paths.
+            ConfigError: a path is of another type than the base.
+        """
+        stride = self.config.latent_stride
+        padded = (y_hat.shape[-2] * stride, y_hat.shape[-1] * stride)
+        router = self._decoder_router(mix, image_size or padded, padded, len(y_hat), paths)
+        return self.base.synthesise(y_hat, quality, router)
 
     def frozen_state(self) -> dict[str, Tensor]:
         """Tensors that fix the bitstream and the main reconstruction: base and encoder path."""
@@ -313,7 +287,8 @@ class MPAModel(nn.Module):
         """Where the base is."""
         return self.base.y_gains.gain.device
 
-    def _encoder_router(self, quality: Quality) -> StageRouter:
+    def encoder_router(self, quality: Quality) -> StageRouter:
+        """The router of ``g_a`` at this quality; in training mode one that has gradients."""
         # From the numbers, not from the tensor: counting tokens must not wait for a device.
         share = encoder_main_share(
             torch.tensor(quality.values, dtype=torch.float32), self.config.quality_levels
@@ -328,10 +303,23 @@ class MPAModel(nn.Module):
         image_size: tuple[int, int],
         padded: tuple[int, int],
         batch: int,
+        paths: Mapping[str, TaskPath] | None = None,
     ) -> Aggregator | None:
         if mix is None:
             return None
         mix = Mix.of(mix)
+        if paths is None:
+            self.check_paths(mix)
+            paths = {name: cast(TaskPath, self.paths[name]) for name in mix.path_names}
+        return Aggregator(paths, mix, image_size=image_size, padded_size=padded, batch=batch)
+
+    def check_paths(self, mix: Mix) -> None:
+        """Refuse a mix whose paths cannot reconstruct.
+
+        Raises:
+            PathNotFoundError: a path is not loaded.
+            ConfigError: a path is of another type than the base.
+        """
         missing = [name for name in mix.path_names if name not in self.paths]
         if missing:
             loaded = ", ".join(self.paths) or "none"
@@ -339,16 +327,14 @@ class MPAModel(nn.Module):
                 f"no path {missing[0]!r} is loaded (loaded: {loaded}); "
                 f"call load_path({missing[0]!r}) first"
             )
-        paths = {name: cast(TaskPath, self.paths[name]) for name in mix.path_names}
         own = self.base.y_gains.gain.dtype
-        for name, path in paths.items():
-            for parameter in path.parameters():
+        for name in mix.path_names:
+            for parameter in self.paths[name].parameters():
                 if parameter.dtype != own:
                     raise ConfigError(
                         f"path {name!r} is {parameter.dtype}, its base is {own}; call "
                         f"model.paths[{name!r}].to({own}), or load the path again"
                     )
-        return Aggregator(paths, mix, image_size=image_size, padded_size=padded, batch=batch)
 
     def _check_input(self, x: Tensor) -> Tensor:
         """``x`` where the weights are, and in their type."""
@@ -368,24 +354,3 @@ class MPAModel(nn.Module):
                 f"pad to {fixed}, or use MPACodec, which pads and crops"
             )
         return x.to(self.base.y_gains.gain)
-
-
-def _two_lists_of_streams(strings: Any) -> tuple[Sequence[bytes], Sequence[bytes]]:
-    what = "the streams of y and of z, a list of bytes each"
-    lists = [
-        as_sequence(each, "strings", what, BitstreamError)
-        for each in as_sequence(strings, "strings", what, BitstreamError)
-    ]
-    if len(lists) != 2:
-        raise BitstreamError(f"strings has {len(lists)} entries, expected {what}")
-    for stream in (*lists[0], *lists[1]):
-        expect(stream, bytes, "a stream", "bytes, as compress returned them", BitstreamError)
-    return lists[0], lists[1]
-
-
-def _two_sizes(value: Any, name: str) -> tuple[int, int]:
-    sides = as_sequence(value, name, "height and width", BitstreamError)
-    if len(sides) != 2:
-        raise BitstreamError(f"{name} has {len(sides)} entries, expected height and width")
-    height, width = (as_whole(side, name, least=1, error=BitstreamError) for side in sides)
-    return height, width

@@ -10,10 +10,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mpa_core.base.tinylic.attention import NeighborhoodAttention
-from mpa_core.coding.model import MPAModel, encoder_main_share
+from mpa_core.coding.model import MPAModel
 from mpa_core.mix import Mix
-from mpa_core.paths.aggregate import Aggregator
-from mpa_core.paths.path import TaskPath
 
 SIDE = 256
 """Of the picture counted on, as in SPEC section 4's source."""
@@ -35,13 +33,9 @@ def macs_per_pixel(model: MPAModel, quality: float, mix: Mix) -> dict[str, float
     counted = _Counter(model)
     with torch.inference_mode():
         q = model.base.quality(quality, x)
-        share = encoder_main_share(q.value, model.config.quality_levels)
-        encoder_router = Aggregator.for_shares(model.encoder_path, share)
-        encoder, y = counted(lambda: model.base.analyse(x, q, encoder_router))
-        size = (SIDE, SIDE)
-        paths = {name: cast(TaskPath, model.paths[name]) for name in mix.path_names}
-        router = Aggregator(paths, mix, image_size=size, padded_size=size, batch=1)
-        decoder, _ = counted(lambda: model.base.synthesise(y, q, router))
+        router = model.encoder_router(q)
+        encoder, y = counted(lambda: model.base.analyse(x, q, router))
+        decoder, _ = counted(lambda: model.reconstruct(y, q, mix))
     return {"encoder": encoder, "decoder": decoder}
 
 

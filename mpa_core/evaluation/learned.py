@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -15,10 +14,7 @@ from mpa_core.checkpoints.fingerprint import fingerprint
 from mpa_core.codec import MPACodec
 from mpa_core.errors import ConfigError, PathNotFoundError
 from mpa_core.evaluation.kept import cpu_seconds
-from mpa_core.io.images import to_pil
 from mpa_core.mix import MAIN, Mix
-from mpa_core.paths.aggregate import Aggregator
-from mpa_core.paths.path import TaskPath
 
 SUFFIX = ".mpa"
 _DIGITS = 16
@@ -87,39 +83,20 @@ def encode(codec: MPACodec, image: NDArray[np.uint8], quality: float) -> bytes:
     return codec.encode(Image.fromarray(image), quality=quality)
 
 
-@torch.inference_mode()
 def reconstructions(
     codec: MPACodec, data: bytes, mixes: Sequence[Mix]
 ) -> Iterator[tuple[Image.Image, float]]:
     """The picture in a file by each mix, and the processor time of decoding from the bytes on.
 
-    The first mix is decoded by :meth:`MPACodec.decode` itself, which checks the file; the entropy
-    model's part is then done once for all the others and counted in the time of each.
+    The entropy model's part is done once for all mixes and counted in the time of each.
     """
-    if not mixes:
-        return
     start = cpu_seconds()
-    picture = codec.decode(data, mixes[0])
-    yield picture, cpu_seconds() - start
-    if len(mixes) == 1:
-        return
-    model = codec.model
-    start = cpu_seconds()
-    container, q, y_hat = codec.decode_latents(data)
+    coded = codec.open(data)
+    coded.latents()
     shared = cpu_seconds() - start
-    stride = model.config.latent_stride
-    height, width = container.height, container.width
-    for mix in mixes[1:]:
+    for mix in mixes:
         start = cpu_seconds()
-        router = Aggregator(
-            {name: cast(TaskPath, model.paths[name]) for name in mix.path_names},
-            mix,
-            image_size=(height, width),
-            padded_size=(y_hat.shape[-2] * stride, y_hat.shape[-1] * stride),
-            batch=1,
-        )
-        x_hat = model.base.synthesise(y_hat, q, router).clamp(0, 1)
-        picture = to_pil(x_hat[0, :, :height, :width])
+        picture = coded.render(mix)
         yield picture, shared + cpu_seconds() - start
 
 

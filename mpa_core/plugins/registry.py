@@ -16,6 +16,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -136,6 +137,22 @@ class Registry:
         if not issubclass(loaded.Config, PathConfig):
             raise PluginError(f"{where} has a Config that is no mpa_core.config.PathConfig")
         return loaded
+
+    def offering(self, path_class: type[TaskPath]) -> RegisteredPath:
+        """The registered path that ``path_class`` is the class of.
+
+        Raises :class:`PluginError` where no plugin that is loaded offers it.
+        """
+        for found in self.paths():
+            if found.name != path_class.name:
+                continue
+            with suppress(PluginError):  # another of that name, broken
+                if self.load_class(found.qualified_name) is path_class:
+                    return found
+        raise PluginError(
+            f"no installed plugin offers {path_class.__module__}.{path_class.__qualname__} as path "
+            f"{path_class.name!r}; return a PathSpec for it from mpa_task_paths and install that"
+        )
 
     def select(self, name: str | None = None) -> tuple[Plugin, ...]:
         """The plugins whose entry point or distribution is called ``name``; all for None.

@@ -45,13 +45,8 @@ def encode_latents(model: MPAModel, images: Tensor, quality: Tensor) -> tuple[Te
     Returns:
         ``y_hat`` [B, M, H/16, W/16], and estimated bits per pixel [B].
     """
-    base = model.base
-    q = base.quality(quality, images)
-    y, z = model.analyse(images, q)
-    z_hat, z_likelihoods = base.entropy.estimate_z(z)
-    y_hat, y_likelihoods = base.entropy.estimate(y, base.hyper_synthesise(z_hat, q))
-    pixels = images.shape[-2] * images.shape[-1]
-    return y_hat, bits_per_pixel({"y": y_likelihoods, "z": z_likelihoods}, pixels)
+    y_hat, likelihoods = model.estimate(images, model.base.quality(quality, images))
+    return y_hat, bits_per_pixel(likelihoods, images.shape[-2] * images.shape[-1])
 
 
 def picture_key(image: NDArray[np.uint8], quality: float) -> bytes:

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mpa_core.io.images import save_image, to_pil
-from mpa_core.paths.aggregate import Aggregator
 from mpa_core.paths.path import TaskPath
 from mpa_core.tasks.photos import Replacing
 from mpa_core.tasks.recipe import Metric, PathBatch, Sample, collate, psnr_metric
@@ -99,10 +98,9 @@ class PathValidator:
     @torch.no_grad()
     def _decode(self, batch: PathBatch, y_hat: Tensor, path: TaskPath | None) -> Tensor:
         """The picture [1, 3, H, W] in [0, 1], all by ``path`` or, for None, all by the main one."""
-        base = self.stage.model.base
-        router = None
-        if path is not None:
-            router = Aggregator.for_shares(path, torch.zeros(1, dtype=torch.float64))
-        x_hat = base.synthesise(y_hat, base.quality(batch.quality, y_hat), router)
+        model = self.stage.model
+        mix, paths = (None, None) if path is None else ("path", {"path": path})
+        quality = model.base.quality(batch.quality, y_hat)
+        x_hat = model.reconstruct(y_hat, quality, mix, paths=paths)
         height, width = batch.images.shape[-2:]
         return x_hat[..., :height, :width].clamp(0, 1)

@@ -173,6 +173,8 @@ CHANGES: dict[str, Callable[[MPACodec], object]] = {
 def test_a_changed_base_is_refused(change, used, codec, picture, data, tiny_cls_path, tmp_path):
     if used:  # with networks made of the old weights, and kept
         codec.encode(picture, reproducible=True)
+    coded, rendered = codec.open(data), codec.open(data)
+    rendered.render()
     before = codec.fingerprint
     CHANGES[change](codec)
     target = tmp_path / "saved"
@@ -183,7 +185,12 @@ def test_a_changed_base_is_refused(change, used, codec, picture, data, tiny_cls_
         "encode, reproducible": lambda: codec.encode(picture, reproducible=True),
         "decode": lambda: codec.decode(data),
         "decode, conceal": lambda: codec.decode(data, errors="conceal"),
-        "decode_latents": lambda: codec.decode_latents(data),
+        "open": lambda: codec.open(data),
+        "render": coded.render,
+        "latents": coded.latents,
+        "render again": rendered.render,
+        "encode_many": lambda: codec.encode_many([picture]),
+        "decode_many": lambda: codec.decode_many([data]),
         "save_pretrained": lambda: codec.save_pretrained(target),
         "load_path": lambda: codec.load_path(tiny_cls_path),
         "attach_path": lambda: codec.attach_path(path, "mine"),
@@ -349,11 +356,16 @@ def test_paths_may_change(codec, tiny_cls_path, data):
 
 @pytest.mark.parametrize("part", ["", "base.g_a", "base.g_s.stages.0.blocks.0", "encoder_path"])
 def test_training_mode_does_not_code(part, codec, picture, data, tiny_cls_path, tmp_path):
+    coded = codec.open(data)
     codec.model.get_submodule(part).train()
     for use in (
         lambda: codec.encode(picture),
         lambda: codec.decode(data),
-        lambda: codec.decode_latents(data),
+        lambda: codec.open(data),
+        coded.render,
+        coded.latents,
+        lambda: codec.encode_many([picture]),
+        lambda: codec.decode_many([data]),
         lambda: codec.profiles.networks("exact"),
         lambda: codec.profiles.precise(),
     ):

@@ -23,7 +23,7 @@ QUALITIES = (1.0, 2.71, 6.5, 8.0)
 
 def latents_digest(codec: MPACodec, data: bytes) -> str:
     """SHA-256 of ``y_hat`` as little-endian float32."""
-    y_hat = codec.decode_latents(data)[2]
+    y_hat = codec.open(data).latents()
     return hashlib.sha256(y_hat.cpu().numpy().astype("<f4").tobytes()).hexdigest()
 
 

@@ -122,7 +122,13 @@ def main(photo: Path, base: Path, path: Path, otherwise: bool) -> None:
         step(f"decode {profile}", lambda d=data: codec.decode(d))
         step(f"decode {profile} by a path", lambda d=data: codec.decode(d, {"cls": 0.5}))
         step(f"conceal {profile}", lambda d=data: codec.decode(d, errors="conceal"))
-        step(f"latents {profile}", lambda d=data: codec.decode_latents(d))
+        coded = step(f"open {profile}", lambda d=data: codec.open(d))
+        step(f"latents {profile}", coded.latents)
+        step(f"render {profile}", lambda c=coded: c.render("cls", output="array"))
+        files = step(
+            f"encode many {profile}", lambda p=profile: codec.encode_many([picture] * 2, profile=p)
+        )
+        step(f"decode many {profile}", lambda f=files: codec.decode_many(f, "cls", output="tensor"))
     step("to", lambda: codec.to("cpu"))
     with_folder = photo.parent / "saved"
     step("save_pretrained", lambda: codec.save_pretrained(with_folder))

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from mpa_core import Mix, MPACodec, checkpoints
 from mpa_core.io.images import to_rgb_tensor
-from mpa_core.paths.aggregate import Aggregator
 
 MODES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "plain": nullcontext,
@@ -86,12 +85,37 @@ def test_a_step_of_a_path_on_decoded_latents(load, mode, picture):
     codec = load()
     data = codec.encode(picture)
     with mode():
-        container, quality, y_hat = codec.decode_latents(data)
-    assert not any(tensor.is_inference() for tensor in tensors((quality, y_hat)))
-    size = (container.height, container.width)
-    path = codec.model.paths["cls"]
-    router = Aggregator({"cls": path}, Mix(cls=1.0), image_size=size, padded_size=size, batch=1)
-    assert_trains(path, codec.model.base.synthesise(y_hat, quality, router))
+        coded = codec.open(data)
+        y_hat = coded.latents()
+        again = coded.latents()
+    assert not y_hat.is_inference()
+    quality = codec.model.base.quality(coded.quality, y_hat)
+    x_hat = codec.model.reconstruct(y_hat, quality, "cls")
+    assert_trains(codec.model.paths["cls"], x_hat)
+    y_hat.zero_()  # it is a copy
+    assert torch.equal(coded.latents(), again) and again.any()
+
+
+@pytest.mark.parametrize("mix", [None, Mix(cls=0.5)], ids=repr)
+def test_a_step_on_rendered_pictures(load, mode, picture, mix):
+    """Also where the latents were decoded in another mode than the picture is rendered in."""
+    codec = load()
+    coded = codec.open(codec.encode(picture))
+    with mode():
+        first = coded.render(mix, output="tensor")
+    second = coded.render(mix, output="tensor")
+    with mode():
+        files = codec.encode_many([picture, picture])
+        (a, b) = together = codec.decode_many(files, mix, output="tensor")
+        unlike = codec.decode_many(
+            [files[0], codec.encode(picture.resize((9, 9)))], output="tensor"
+        )
+    assert isinstance(unlike, list)
+    net = nn.Conv2d(3, 4, 3)
+    for x_hat in (first, second, together, a, b, *unlike):
+        assert not x_hat.is_inference() and not x_hat.requires_grad
+        assert_trains(net, net(x_hat))
+    together.mul_(2)
 
 
 def test_a_step_on_what_the_model_hands_out(load, mode, picture):

@@ -12,7 +12,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mpa_core.base.likelihoods import coded, gaussian
@@ -31,16 +30,14 @@ from mpa_core.base.tinylic.schedule import (
     join_phases,
     split_phases,
 )
+from mpa_core.base.tinylic.symbols import Decoded, Symbols, as_symbols, finish
 from mpa_core.bitstream.cdf import CdfTables
 from mpa_core.bitstream.rangecoder import RangeDecoder, RangeEncoder, check_capacity
-from mpa_core.errors import BitstreamError, CheckpointError
+from mpa_core.errors import CheckpointError
 
 SCALE_MAX, SCALE_LEVELS = 256.0, 64
 CDF_BUFFERS = ("_quantized_cdf", "_offset", "_cdf_length")
 """Integer tables of the range coder; they travel in the checkpoint."""
-
-Symbols = NDArray[np.int32]
-"""Rounded values as the range coder takes them, one dimension."""
 
 Visitor = Callable[[Step, Tensor, Tensor], Tensor]
 """(step, means, scales), each ``[P, B, C, h, w]``, to decoded values of the same shape."""
@@ -206,7 +203,7 @@ class EntropyModel(nn.Module):
         of each (int32, (C, h, w) order)."""
         symbols = (z - self.z_medians).round()
         z_table = self.tables[0]
-        arrays = [_int32(picture) for picture in symbols]
+        arrays = [as_symbols(picture) for picture in symbols]
         streams = []
         for array in arrays:
             encoder = RangeEncoder()
@@ -220,27 +217,25 @@ class EntropyModel(nn.Module):
         shape: tuple[int, int],
         like: Tensor,
         *,
-        damage: list[str] | None = None,
-    ) -> tuple[Tensor, list[Symbols]]:
-        """Symbols ``[B, C, h, w]``, integers in the type of ``like``, and those of each picture.
+        conceal: bool = False,
+    ) -> Decoded:
+        """Symbols ``[B, C, h, w]``, integers in the type of ``like``.
 
-        With a list for ``damage``, symbols that a damaged stream has lost are zero, and the list
-        gets a sentence on each such stream. Without one, damage raises.
+        With ``conceal``, symbols that a damaged stream has lost are zero, and the result says what
+        is wrong with each stream. Without it, damage raises.
         """
         z_table = self.tables[0]
         per_channel = np.full(self.z_prior.channels, shape[0] * shape[1])
         for data in streams:
             # Before anything of the picture's size is allocated.
-            if damage is None:
+            if not conceal:
                 check_capacity(data, z_table, per_channel, "z")
         indexes = self._z_indexes(shape)
-        decoders = [
-            RangeDecoder(data, indexes.size, conceal=damage is not None) for data in streams
-        ]
+        decoders = [RangeDecoder(data, indexes.size, conceal=conceal) for data in streams]
         arrays = [decoder.decode(indexes, z_table) for decoder in decoders]
-        _finish(decoders, "z", damage)
+        damage = finish(decoders, "z")
         symbols = torch.from_numpy(np.stack(arrays)).to(like)
-        return symbols.reshape(len(streams), -1, *shape), arrays
+        return Decoded(symbols.reshape(len(streams), -1, *shape), arrays, damage)
 
     def _z_indexes(self, shape: Sequence[int]) -> Symbols:
         return np.repeat(np.arange(self.z_prior.channels, dtype=np.int32), shape[0] * shape[1])
@@ -257,8 +252,8 @@ class EntropyModel(nn.Module):
             residual = (split_phases(self._slice(y, step.slice), step.phases) - means).round()
             indexes = self._scale_indexes(scales)
             for i, encoder in enumerate(encoders):
-                symbols = _int32(coding_order(residual[:, i]))
-                encoder.encode(symbols, _int32(coding_order(indexes[:, i])), y_table)
+                symbols = as_symbols(coding_order(residual[:, i]))
+                encoder.encode(symbols, as_symbols(coding_order(indexes[:, i])), y_table)
                 written[i].append(symbols)
             return residual + means
 
@@ -271,27 +266,27 @@ class EntropyModel(nn.Module):
         params: Tensor,
         networks: ContextNetworks | None = None,
         *,
-        damage: list[str] | None = None,
-    ) -> tuple[Tensor, list[Symbols]]:
-        """``y_hat`` ``[B, M, H, W]`` and the symbols of each picture; see :meth:`decode_z`."""
+        conceal: bool = False,
+    ) -> Decoded:
+        """``y_hat`` ``[B, M, H, W]``; see :meth:`decode_z`."""
         y_table = self.tables[1]
         count = self.y_symbols((params.shape[-2], params.shape[-1]))
-        decoders = [RangeDecoder(data, count, conceal=damage is not None) for data in streams]
+        decoders = [RangeDecoder(data, count, conceal=conceal) for data in streams]
         read: list[list[Symbols]] = [[] for _ in decoders]
 
         def visit(_: Step, means: Tensor, scales: Tensor) -> Tensor:
             indexes = self._scale_indexes(scales)
             residual = torch.empty_like(means)
             for i, decoder in enumerate(decoders):
-                symbols = decoder.decode(_int32(coding_order(indexes[:, i])), y_table)
+                symbols = decoder.decode(as_symbols(coding_order(indexes[:, i])), y_table)
                 target = coding_order(residual[:, i])  # a view: writing to it fills residual
                 target.copy_(torch.from_numpy(symbols).reshape(target.shape))
                 read[i].append(symbols)
             return residual + means
 
         y_hat = self.walk(params, visit, networks)
-        _finish(decoders, "y", damage)
-        return y_hat, [np.concatenate(r) for r in read]
+        damage = finish(decoders, "y")
+        return Decoded(y_hat, [np.concatenate(r) for r in read], damage)
 
     def y_symbols(self, shape: tuple[int, int]) -> int:
         """How many symbols ``y`` of this height and width has."""
@@ -379,22 +374,3 @@ class EntropyModel(nn.Module):
                 if stored is not None:
                     prior.register_buffer(name, torch.empty_like(stored, dtype=torch.int32))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-def _int32(tensor: Tensor) -> Symbols:
-    array: Symbols = tensor.detach().to("cpu", torch.int32).contiguous().numpy().reshape(-1)
-    return array
-
-
-def _finish(decoders: Sequence[RangeDecoder], name: str, damage: list[str] | None) -> None:
-    for decoder in decoders:
-        decoder.finish()
-        report = decoder.report(name)
-        if report is not None and damage is not None:
-            damage.append(report)
-
-
-def check_streams(streams: Sequence[bytes], batch: int, name: str) -> None:
-    """One stream per picture, or a :class:`BitstreamError`."""
-    if len(streams) != batch:
-        raise BitstreamError(f"found {len(streams)} {name} streams for {batch} pictures")

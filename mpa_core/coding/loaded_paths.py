@@ -1,0 +1,152 @@
+"""The part of :class:`mpa_core.codec.MPACodec` that loads task paths and holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from mpa_core import checkpoints
+from mpa_core.arguments import as_sequence, as_text, expect, shown
+from mpa_core.coding.model import MPAModel
+from mpa_core.coding.profiles import EntropyProfiles
+from mpa_core.errors import ConfigError, PathNotFoundError
+from mpa_core.paths.path import TaskPath
+from mpa_core.plugins.hookspecs import RESERVED_NAMES
+from mpa_core.plugins.registry import registry
+from mpa_core.runtime.normal_tensors import normal_tensors
+
+if TYPE_CHECKING:
+    from mpa_core.checkpoints.meta import StorageType
+
+
+class LoadedPaths:
+    """Methods of a codec that load task paths onto its model, and take them off again."""
+
+    model: MPAModel
+    name: str
+    profiles: EntropyProfiles
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Local names of the side paths loaded; the main path is always there."""
+        return tuple(self.model.paths)
+
+    @normal_tensors()
+    def load_path(self, source: str | Path, name: str | None = None) -> str:
+        """Load a path's weights: by registered name (``"cls"``, ``"dist:cls"``), or from a folder.
+
+        Args:
+            source: a bare name whose plugin bundles weights for this base, or a path folder, said
+                with a separator in it (``"./cls"``) or as a ``Path``.
+            name: local name; None takes the path's own.
+
+        Returns:
+            The local name.
+
+        Raises:
+            PathNotFoundError: no such path, or its plugin has no weights for this base.
+            BaseMismatchError: trained on another base.
+            ModelChangedError: the codec's weights are no longer those of its base.
+            CheckpointError, PluginError: weights or code that do not load, or a folder without a
+                path in it.
+        """
+        loaded = checkpoints.load_path(checkpoints.resolve(source, checkpoints.path_on(self.name)))
+        self.profiles.require_unchanged(self.model, coding=False)
+        loaded.require_base(self.name, self.profiles.fingerprint)
+        found = registry().load_class(f"{loaded.meta.plugin.distribution}:{loaded.meta.path_type}")
+        return self.attach_path(loaded.build(found), name)
+
+    def load_paths(self, sources: Sequence[str]) -> list[str]:
+        """Load ``SOURCE`` or ``NAME=SOURCE`` each, as the command line says it; the local names.
+
+        A source is what :meth:`load_path` takes, and it raises what that raises.
+        """
+        names = []
+        for source in as_sequence(sources, "sources", "SOURCE or NAME=SOURCE", ConfigError):
+            text = as_text(source, "a source")
+            name, equals, place = text.partition("=")
+            # A folder may have an equals sign in its name, too: "runs/lr=3".
+            named = equals and name.isidentifier()
+            names.append(self.load_path(place, name) if named else self.load_path(text))
+        return names
+
+    @normal_tensors()
+    def attach_path(self, path: TaskPath, name: str | None = None) -> str:
+        """Attach a path that is in memory, under ``name`` (its own if None); returns the name.
+
+        Raises:
+            ModelChangedError: the codec's weights are no longer those of its base.
+            ConfigError: the name is taken or no identifier, or the path was built for other
+                stages than this base has.
+        """
+        expect(path, TaskPath, "path", "a TaskPath", ConfigError)
+        local = path.name if name is None else as_text(name, "name") or path.name
+        reserved = local in RESERVED_NAMES or hasattr(self.model.paths, local)
+        if not local.isidentifier() or (reserved and local not in self.model.paths):
+            raise ConfigError(
+                f"{local!r} cannot name a path: use an identifier such as 'det' "
+                f"(taken by the SDK: {', '.join(sorted(RESERVED_NAMES))})"
+            )
+        if local in self.model.paths:
+            raise ConfigError(
+                f"a path {local!r} is loaded already; unload_path({local!r}) first, "
+                "or load this one under another name"
+            )
+        found, offered = path.layout, self.model.config.decoder_path_stages
+        if found != offered:
+            built, needed = (", ".join(map(str, stages)) for stages in (found, offered))
+            raise ConfigError(
+                f"path {local!r} was built for stages {built}, this base offers {needed} "
+                "(stage: width x depth); build it from model.config.decoder_path_stages"
+            )
+        self.profiles.require_unchanged(self.model, coding=False)
+        self.model.paths[local] = path.eval().to(self.model.base.y_gains.gain)
+        return local
+
+    def unload_path(self, name: str) -> None:
+        """Remove a path; the base is as it was.
+
+        Raises:
+            PathNotFoundError: it is not loaded.
+        """
+        self._loaded(name)
+        del self.model.paths[name]
+
+    def save_path(self, name: str, folder: str | Path, *, dtype: StorageType = "float32") -> str:
+        """Write a loaded path as a folder (``docs/spec/checkpoint.md``) that names its base.
+
+        Args:
+            name: what the path is called here, one of :attr:`paths`.
+            folder: made if missing; files of the same names are replaced, others are left alone.
+            dtype: ``"float16"`` halves the file by rounding matrices.
+
+        Returns:
+            The fingerprint of the path's tensors as loaded back, 64 hex digits.
+
+        Raises:
+            PathNotFoundError: the path is not loaded.
+            PluginError: no installed plugin offers its class, so nobody could load the folder.
+            ModelChangedError: the codec's weights are no longer those of its base.
+            CheckpointError: weights that are not finite, or too large for ``dtype``.
+            OutputError: the folder cannot be written; what was there is untouched.
+        """
+        path = self._loaded(name)
+        offered = registry().offering(type(path))
+        self.profiles.require_unchanged(self.model, coding=False)
+        return checkpoints.save_path(
+            folder,
+            path,
+            base_name=self.name,
+            base_fingerprint=self.profiles.fingerprint,
+            plugin=checkpoints.PluginRef(
+                distribution=offered.distribution, version=f">={offered.version}"
+            ),
+            dtype=dtype,
+        )
+
+    def _loaded(self, name: str) -> TaskPath:
+        if not isinstance(name, str) or name not in self.model.paths:
+            loaded = ", ".join(self.paths) or "none"
+            raise PathNotFoundError(f"no path {shown(name)} is loaded (loaded: {loaded})")
+        return cast(TaskPath, self.model.paths[name])

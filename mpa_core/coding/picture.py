@@ -1,0 +1,271 @@
+"""A coded picture: one ``.mpa`` file, parsed and checked once, rendered as often as wanted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mpa_core import checkpoints
+from mpa_core.arguments import as_choice
+from mpa_core.bitstream.container import Container
+from mpa_core.bitstream.parsed import ParsedFile
+from mpa_core.coding.latents import CodedLatents, DecodedLatents, decode_latents
+from mpa_core.coding.model import MPAModel
+from mpa_core.coding.profiles import EntropyProfiles, Profile, profile_of
+from mpa_core.errors import BaseMismatchError, BitstreamError, CheckpointError, DamageWarning
+from mpa_core.io.images import to_pil
+from mpa_core.io.orientation import mix_as_stored, upright, upright_exif
+from mpa_core.mix import Mix
+from mpa_core.runtime.caller import warn_caller
+from mpa_core.runtime.normal_tensors import normal_tensors
+from mpa_core.runtime.surroundings import usual_defaults
+
+Output = Literal["pil", "tensor", "array"]
+"""What a rendered picture is: a PIL image, a float tensor or an array of bytes."""
+MixLike = Mix | str | Mapping[str, float]
+"""What :meth:`mpa_core.mix.Mix.of` takes."""
+
+
+class Decoder(Protocol):
+    """What a coded picture needs of the codec that opened it."""
+
+    model: MPAModel
+    profiles: EntropyProfiles
+
+
+class CodedPicture:
+    """A picture in an ``.mpa`` file, as ``codec.open`` returns it.
+
+    What the header says is there at once. The latents are decoded on first use and kept, so that
+    another rendering costs the synthesis alone. One coded picture may be used by many threads.
+
+    Args:
+        file: the file, parsed.
+        codec: the codec that shall decode it; its paths and device are used as they are then.
+
+    Raises:
+        BaseMismatchError: the file was encoded by another base.
+        BitstreamError: the file's quality is none of this base.
+    """
+
+    def __init__(self, file: ParsedFile, codec: Decoder) -> None:
+        _check_origin(file.container, codec.profiles)
+        self.file = file
+        """The file as it was parsed: header, streams and metadata."""
+        self._codec = codec
+        self._latents: DecodedLatents | None = None
+        self._warned = False
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return (
+            f"CodedPicture({self.width}x{self.height}, quality={self.quality:g}, "
+            f"{self.file_size} bytes)"
+        )
+
+    # ------------------------------------------------------------------ what the file says
+
+    @property
+    def width(self) -> int:
+        """Width in pixels of the picture as it is seen, upright."""
+        return self.file.upright_size[1]
+
+    @property
+    def height(self) -> int:
+        """Height in pixels of the picture as it is seen, upright."""
+        return self.file.upright_size[0]
+
+    @property
+    def quality(self) -> float:
+        """The quality it was encoded at, 1 to the base's number of levels."""
+        return self.file.container.quality
+
+    @property
+    def profile(self) -> Profile:
+        """The entropy profile, ``"exact"`` or ``"float"``."""
+        return profile_of(self.file.container.profile)
+
+    @property
+    def orientation(self) -> int:
+        """EXIF orientation of the pixels as stored, 1 (upright) to 8."""
+        return self.file.orientation
+
+    @property
+    def icc_profile(self) -> bytes | None:
+        """The colour profile that the numbers are in; None for sRGB."""
+        return self.file.metadata.icc_profile
+
+    @property
+    def exif(self) -> bytes | None:
+        """The EXIF block as stored, from its TIFF header on; None without one."""
+        return self.file.metadata.exif
+
+    @property
+    def file_size(self) -> int:
+        """Bytes of the whole file."""
+        return self.file.file_size
+
+    @property
+    def bpp(self) -> float:
+        """Bits of the whole file per pixel of the picture."""
+        return 8 * self.file_size / (self.width * self.height)
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """One sentence on each thing that is wrong with the file, as far as it was looked at.
+
+        Empty for a whole file, and where damage is an error (``errors="strict"``). What is wrong
+        with the symbols in the streams is known once the latents are decoded.
+        """
+        found = self._latents
+        return self.file.damage if found is None else (*self.file.damage, *found.damage[0])
+
+    # ------------------------------------------------------------------ decoding
+
+    @usual_defaults()
+    @normal_tensors()
+    def render(
+        self, mix: MixLike | None = None, *, output: Output = "pil", orient: bool = True
+    ) -> Any:
+        """Reconstruct the picture.
+
+        Args:
+            mix: which paths the features take: a :class:`Mix`, or what is short for one, a path's
+                name (``"cls"``) or shares by path (``{"cls": 0.4}``); None is the main path.
+            output: ``"pil"`` (with ICC profile and EXIF in ``info``), ``"array"`` uint8
+                ``[H, W, 3]``, or ``"tensor"`` float ``[3, H, W]`` in [0, 1] on the codec's device.
+            orient: turn picture, array and tensor upright if the file's EXIF states that they are
+                stored otherwise, and take region masks of ``mix`` on the upright view. False
+                leaves pixels, EXIF and masks as stored.
+
+        Raises:
+            DesyncError: the decoded symbols are not those that were coded.
+            BitstreamError: the streams are damaged or none of this picture.
+            ModelChangedError: the codec is no longer the base that it was.
+            MixError, PathNotFoundError: ``mix`` does not fit the picture or the paths loaded.
+            ConfigError: another argument is none of what it may be.
+
+        Warns:
+            DamageWarning: the file is damaged and was opened with ``errors="conceal"``; the first
+                rendering says so.
+        """
+        as_choice(output, "output", ("pil", "tensor", "array"))
+        stored = self.stored_mix(mix, orient=orient)
+        model = self._codec.model
+        self._codec.profiles.require_unchanged(model)
+        size = (self.file.container.height, self.file.container.width)
+        latents = self._decoded()
+        with torch.inference_mode():  # what leaves it is new
+            y_hat = latents.y_hat.to(model.device)
+            quality = model.base.quality(self.quality, y_hat)
+            x_hat = model.reconstruct(y_hat, quality, stored, image_size=size)[0]
+        self.warn_of_damage()
+        return self.presented(x_hat, output=output, orient=orient)
+
+    @usual_defaults()
+    @normal_tensors()
+    def latents(self) -> Tensor:
+        """``y_hat`` ``[1, M, h, w]``: what all paths reconstruct from; a copy.
+
+        Raises:
+            DesyncError, BitstreamError, ModelChangedError: as :meth:`render`.
+        """
+        self._codec.profiles.require_unchanged(self._codec.model)
+        return self._decoded().y_hat.to(self._codec.model.device, copy=True)
+
+    # ------------------------------------------------------------------ for batches of pictures
+
+    @property
+    def coded(self) -> CodedLatents:
+        """The streams, and what decoding them needs."""
+        container = self.file.container
+        stride = self._codec.profiles.config.hyper_stride
+        shape = (-(-container.height // stride), -(-container.width // stride))
+        streams = container.named_streams
+        return CodedLatents(streams["y"], streams["z"], shape, container.symbols_crc)
+
+    def stored_mix(self, mix: MixLike | None, *, orient: bool) -> Mix | None:
+        """``mix`` for the pixels as stored: its region masks are turned as the picture is.
+
+        Raises:
+            MixError: ``mix`` is none, or a mask has not the size of the upright view.
+        """
+        container = self.file.container
+        return mix_as_stored(
+            None if mix is None else Mix.of(mix),
+            self.orientation if orient else 1,
+            container.height,
+            container.width,
+        )
+
+    def keep(self, latents: DecodedLatents) -> None:
+        """Take latents of this picture alone that were decoded elsewhere, in a batch."""
+        self._latents = latents
+
+    def presented(self, x_hat: Tensor, *, output: Output, orient: bool) -> Any:
+        """What :meth:`render` returns of ``x_hat`` ``[3, H, W]``, as it was synthesised."""
+        container = self.file.container
+        x_hat = x_hat[:, : container.height, : container.width].clamp(0, 1)
+        if self.damage:
+            x_hat = x_hat.nan_to_num(0.5)  # wrong symbols can be of any size
+        x_hat = upright(x_hat, self.orientation if orient else 1)
+        if output == "tensor":
+            return x_hat
+        picture = to_pil(x_hat)
+        if output == "array":
+            return np.array(picture)
+        if self.icc_profile is not None:
+            picture.info["icc_profile"] = self.icc_profile
+        if self.exif is not None:
+            picture.info["exif"] = upright_exif(self.exif) if orient else self.exif
+        return picture
+
+    def warn_of_damage(self, name: str = "") -> None:
+        """Warn of :attr:`damage` at the caller of the SDK, once; ``name`` goes in front."""
+        damage = self.damage
+        if damage and not self._warned:
+            self._warned = True
+            warn_caller(DamageWarning(name + "; ".join(damage)))
+
+    def _decoded(self) -> DecodedLatents:
+        # In inference mode it is faster inside; who hands it on copies.
+        with self._lock, torch.inference_mode():
+            if self._latents is None:
+                codec = self._codec
+                self._latents = decode_latents(
+                    codec.model.base,
+                    [self.coded],
+                    self.quality,
+                    codec.profiles.networks(self.profile),
+                    conceal=self.file.errors == "conceal",
+                )
+            return self._latents
+
+
+def _check_origin(container: Container, profiles: EntropyProfiles) -> None:
+    own = profiles.prefix(profile_of(container.profile))
+    if container.fingerprint != own:
+        raise BaseMismatchError(
+            f"the file was encoded by base {container.fingerprint.hex()}…, this codec is "
+            f"{profiles.name!r} ({own.hex()}…); decode it with the base that encoded it"
+            + _known_base(container.fingerprint)
+        )
+    if container.quality > profiles.config.quality_levels:
+        raise BitstreamError(
+            f"the file has quality {container.quality:g}, the base ends at "
+            f"{profiles.config.quality_levels}; the file is damaged"
+        )
+
+
+def _known_base(prefix: bytes) -> str:
+    """A hint when a bundled base has this fingerprint."""
+    name = None
+    with suppress(CheckpointError):  # a damaged installation is not what this message is about
+        name = checkpoints.bundled_base_of(prefix)
+    return f': MPACodec.from_pretrained("{name}")' if name else ""
