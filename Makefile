@@ -1,4 +1,4 @@
-# Needs make and Python 3.10-3.12, nothing else. Every target builds what it needs in .venv.
+# Needs make and Python 3.10 or later, nothing else. Every target builds what it needs in .venv.
 #   make demo    a real photo through the codec, a table and a picture of the result
 #   make test    all tests
 #   make lint    ruff, mypy and import-linter
@@ -7,8 +7,8 @@
 
 VENV ?= .venv
 BIN := $(VENV)/bin
-CANDIDATES := $(or $(PYTHON),python3 python3.12 python3.11 python3.10)
-SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))
+CANDIDATES := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python3.10)
+SUPPORTED := import sys; sys.exit(sys.version_info < (3, 10))
 JOBS ?= auto
 ARGS ?=
 
@@ -26,7 +26,7 @@ $(BIN)/python:
 			exec "$$python" -m venv $(VENV); \
 		fi; \
 	done; \
-	echo "No Python 3.10, 3.11 or 3.12 among: $(CANDIDATES). Install one, or say where: make PYTHON=/path/to/python" >&2; \
+	echo "No Python 3.10 or later among: $(CANDIDATES). Install one, or say where: make PYTHON=/path/to/python" >&2; \
 	exit 1
 
 # One stamp per extra, renewed when the requirements change.

@@ -1,22 +1,43 @@
-"""The package as a whole: what importing it costs, and what is in the wheel."""
+"""The package as a whole: what importing it costs, and what is in its distributions."""
 
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from packaging.metadata import Metadata
+from packaging.specifiers import SpecifierSet
+from packaging.utils import parse_wheel_filename
 from packaging.version import Version
 
 import mpa_core
 
 MAX_WHEEL_BYTES = 16 * 2**20
+INFO = f"mpa_core-{Version(mpa_core.__version__)}.dist-info"
+
+# What a source distribution is made of.
+FOLDERS = ("docs", "examples", "mpa_core", "mpa_plugins", "tests")
+FILES = (
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "MANIFEST.in",
+    "Makefile",
+    "README.md",
+    "constraints.txt",
+    "mkdocs.yml",
+    "pyproject.toml",
+    "setup.py",
+)
 
 
 def test_the_public_names_are_there():
@@ -53,31 +74,121 @@ def test_first_party_paths_are_entry_points():
     assert own == {name: f"mpa_plugins.{name}" for name in ("mse", "cls", "seg")}
 
 
-def test_the_wheel_has_everything_and_nothing_else(root: Path, tmp_path: Path):
-    source = tmp_path / "source"  # a build writes beside its sources
-    unwanted = shutil.ignore_patterns("__pycache__", "*.so", "*.pyd")
-    for package in ("mpa_core", "mpa_plugins"):
-        shutil.copytree(root / package, source / package, ignore=unwanted)
-    for file in ("LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py"):
-        shutil.copy(root / file, source)
-    code = "from setuptools import build_meta; build_meta.build_wheel('..')"
-    subprocess.run([sys.executable, "-c", code], cwd=source, check=True, capture_output=True)
-    (built,) = tmp_path.glob("*.whl")
+@pytest.fixture(scope="module")
+def distributions(root: Path, tmp_path_factory) -> tuple[Path, Path]:
+    """The source distribution of the repository, unpacked, and the wheel that is built of it."""
+    folder = tmp_path_factory.mktemp("distributions")
+    source = folder / "source"  # a build writes beside its sources
+    unwanted = shutil.ignore_patterns("__pycache__", "*.so", "*.pyd", ".*")
+    for name in FOLDERS:
+        shutil.copytree(root / name, source / name, ignore=unwanted)
+    for name in FILES:
+        shutil.copy(root / name, source)
+
+    def build(what: str, where: Path) -> None:
+        code = f"from setuptools import build_meta; build_meta.build_{what}({str(folder)!r})"
+        subprocess.run([sys.executable, "-c", code], cwd=where, check=True, capture_output=True)
+
+    build("sdist", source)
+    (packed,) = folder.glob("*.tar.gz")
+    shutil.unpack_archive(packed, folder, filter="data")
+    unpacked = folder / packed.name.removesuffix(".tar.gz")
+    build("wheel", unpacked)
+    (wheel,) = folder.glob("*.whl")
+    return unpacked, wheel
+
+
+def files_below(folder: Path) -> set[str]:
+    """Relative paths of the files below ``folder`` but compiled ones."""
+    compiled = (".pyc", ".so", ".pyd")
+    found = (p for p in folder.rglob("*") if p.is_file() and p.suffix not in compiled)
+    return {str(path.relative_to(folder)) for path in found}
+
+
+def test_the_source_distribution_has_what_the_repository_has(root: Path, distributions):
+    unpacked, _ = distributions
+    for name in FOLDERS:
+        assert files_below(root / name) == files_below(unpacked / name), name
+    assert {name for name in FILES if not (unpacked / name).is_file()} == set()
+
+
+def test_the_wheel_has_everything_and_nothing_else(root: Path, distributions):
+    _, built = distributions
     assert built.stat().st_size < MAX_WHEEL_BYTES
     with zipfile.ZipFile(built) as wheel:
         names = set(wheel.namelist())
-    version = Version(mpa_core.__version__)
-    info = f"mpa_core-{version}.dist-info"
-    assert {name.split("/")[0] for name in names} == {"mpa_core", "mpa_plugins", info}
-    assert f"{info}/licenses/LICENSE" in names
+    assert {name.split("/")[0] for name in names} == {"mpa_core", "mpa_plugins", INFO}
+    assert f"{INFO}/licenses/LICENSE" in names
     packaged = {
-        str(path.relative_to(root))
+        f"{package}/{name}"
         for package in ("mpa_core", "mpa_plugins")
-        for path in (root / package).rglob("*")
-        if path.is_file() and path.suffix not in (".pyc", ".c", ".so", ".pyd")
+        for name in files_below(root / package)
+        if not name.endswith(".c")
     }
     assert packaged <= names
     compiled = {name for name in names if name.startswith("mpa_core/bitstream/_rans.")}
-    assert {name for name in names - packaged if not name.startswith(info)} == compiled
+    assert {name for name in names - packaged if not name.startswith(INFO)} == compiled
     assert len(compiled) == 1
     assert {"mpa_core/py.typed", "mpa_core/assets/chelsea.png"} <= packaged
+
+
+def test_the_wheel_says_what_it_is(root: Path, distributions):
+    _, built = distributions
+    name, version, _, tags = parse_wheel_filename(built.name)
+    assert (name, version) == ("mpa-core", Version(mpa_core.__version__))
+    if not sysconfig.get_config_var("Py_GIL_DISABLED"):
+        assert {(tag.interpreter, tag.abi) for tag in tags} == {("cp310", "abi3")}
+    with zipfile.ZipFile(built) as wheel:
+        found = Metadata.from_email(wheel.read(f"{INFO}/METADATA"), validate=True)
+    assert (found.license_expression, found.license_files) == ("Apache-2.0", ["LICENSE"])
+    assert found.description == (root / "README.md").read_text(encoding="utf-8")
+    assert found.description_content_type == "text/markdown"
+    assert found.requires_python == SpecifierSet(">=3.10")
+    prefix = "Programming Language :: Python :: 3."
+    minors = [text for text in found.classifiers if text.startswith(prefix)]
+    assert minors == [f"{prefix}{minor}" for minor in range(10, 10 + len(minors))]
+    conditional = {
+        requirement.name: [
+            f"3.{minor}"
+            for minor in range(10, 15)
+            if requirement.marker.evaluate({"python_version": f"3.{minor}", "extra": ""})
+        ]
+        for requirement in found.requires_dist
+        if requirement.marker and "extra" not in str(requirement.marker)
+    }
+    assert conditional == {"compressai": ["3.10", "3.11", "3.12"]}
+
+
+USE = """
+import sys
+from pathlib import Path
+from PIL import Image
+import mpa_core
+from mpa_core import Mix, MPACodec
+assert Path(mpa_core.__file__).is_relative_to(sys.argv[1]), mpa_core.__file__
+assets = Path(mpa_core.__file__).parent / "assets"
+picture = Image.open(assets / "chelsea.png").crop((90, 60, 218, 124))
+codec = MPACodec.from_pretrained("mpa-small")
+data = codec.encode(picture, quality=3)
+seen = [codec.decode(data)]
+for name in ("mse", "cls", "seg"):
+    codec.load_path(name)
+    seen.append(codec.decode(data, name))
+seen.append(codec.decode(data, Mix(cls=0.4, seg=0.2)))
+print(len({image.tobytes() for image in seen}), {image.size for image in seen})
+"""
+
+
+def test_the_wheel_alone_codes_by_every_bundled_path(distributions, tmp_path: Path):
+    _, built = distributions
+    site = tmp_path / "site"
+    with zipfile.ZipFile(built) as wheel:
+        wheel.extractall(site)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", USE, str(site)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout.strip(), done.stderr) == ("5 {(128, 64)}", "")
