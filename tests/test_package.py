@@ -41,6 +41,7 @@ FLOORS = (
         "stripping",
         "image_orientation",
         "image_output",
+        "requirements",
         "normal_tensors",
         "seal",
         "py.typed",
