@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import ctypes
 import warnings
-from importlib.util import find_spec
 
 import numpy as np
 
 from mpa_core.bitstream import rans_python
 from mpa_core.bitstream.cdf import CdfTables, Int32Array, UInt32Array
+from mpa_core.bitstream.compiled import compiled_file
 
 STATE_MIN = 2**31
 """A state is from here to 2^63 - 1 when it is used; a stream begins, at its end, with this one."""
@@ -38,8 +38,8 @@ class State(ctypes.Structure):
 
 
 def _load() -> ctypes.CDLL | None:
-    found = find_spec("mpa_core.bitstream._rans")
-    if found is None or found.origin is None:
+    file = compiled_file()
+    if file is None:
         warnings.warn(
             "mpa-core was installed without its compiled range coder, which makes it slower; "
             "install a wheel, or a C compiler and then mpa-core again",
@@ -47,7 +47,7 @@ def _load() -> ctypes.CDLL | None:
             stacklevel=2,
         )
         return None
-    library = ctypes.CDLL(found.origin)
+    library = ctypes.CDLL(file)
     words = np.ctypeslib.ndpointer(np.uint32, ndim=1, flags="C")
     integers = np.ctypeslib.ndpointer(np.int32, ndim=1, flags="C")
     places = np.ctypeslib.ndpointer(np.int64, ndim=1, flags="C")

@@ -6,18 +6,21 @@ import argparse
 import os
 import platform
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from mpa_core.bitstream.compiled import compiled_file
 from mpa_core.cli.batch.crew import most_processes
 from mpa_core.cli.machine import free_memory, usable_cpus
 from mpa_core.cli.output import emit, facts
 from mpa_core.cli.threads import COUNTING, WAITING, Choice, add_threads_argument
 from mpa_core.errors import MPAError
+from mpa_core.requirements import DISTRIBUTION, needs, version_of
 
-_PACKAGES = ("torch", "compressai", "numpy", "pillow", "pydantic", "pluggy", "safetensors", "rich")
-_OPTIONAL = ("accelerate", "huggingface_hub", "lpips", "natten", "timm", "torchvision")
+_NAMED_NOWHERE = ("lpips", "natten")
+"""Libraries that are used where they are installed, and that no extra brings."""
+_UNTOLD = ("numpy", "pillow", "torch", "torchvision")
+"""Whose versions matter most, where nothing tells what is needed."""
 _VARIABLES = (
     "MPA_PLUGINS",
     "MPA_STRICT_PLUGINS",
@@ -55,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
         "platform": platform.platform(),
         "cpus": usable_cpus(),
         "threads": _threads(args.choice, args.threads or 1),
-        "packages": {name: _version(name) for name in (*_PACKAGES, *_OPTIONAL)},
+        **_installed(),
+        "range_coder": _range_coder(),
         "torch": _torch(),
         "bases": _bases(),
         "plugins": _plugins(),
@@ -66,15 +70,63 @@ def run(args: argparse.Namespace) -> int:
             if name in os.environ and name not in args.choice.variables
         },
     }
-    emit(args, data, lambda: facts(data))
+    emit(args, data, lambda: _as_text(data))
     return 0
 
 
-def _version(distribution: str) -> str | None:
+def _installed() -> dict[str, Any]:
+    """Versions of what is needed, and what is missing for mpa-core and for each of its extras."""
     try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
+        found = needs()
+    except MPAError as error:
+        names = sorted((*_UNTOLD, *_NAMED_NOWHERE))
+        packages = {name: version_of(name) for name in names}
+        return {"packages": packages, "requirements": {"error": str(error)}}
+    everything = {need.name: need.installed for group in found.values() for need in group}
+    everything |= {name: version_of(name) for name in _NAMED_NOWHERE}
+    needed = {need.name for need in found[DISTRIBUTION]}
+    return {
+        "packages": {
+            name: everything[name]
+            for name in sorted(everything, key=str.lower)
+            if everything[name] is not None or name in needed
+        },
+        "requirements": {
+            name: {
+                "installed": {need.name: need.installed for need in group if need.installed},
+                "missing": [need.name + need.bound for need in group if need.installed is None],
+                "unfit": {
+                    need.name: need.bound for need in group if need.installed and not need.fits
+                },
+            }
+            for name, group in found.items()
+        },
+    }
+
+
+def _as_text(data: dict[str, Any]) -> str:
+    """The same for people, in whose eyes an extra is complete or lacks something."""
+    found = data["requirements"]
+    said = found if "error" in found else {name: _lacking(group) for name, group in found.items()}
+    return facts({**data, "requirements": said})
+
+
+def _lacking(group: dict[str, Any]) -> str:
+    """Of one entry of ``requirements``, in a line."""
+    wrong = [f"{name} is missing" for name in group["missing"]]
+    wrong += [
+        f"{name} {group['installed'][name]} is not {bound}"
+        for name, bound in group["unfit"].items()
+    ]
+    return ", ".join(wrong) or "complete"
+
+
+def _range_coder() -> dict[str, str]:
+    """Which loops of the range coder a codec of this process would use."""
+    file = compiled_file()
+    if file is None:
+        return {"loops": "Python, slower", "why": "installed without a C compiler"}
+    return {"loops": "compiled", "file": file}
 
 
 def _threads(choice: Choice, each: int) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from PIL import Image, features
 
 from mpa_core.errors import ConfigError, MissingDependencyError
 from mpa_core.evaluation import vvc
+from mpa_core.requirements import missing
 
 ClassicFormat = Literal["JPEG", "WEBP", "AVIF", "JPEG2000", "JXL", "VVC"]
 
@@ -190,10 +191,7 @@ def _register_jxl() -> None:
     try:
         import_module("pillow_jxl")  # which adds the format to Pillow
     except ImportError as error:
-        raise MissingDependencyError(
-            "JPEG XL needs pillow-jxl-plugin, which is not installed; "
-            'run: pip install "mpa-core[eval]"'
-        ) from error
+        raise missing("JPEG XL needs", "pillow-jxl-plugin", "eval", error) from error
 
 
 _QUALITIES = tuple(range(1, 101))

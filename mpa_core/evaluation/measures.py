@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mpa_core.errors import ConfigError, MissingDependencyError
+from mpa_core.errors import ConfigError
 from mpa_core.evaluation.metrics import ms_ssim, psnr
 from mpa_core.evaluation.results import MetricInfo, rounded
+from mpa_core.requirements import missing
 from mpa_core.tasks.perceptual import DISTANCES, build_distance
 
 MAX_PSNR = 120.0
@@ -91,10 +92,7 @@ def _piq(name: str) -> Measure:
             warnings.simplefilter("ignore")
             import piq
     except ImportError as error:
-        raise MissingDependencyError(
-            f"{label} needs the library piq, which is not installed; "
-            'run: pip install "mpa-core[eval]"'
-        ) from error
+        raise missing(f"{label} needs", "piq", "eval", error) from error
     function = {"haarpsi": piq.haarpsi, "gmsd": piq.gmsd, "fsim": piq.fsim, "vif": piq.vif_p}[name]
 
     @torch.inference_mode()

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from mpa_core.errors import ImageError, MissingDependencyError
+from mpa_core.errors import ImageError
+from mpa_core.requirements import missing
 
 MS_SSIM_MIN_SIDE = 161
 """Smallest side in pixels on which the five scales of MS-SSIM fit."""
@@ -49,10 +50,7 @@ def ms_ssim(reference: Image.Image, decoded: Image.Image) -> float | None:
     try:
         from pytorch_msssim import ms_ssim as multi_scale
     except ImportError as error:
-        raise MissingDependencyError(
-            "MS-SSIM needs the library pytorch-msssim, which is not installed; "
-            'run: pip install "mpa-core[eval]"'
-        ) from error
+        raise missing("MS-SSIM needs", "pytorch-msssim", "demo", error) from error
     pair = [torch.from_numpy(array).permute(2, 0, 1)[None] for array in (first, second)]
     return float(multi_scale(*pair, data_range=255.0))
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from mpa_core.errors import MissingDependencyError
 from mpa_core.evaluation.classic import CODECS
 from mpa_core.evaluation.results import MetricInfo, PictureSet, Results, Row
 from mpa_core.evaluation.tables import SweepRows, label_of, ordered, sweeps
 from mpa_core.io.files import write_bytes
+from mpa_core.requirements import missing
 
 DPI = 120
 _SIZE = (6.0, 4.2)  # inches
@@ -150,10 +150,7 @@ def _new() -> tuple[Any, Any]:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingDependencyError(
-            "plots need matplotlib, which is not installed; "
-            'run: pip install "mpa-core[eval]", or use --no-plots'
-        ) from error
+        raise missing("plots need", "matplotlib", "eval", error, "use --no-plots") from error
     figure = Figure(figsize=_SIZE, dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mpa_core.errors import MissingDependencyError
+from mpa_core.requirements import missing
 
 Array = NDArray[np.float64]
 Value = Callable[[Array], float]
@@ -107,10 +107,7 @@ def _bjontegaard(name: str, anchor: Curve, test: Curve, higher_is_better: bool) 
     try:
         import bjontegaard
     except ImportError as error:
-        raise MissingDependencyError(
-            "BD-rates need the library bjontegaard, which is not installed; "
-            'run: pip install "mpa-core[eval]"'
-        ) from error
+        raise missing("BD-rates need", "bjontegaard", "eval", error) from error
     first, second = (_rising(curve, higher_is_better) for curve in (anchor, test))
     if min(len(first), len(second)) < _FEWEST_POINTS:
         return None

@@ -13,6 +13,7 @@ from importlib.metadata import version as package_version
 from PIL import Image
 
 from mpa_core.errors import BitstreamError, MissingDependencyError
+from mpa_core.requirements import missing
 
 PRESET = "medium"
 SCALER = "lanczos+accurate_rnd+full_chroma_int+full_chroma_inp"
@@ -89,10 +90,7 @@ def _ffmpeg() -> str:
     try:
         import imageio_ffmpeg
     except ImportError as error:
-        raise MissingDependencyError(
-            "VVC needs imageio-ffmpeg, which is not installed; "
-            'run: pip install "mpa-core[eval]", or leave vvc out'
-        ) from error
+        raise missing("VVC needs", "imageio-ffmpeg", "eval", error, "leave vvc out") from error
     try:
         return str(imageio_ffmpeg.get_ffmpeg_exe())
     except RuntimeError as error:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mpa_core.errors import ConfigError, MissingDependencyError
+from mpa_core.requirements import missing
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,7 @@ def image_model(name: str, *, features_only: bool = False) -> Any:
     try:
         import timm
     except ImportError as error:
-        raise MissingDependencyError(
-            f"the pretrained model {name} needs timm; run: pip install mpa-core[train]"
-        ) from error
+        raise missing(f"the pretrained model {name} needs", "timm", "train", error) from error
     packaged = PACKAGED.get(name)
     if packaged is not None:
         state = _packaged_state(packaged)

@@ -20,8 +20,14 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from mpa_core.errors import ConfigError, MissingDependencyError
+<<<<<<< HEAD:mpa_core/tasks/perceptual.py
 from mpa_core.tasks.packaged import image_model, package_file
 from mpa_core.tasks.wasserstein import wasserstein_distortion
+=======
+from mpa_core.requirements import missing
+from mpa_core.training.packaged import image_model, package_file
+from mpa_core.training.wasserstein import wasserstein_distortion
+>>>>>>> install2:mpa_core/training/perceptual.py
 
 
 class PerceptualDistance(nn.Module, ABC):
@@ -117,10 +123,8 @@ class VGGHEDDistance(FeatureDistance):
         try:
             import h5py
         except ImportError as error:
-            raise MissingDependencyError(
-                "the perceptual distance vgg-hed reads an HDF5 file and h5py is not installed; "
-                "run: pip install h5py"
-            ) from error
+            what = "the perceptual distance vgg-hed needs"
+            raise missing(what, "h5py", "train", error) from error
         with h5py.File(path, "r") as file:
             for number, block in enumerate(self.blocks, start=1):
                 for index, conv in enumerate(_convs(block)):

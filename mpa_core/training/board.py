@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mpa_core.errors import MissingDependencyError
+from mpa_core.requirements import missing
 
 BOARD = "tensorboard"
 """Folder of the event files in a run's folder."""
@@ -25,10 +25,8 @@ class Board:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise MissingDependencyError(
-                "run.tensorboard is set and TensorBoard is not installed; "
-                "run: pip install mpa-core[train], or set run.tensorboard=false"
-            ) from error
+            what, otherwise = "run.tensorboard=true needs", "set run.tensorboard=false"
+            raise missing(what, "tensorboard", "train", error, otherwise) from error
         self._writer = SummaryWriter(str(folder / BOARD), purge_step=step + 1 if step else None)
 
     def line(self, step: int, values: Mapping[str, Any]) -> None:

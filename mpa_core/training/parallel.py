@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from mpa_core.errors import MissingDependencyError, TrainingError
+from mpa_core.errors import TrainingError
+from mpa_core.requirements import missing
 from mpa_core.training.config import RunSettings
 from mpa_core.training.optim import Trained
 
@@ -43,9 +44,7 @@ def make_accelerator(run: RunSettings) -> Accelerator:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
     except ImportError as error:
-        raise MissingDependencyError(
-            "training runs on Accelerate, which is not installed; run: pip install mpa-core[train]"
-        ) from error
+        raise missing("training needs", "accelerate", "train", error) from error
     joined = torch.distributed.is_available() and torch.distributed.is_initialized()
     AcceleratorState._reset_state(reset_partial_state=not joined)
     precision = run.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")

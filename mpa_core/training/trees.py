@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mpa_core.config import StrictModel
-from mpa_core.errors import ConfigError, MissingDependencyError, OutputError
+from mpa_core.errors import ConfigError, OutputError
+from mpa_core.requirements import missing
 
 
 def read_tree(path: Path | None, base: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -104,8 +105,5 @@ def _yaml() -> Any:
     try:
         import yaml
     except ImportError as error:
-        raise MissingDependencyError(
-            "training settings are YAML and PyYAML is not installed; "
-            "run: pip install mpa-core[train]"
-        ) from error
+        raise missing("settings of training need", "pyyaml", "train", error) from error
     return yaml

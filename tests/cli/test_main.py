@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from safetensors.torch import save_file
 
 import mpa_core
 from mpa_core import MPACodec
+from mpa_core.bitstream import rans
 from mpa_core.bitstream.container import unpack
 from mpa_core.cli import output
 from mpa_core.cli.main import GROUPS, build_parser
@@ -228,7 +230,11 @@ def test_env(mpa):
     assert data["torch"]["threads"] == torch.get_num_threads()
     assert set(data["plugins"]) >= {"cls", "mse", "seg"}
     assert data["packages"]["pillow"]
+    assert data["requirements"]["mpa-core"]["missing"] == []
+    assert "timm" in data["requirements"]["mpa-core[train]"]["installed"]
+    assert data["range_coder"]["loops"] == ("compiled" if rans.COMPILED else "Python, slower")
     text = mpa("env").out
+    assert re.search(r"^  mpa-core\[train\] +complete$", text, re.MULTILINE)
     assert torch.__version__ in text
     assert "cpu_capability" in text
 

@@ -1,0 +1,132 @@
+"""What mpa-core and each of its extras need, and what of it is installed.
+
+Told by the metadata that an installation leaves, so that a list is kept nowhere but in
+``pyproject.toml``; and the one text for a library that is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from mpa_core.errors import MissingDependencyError, MPAError
+
+if TYPE_CHECKING:  # imported where it is needed: an error about a library may be the first to come
+    from packaging.requirements import Requirement
+
+DISTRIBUTION = "mpa-core"
+
+
+@dataclass(frozen=True)
+class Need:
+    """One library, as mpa-core or an extra of it asks for it."""
+
+    name: str
+    bound: str
+    """The versions that will do, such as ``<2,>=1.0``; empty for any."""
+    installed: str | None
+    """The version that is installed, or None."""
+    fits: bool
+    """Whether it is within the bound."""
+
+
+def needs() -> dict[str, list[Need]]:
+    """What is needed on this Python and platform, by what ``pip install`` would be told.
+
+    ``"mpa-core"`` has what is always needed, ``"mpa-core[train]"`` what the extra ``train`` adds
+    to it, also by way of other extras; in the order of their names.
+
+    Raises:
+        MPAError: nothing tells it, since mpa-core runs without being installed or its metadata is
+            damaged.
+    """
+    try:
+        installed = metadata.distribution(DISTRIBUTION)
+    except metadata.PackageNotFoundError as error:
+        raise MPAError(
+            f"{DISTRIBUTION} runs from its source, without being installed, so nothing says what "
+            "it needs; install it, or look into pyproject.toml"
+        ) from error
+    try:
+        from packaging.requirements import Requirement
+
+        extras = sorted(installed.metadata.get_all("Provides-Extra") or [])
+        requirements = [Requirement(text) for text in installed.requires or []]
+        found = {DISTRIBUTION: _checked(_of(requirements, ""))}
+        for extra in extras:
+            found[f"{DISTRIBUTION}[{extra}]"] = _checked(_of(requirements, extra))
+    except Exception as error:
+        raise MPAError(
+            f"the metadata of {DISTRIBUTION} cannot be read ({type(error).__name__}: {error}); "
+            "reinstall it"
+        ) from error
+    return found
+
+
+def missing(
+    what: str, library: str, extra: str, error: ImportError, otherwise: str = ""
+) -> MissingDependencyError:
+    """The error to raise where ``library`` cannot be imported.
+
+    Args:
+        what: what cannot be done, with its verb, such as ``"plots need"``.
+        library: the distribution, as ``pyproject.toml`` calls it.
+        extra: an extra that brings it.
+        error: what importing it raised.
+        otherwise: what else can be done, such as ``"use --no-plots"``.
+    """
+    if version_of(library) is None:
+        wrong, cure = "is not installed", f'pip install "{DISTRIBUTION}[{extra}]"'
+    else:
+        wrong = f"is installed and cannot be imported ({error})"
+        cure = f"pip install --force-reinstall --no-deps {library}"
+    alternative = f", or {otherwise}" if otherwise else ""
+    return MissingDependencyError(f"{what} {library}, which {wrong}; run: {cure}{alternative}")
+
+
+def version_of(distribution: str) -> str | None:
+    """The version of an installed distribution; None where nothing tells it."""
+    try:
+        # Of damaged metadata some Pythons say None, and others raise one of the errors below.
+        version: str | None = metadata.version(distribution)
+    except (metadata.PackageNotFoundError, KeyError, OSError, TypeError, ValueError):
+        return None
+    return version
+
+
+def _of(
+    requirements: Sequence[Requirement], extra: str, seen: frozenset[str] = frozenset()
+) -> Iterator[Requirement]:
+    """What ``extra`` adds (empty: what is always needed), extras that it names followed."""
+    for requirement in requirements:
+        always = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        asked = requirement.marker is None or requirement.marker.evaluate({"extra": extra})
+        if not asked or (always and extra):
+            continue
+        if requirement.name != DISTRIBUTION:
+            yield requirement
+            continue
+        for other in requirement.extras - seen - {extra}:
+            yield from _of(requirements, other, seen | {extra})
+
+
+def _checked(requirements: Iterable[Requirement]) -> list[Need]:
+    """Each library once, sorted; one that is asked for twice has to fit both bounds."""
+    from packaging.specifiers import SpecifierSet
+    from packaging.version import InvalidVersion
+
+    bounds: dict[str, SpecifierSet] = {}
+    for requirement in requirements:
+        known = bounds.get(requirement.name, SpecifierSet())
+        bounds[requirement.name] = known & requirement.specifier
+    found = []
+    for name, bound in sorted(bounds.items(), key=lambda item: item[0].lower()):
+        version = version_of(name)
+        try:
+            fits = version is not None and bound.contains(version, prereleases=True)
+        except InvalidVersion:
+            fits = False
+        found.append(Need(name, str(bound), version, fits))
+    return found
