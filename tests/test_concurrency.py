@@ -117,13 +117,37 @@ def test_errors_in_one_thread_do_not_reach_the_others(load, sample, single_threa
     picture = np.asarray(codec.decode(whole)).tobytes()
 
     def do(number: int) -> bytes | str:
+        data = damaged if number % 2 else whole
+        if number % 4 > 1:
+            (found,) = codec.decode_many([data])
+            good = isinstance(found, Image.Image)
+            return np.asarray(found).tobytes() if good else type(found).__name__
         try:
-            return np.asarray(codec.decode(damaged if number % 2 else whole)).tobytes()
+            return np.asarray(codec.open(data).render()).tobytes()
         except ValueError as error:
             return type(error).__name__
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(do, range(24))) == [picture, "BitstreamError"] * 12
+
+
+def test_batches_in_many_threads(load, sample, single_thread):
+    """Encoded and decoded at once, from the very first call on."""
+    alone, shared = load(), load()
+    parts = [sample.crop((9 * i, 0, 9 * i + 50, 60 + 30 * (i % 2))) for i in range(6)]
+    files = alone.encode_many(parts)
+    expected = [np.asarray(each).tobytes() for each in alone.decode_many(files, "cls")]
+    together = threading.Barrier(4)
+
+    def do(number: int) -> bool:
+        together.wait(timeout=300)
+        if number % 2:
+            return shared.encode_many(parts) == files
+        found = shared.decode_many(files, "cls")
+        return [np.asarray(each).tobytes() for each in found] == expected
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(do, range(8)))
 
 
 def test_random_weights_of_a_seed_in_many_threads():
