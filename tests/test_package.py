@@ -10,27 +10,44 @@ import sys
 import zipfile
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from packaging.version import Version
 
 import mpa_core
+from mpa_core import tasks
 
 MAX_WHEEL_BYTES = 16 * 2**20
 
 
-def test_the_public_names_are_there():
-    for name in mpa_core.__all__:
-        assert getattr(mpa_core, name) is not None
-        assert name in dir(mpa_core)
+@pytest.mark.parametrize("package", [mpa_core, tasks], ids=lambda package: package.__name__)
+def test_the_public_names_are_there(package: ModuleType):
+    for name in package.__all__:
+        assert getattr(package, name) is not None
+        assert name in dir(package)
+    with pytest.raises(AttributeError, match=f"{package.__name__}' has no attribute 'Mixx'"):
+        package.Mixx  # noqa: B018
+
+
+def test_a_public_name_is_that_of_its_home():
     for name, home in mpa_core._HOMES.items():
         assert getattr(mpa_core, name) is getattr(importlib.import_module(home), name)
-    with pytest.raises(AttributeError, match="no attribute 'Mixx'"):
-        mpa_core.Mixx  # noqa: B018
+    homes = {name: home for home, names in tasks._MODULES.items() for name in names}
+    assert sorted(homes) == sorted(tasks.__all__)
+    for name, home in homes.items():
+        assert getattr(tasks, name) is getattr(importlib.import_module(home), name)
 
 
 @pytest.mark.parametrize(
-    "module", ["mpa_core", "mpa_core.cli.main", "mpa_core.plugins", "mpa_core.checkpoints"]
+    "module",
+    [
+        "mpa_core",
+        "mpa_core.cli.main",
+        "mpa_core.plugins",
+        "mpa_core.checkpoints",
+        "mpa_core.tasks",
+    ],
 )
 def test_light_imports(module: str):
     code = f"import sys, {module}; print(sorted({{'torch', 'compressai'}} & set(sys.modules)))"

@@ -20,11 +20,11 @@ from torch import Tensor
 from mpa_core.errors import ConfigError, TrainingError
 from mpa_core.evaluation.kept import digest
 from mpa_core.evaluation.results import PHOTOS, MetricInfo, PictureSet, value_reference
-from mpa_core.tasks.datasets import Sample, WholePhotos
+from mpa_core.tasks.datasets import WholePhotos
+from mpa_core.tasks.metric import PSNR, Metric
 from mpa_core.tasks.photos import undamaged
-from mpa_core.tasks.recipe import Metric, Recipe, collate, load_recipe
-
-_MEAN = Metric.__dataclass_fields__["value"].default
+from mpa_core.tasks.recipe import Recipe, load_recipe
+from mpa_core.tasks.samples import Sample, collate
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Task:
                 name,
                 metric.label or name,
                 metric.higher_is_better,
-                None if metric.value is _MEAN else value_reference(metric.value),
+                None if metric.is_mean else value_reference(metric.value),
                 self.source,
             )
             for name, metric in self.metrics.items()
@@ -152,7 +152,7 @@ def _measured(
 
 def _task(name: str, recipe: Recipe, samples: Sequence[Sample], chosen: list[int]) -> Task:
     # PSNR is measured for every picture anyway, on the same 8-bit pictures.
-    metrics = {f"{name}/{key}": metric for key, metric in recipe.metrics().items() if key != "psnr"}
+    metrics = {f"{name}/{key}": metric for key, metric in recipe.metrics().items() if key != PSNR}
     # As JSON gives it back: on resuming it is compared with what was stored.
     options = recipe.settings.model_dump(mode="json")
     # Folders by name alone: what is in them is known by the pictures' digests.

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mpa_core.tasks.photos import Indexed, PhotoFolder, Pixel, random_crop
+from mpa_core.tasks.samples import Sample
 
 _PATH_CROP = 4  # stream of the seed; the others are in data.py and stage1.py
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One picture and what a task knows about it."""
-
-    image: NDArray[np.uint8]
-    """RGB, [H, W, 3]."""
-    target: Mapping[str, Tensor] = field(default_factory=dict)
-    """Labels, masks, strings as numbers: of one shape per name, so that a batch can stack them."""
 
 
 class PhotoSamples(Indexed[Sample]):

@@ -15,7 +15,8 @@ from mpa_core.coding.model import MPAModel
 from mpa_core.errors import CheckpointError, ConfigError
 from mpa_core.paths.gumbel import GumbelAggregator
 from mpa_core.paths.path import TaskPath
-from mpa_core.tasks.recipe import Recipe, Sample, collate
+from mpa_core.tasks.recipe import Recipe
+from mpa_core.tasks.samples import Sample, collate
 from mpa_core.training.ema import ParameterAverage
 from mpa_core.training.latents import Latents
 from mpa_core.training.loop import StepRecord

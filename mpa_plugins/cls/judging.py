@@ -7,7 +7,7 @@ import hashlib
 import torch
 from torch import Tensor
 
-from mpa_core.tasks.recipe import Metric, PathBatch
+from mpa_core.tasks import Metric, PathBatch
 from mpa_plugins.cls.classifier import Classifier, tiles
 
 CHUNK = 32

@@ -13,8 +13,16 @@ from torch import Tensor, nn
 
 from mpa_core.config import StrictModel
 from mpa_core.errors import ConfigError
-from mpa_core.tasks.datasets import PhotoSamples
-from mpa_core.tasks.recipe import Metric, PathBatch, Recipe, Sample, Split, freeze, psnr_metric
+from mpa_core.tasks import (
+    Metric,
+    PathBatch,
+    PhotoSamples,
+    Recipe,
+    Sample,
+    Split,
+    freeze,
+    psnr_metric,
+)
 from mpa_plugins.seg.composites import Composites
 from mpa_plugins.seg.masked import MaskedPhotos
 from mpa_plugins.seg.network import HEADS, load_head

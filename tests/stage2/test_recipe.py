@@ -10,7 +10,8 @@ from torch import nn
 from mpa_core import Metric, PathBatch, Recipe, Sample
 from mpa_core.config import StrictModel
 from mpa_core.errors import ConfigError, PathNotFoundError, PluginError, TrainingError
-from mpa_core.tasks.recipe import (
+from mpa_core.tasks import (
+    CropSettings,
     PhotoCrops,
     WholePhotos,
     collate,
@@ -18,7 +19,6 @@ from mpa_core.tasks.recipe import (
     load_recipe,
     psnr_metric,
 )
-from mpa_core.training.path_config import PathDataSettings
 
 
 def sample(side=8, dtype=np.uint8, **target):
@@ -58,7 +58,7 @@ def test_settings_are_those_of_the_recipe():
 
 
 def test_without_overriding_anything_it_trains_on_photos(photo_folder):
-    recipe = Recipe(data=PathDataSettings(crops_per_photo=3, scale=(0.5, 1)), seed=5)
+    recipe = Recipe(data=CropSettings(crops_per_photo=3, scale=(0.5, 1)), seed=5)
     recipe.setup(torch.device("cpu"))
     crops = recipe.dataset(photo_folder, "train", 64)
     assert isinstance(crops, PhotoCrops) and crops.scale == (0.5, 1)
