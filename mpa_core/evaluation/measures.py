@@ -13,6 +13,7 @@ from torch import Tensor
 from mpa_core.errors import ConfigError, MissingDependencyError
 from mpa_core.evaluation.metrics import ms_ssim, psnr
 from mpa_core.evaluation.results import MetricInfo, rounded
+from mpa_core.tasks.metric import PSNR, psnr_metric
 from mpa_core.tasks.perceptual import DISTANCES, build_distance
 
 MAX_PSNR = 120.0
@@ -46,7 +47,7 @@ def build_measures(perceptual: Sequence[str], device: torch.device) -> list[Meas
         MissingDependencyError: a library or weights that are not here.
     """
     found = [
-        Measure(MetricInfo("psnr", "PSNR (dB)", True), lambda a, b: min(psnr(a, b), MAX_PSNR)),
+        Measure(MetricInfo.of(PSNR, psnr_metric()), lambda a, b: min(psnr(a, b), MAX_PSNR)),
         Measure(MetricInfo("ms_ssim", "MS-SSIM", True), ms_ssim),
     ]
     for name in perceptual:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mpa_core.errors import ConfigError, TrainingError
 from mpa_core.evaluation.kept import digest
-from mpa_core.evaluation.results import PHOTOS, MetricInfo, PictureSet, value_reference
+from mpa_core.evaluation.results import PHOTOS, MetricInfo, PictureSet
 from mpa_core.tasks.datasets import WholePhotos
 from mpa_core.tasks.metric import PSNR, Metric
 from mpa_core.tasks.photos import undamaged
@@ -43,13 +43,7 @@ class Task:
     def infos(self) -> list[MetricInfo]:
         """How to read the columns."""
         return [
-            MetricInfo(
-                name,
-                metric.label or name,
-                metric.higher_is_better,
-                None if metric.is_mean else value_reference(metric.value),
-                self.source,
-            )
+            MetricInfo.of(name, metric, source=self.source, task=self.name)
             for name, metric in self.metrics.items()
         ]
 

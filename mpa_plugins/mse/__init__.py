@@ -13,6 +13,7 @@ def mpa_task_paths() -> list[PathSpec]:
             name="mse",
             path="mpa_plugins.mse.path:MSEPath",
             recipe="mpa_plugins.mse.recipe:MSERecipe",
+            measure="psnr",
             summary="Lowest mean squared error (highest PSNR).",
         )
     ]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mpa_core.config import StrictModel
 from mpa_core.errors import ConfigError
 from mpa_core.tasks import (
+    PERCENT,
     Metric,
     PathBatch,
     PhotoSamples,
@@ -149,4 +150,6 @@ def _miou(model: nn.Module, name: str) -> Metric:
         logits = _main_logits(model(x_hat.clamp(0, 1)), mask, name)
         return intersections_and_unions(logits, mask)
 
-    return Metric(statistics, higher_is_better=True, value=mean_iou, label=f"mIoU ({name})")
+    return Metric(
+        statistics, higher_is_better=True, value=mean_iou, label=f"mIoU ({name})", unit=PERCENT
+    )
