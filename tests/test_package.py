@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 import shutil
@@ -68,6 +69,27 @@ def test_nothing_but_its_own_evaluation_needs_compressai(root: Path):
 def test_first_party_paths_are_entry_points():
     own = {e.name: e.value for e in entry_points(group="mpa.plugins") if e.dist.name == "mpa-core"}
     assert own == {name: f"mpa_plugins.{name}" for name in ("mse", "cls", "seg")}
+
+
+def test_plugins_are_named_in_examples_alone(root: Path):
+    """No case of the SDK is special to a path: what it must know of one, the plugin says."""
+    names = {e.name for e in entry_points(group="mpa.plugins") if e.dist.name == "mpa-core"}
+    named = re.compile(rf"\b({'|'.join(sorted(names))})\b")
+    found = []
+    for file in sorted((root / "mpa_core").rglob("*.py")):
+        nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+        # Documentation, and quantities such as {"mse": …}, which is no path.
+        left_out = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        left_out |= {id(node.slice) for node in nodes if isinstance(node, ast.Subscript)}
+        left_out |= {id(key) for node in nodes if isinstance(node, ast.Dict) for key in node.keys}
+        found += [
+            f"{file.relative_to(root)}:{node.lineno}: {node.value}"
+            for node in nodes
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+            if id(node) not in left_out
+            if named.search(node.value) and not re.search("such as|for example", node.value)
+        ]
+    assert names and found == []
 
 
 def test_the_wheel_has_everything_and_nothing_else(root: Path, tmp_path: Path):

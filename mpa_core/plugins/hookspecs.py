@@ -10,9 +10,10 @@ import keyword
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated
 
 import pluggy
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from mpa_core.arguments import as_text
 from mpa_core.config import CallersModel
@@ -54,6 +55,10 @@ class PathSpec(CallersModel):
     measure: str | None = None
     """Name of a measure that ``mpa eval`` takes of every picture and that this path is for, such
     as ``"psnr"``. A path for a task leaves it out: the metrics of its recipe are what it is for."""
+
+    official: Annotated[int, Field(ge=0)] | None = None
+    """Number of this path's task in the checkpoints that the paper's authors released
+    (``mpa import-official``), from 0; None if it is none of theirs."""
 
     @field_validator("name")
     @classmethod

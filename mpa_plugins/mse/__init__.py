@@ -14,6 +14,7 @@ def mpa_task_paths() -> list[PathSpec]:
             path="mpa_plugins.mse.path:MSEPath",
             recipe="mpa_plugins.mse.recipe:MSERecipe",
             measure="psnr",
+            official=0,
             summary="Lowest mean squared error (highest PSNR).",
         )
     ]
