@@ -1,4 +1,4 @@
-"""What is measured of every reconstruction beside the tasks: fidelity and perceptual distances."""
+"""Measures of every reconstruction beside those of tasks: fidelity and perceptual distances."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mpa_core.tasks.metric import PSNR, psnr_metric
 from mpa_core.tasks.perceptual import DISTANCES, build_distance
 
 MAX_PSNR = 120.0
-"""Of equal pictures, whose PSNR has no bound."""
+"""The PSNR of equal pictures, which has no bound."""
 
 Compare = Callable[[Image.Image, Image.Image], float | None]
 

@@ -1,4 +1,4 @@
-"""What was measured, kept per picture: rows of a set of pictures, in one JSON file.
+"""Results of measuring, kept per picture: rows of a set of pictures, in one JSON file.
 
 A row is one way of coding (codec and setting; for ours quality and mix) on every picture of a set.
 Everything reported (means, intervals, paired differences, BD-rates) is made from rows.
@@ -63,7 +63,7 @@ class MetricInfo:
     value: str | None = None
     """``module:function`` from totals to the figure; None is the mean."""
     source: dict[str, Any] = field(default_factory=dict)
-    """What it was measured with; another source is another column."""
+    """The options that it was measured with; another source is another column."""
     unit: Unit = PLAIN
     task: str | None = None
     """Name of the path whose recipe judges by it; None for what is measured of every picture."""
@@ -122,7 +122,7 @@ class Row:
     pictures: str
     """``PictureSet.key``."""
     codec: str
-    """Of a classic codec its key, for ours the base's name."""
+    """The key of a classic codec, the name of the base for ours."""
     setting: float | None
     """Setting or quality; None where each picture has its own (``match``)."""
     mix: str | None
@@ -145,7 +145,7 @@ class Row:
 
     @property
     def key(self) -> str:
-        """What a row is about, without what was measured."""
+        """16 hex digits that identify what a row is about, without what was measured."""
         return key_of(
             {
                 "pictures": self.pictures,

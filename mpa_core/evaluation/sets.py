@@ -49,7 +49,7 @@ class Task:
 
     @torch.inference_mode()
     def statistics(self, index: int, x_hat: Tensor, quality: float) -> dict[str, list[float]]:
-        """What picture ``index`` of the set adds to each metric.
+        """The statistics that picture ``index`` of the set adds to each metric.
 
         ``x_hat`` [1, 3, H, W] in [0, 1].
         """
@@ -74,12 +74,12 @@ class MeasuredSet:
 
     @property
     def key(self) -> str:
-        """Of the pictures."""
+        """16 hex digits that identify the pictures."""
         return self.about.key
 
     @property
     def columns(self) -> list[str]:
-        """Of the tasks' metrics."""
+        """Names of the columns of the tasks' metrics."""
         return [name for task in self.tasks for name in task.metrics]
 
 

@@ -203,7 +203,7 @@ def _judged_line(
 
 
 def _count(results: Results, item: Judged, row: Row) -> str:
-    """What a mean is over: pictures, or more views than pictures."""
+    """How many a mean is over: pictures, or more views than pictures."""
     found = results.per_picture(row, item.metric.name)
     pictures = len(item.pictures.digests)
     if found is not None and item.metric.value is None and found[:, 1].sum() > pictures:
@@ -239,7 +239,7 @@ def difference_table(results: Results, item: Judged, bands: Sequence[Band] = ())
 
 
 def _band_mean(results: Results, item: Judged, own: str, other: str, band: Band) -> Estimate | None:
-    """Of the path ``own`` over the column ``other``, at the qualities that both have."""
+    """The lead of the path ``own`` over the column ``other``, at the qualities that both have."""
     points = []
     for quality, row in sorted(item.columns[own].items()):
         pair = _pair(results, item.metric, row, item.columns[other].get(quality))
@@ -292,7 +292,7 @@ def _paired(results: Results, metric: MetricInfo, row: Row, other: Row | None) -
 def _pair(
     results: Results, metric: MetricInfo, row: Row, other: Row | None
 ) -> tuple[Array, Array] | None:
-    """What each picture adds to the metric in both rows, where both have it."""
+    """The statistics of each picture in both rows, where both have them."""
     first = results.per_picture(row, metric.name)
     second = None if other is None else results.per_picture(other, metric.name)
     return None if first is None or second is None else (first, second)
@@ -309,7 +309,7 @@ class SweepRows(NamedTuple):
     first: str
     last: str
     shares: list[float]
-    """Of ``last``, ascending."""
+    """The shares of ``last``, ascending."""
     rows: list[Row]
 
 

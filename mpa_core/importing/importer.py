@@ -150,7 +150,7 @@ def _load_pickle(checkpoint: Path) -> Any:
 
 
 def _numpy_scalars() -> list[Any]:
-    """What the released files need beside tensors: numpy's numbers (losses, epochs)."""
+    """The functions that the released files need beside tensors, for numpy's losses and epochs."""
     # The function has had two names; a file asks by the one of the numpy that wrote it.
     scalar = np.float64(0).__reduce__()[0]
     names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")

@@ -1,4 +1,4 @@
-"""What a recipe is made of: samples, photos, metrics, perceptual distances, packaged models.
+"""The parts of a recipe: samples, photos, metrics, perceptual distances, packaged models.
 
 A plugin imports the names below from here and reaches into no module of this package. They are
 imported when they are first used, so that importing the package does not import torch.

@@ -1,4 +1,4 @@
-"""Data sets of stage 2: pictures by index, the same picture every time an index is asked for."""
+"""Data sets of photos, whole or cropped: the same picture every time an index is asked for."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ class PhotoSamples(Indexed[Sample]):
 
     @abstractmethod
     def cut(self, picture: NDArray[Pixel], index: int) -> NDArray[Pixel]:
-        """What sample ``index`` shows of ``picture`` [H, W, ...], its photo or one of its size."""
+        """The part of ``picture`` [H, W, ...] that sample ``index`` shows.
+
+        ``picture`` is its photo, or another of that size such as its mask.
+        """
 
     def item(self, index: int) -> Sample:
         """Sample ``index``."""

@@ -27,7 +27,7 @@ class Unit:
     digits: int = 4
     """Digits behind the point, at least 0."""
     factor: float = 1.0
-    """What a value is multiplied by before it is written: 100 for a share in percent."""
+    """A value is multiplied by this before it is written: 100 for a share in percent."""
     of_differences: str = ""
     """Symbol of a difference of two values, where it is another one: points for percent."""
     after_values: bool = False
@@ -76,7 +76,7 @@ class Metric:
     label: str = ""
     """For tables and plots, without the unit: ``"top-1 agreement (EfficientNet-Lite0)"``."""
     unit: Unit = PLAIN
-    """Of the figure: :data:`PERCENT` for a share in [0, 1], :data:`DECIBEL`, ``Unit("px")``."""
+    """Its unit: :data:`PERCENT` for a share in [0, 1], :data:`DECIBEL`, ``Unit("px")``."""
 
     def __post_init__(self) -> None:
         """Refuse a unit that nothing could be written with."""

@@ -1,4 +1,4 @@
-"""What a plugin supplies to train a path: data, a frozen task model, a loss, metrics, defaults.
+"""A recipe is a plugin's part in training a path: data, task model, loss, metrics, defaults.
 
 The contract is written out in ``docs/spec/plugin-api.md``. Everything else (latents, routing,
 optimiser, checkpoints, export) is done for it by the training of stage 2.

@@ -42,7 +42,8 @@ class ClsRecipe(Recipe):
         label: Literal["soft", "hard", "real"] = "soft"
         """The classifier's probabilities on the original, its first answer, or the folder."""
         temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-        """Of both sides of the soft cross-entropy, which is then multiplied by its square."""
+        """Divides the logits on both sides of the soft cross-entropy, which is then multiplied by
+        its square."""
         mixup: Annotated[float, Field(ge=0)] = 0.8
         """timm's alpha; with real labels only, as the two below. 0 turns it off."""
         cutmix: Annotated[float, Field(ge=0)] = 1.0

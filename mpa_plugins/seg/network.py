@@ -26,7 +26,7 @@ HEADS = Path(__file__).parent / "models"
 
 
 class HeadConfig(StrictModel):
-    """What is stored beside a decoder's weights."""
+    """The record that is stored beside a decoder's weights."""
 
     format: int = Field(default=1, ge=1, le=1)
     backbone: str

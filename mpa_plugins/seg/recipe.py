@@ -51,7 +51,7 @@ class SegRecipe(Recipe):
         judge: str | None = "efficientnet-lite2"
         """Unseen in training, for the metrics alone, of the same kinds; null leaves it out."""
         aux_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.4
-        """Of the loss of an auxiliary output, where the network has one."""
+        """Weight of the loss of an auxiliary output, where the network has one."""
         stamps: Path = Path(STAMPS)
         """Tux Paint's stamps (Debian: tuxpaint-stamps-default)."""
         masks: Path | None = None
