@@ -6,10 +6,10 @@ plugins and the command line start without torch.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from mpa_core import errors
+from mpa_core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from mpa_core.codec import MPACodec
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from mpa_core.mix import Mix
     from mpa_core.paths.path import TaskPath
     from mpa_core.plugins.hookspecs import PathSpec, hookimpl
-    from mpa_core.tasks.recipe import Metric, PathBatch, Recipe, Sample
+    from mpa_core.tasks.metric import Metric
+    from mpa_core.tasks.recipe import Recipe
+    from mpa_core.tasks.samples import PathBatch, Sample
 
 __version__ = "0.1.0"
 
@@ -38,25 +40,16 @@ __all__ = [
 
 _HOMES = {
     "MPACodec": "mpa_core.codec",
-    "Metric": "mpa_core.tasks.recipe",
+    "Metric": "mpa_core.tasks.metric",
     "Mix": "mpa_core.mix",
-    "PathBatch": "mpa_core.tasks.recipe",
+    "PathBatch": "mpa_core.tasks.samples",
     "PathConfig": "mpa_core.config",
     "PathSpec": "mpa_core.plugins.hookspecs",
     "Recipe": "mpa_core.tasks.recipe",
-    "Sample": "mpa_core.tasks.recipe",
+    "Sample": "mpa_core.tasks.samples",
     "TaskPath": "mpa_core.paths.path",
     "hookimpl": "mpa_core.plugins.hookspecs",
 }
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

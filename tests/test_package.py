@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import re
@@ -12,6 +13,7 @@ import sysconfig
 import zipfile
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from packaging.metadata import Metadata
@@ -20,6 +22,7 @@ from packaging.utils import parse_wheel_filename
 from packaging.version import Version
 
 import mpa_core
+from mpa_core import tasks
 
 MAX_WHEEL_BYTES = 16 * 2**20
 INFO = f"mpa_core-{Version(mpa_core.__version__)}.dist-info"
@@ -40,18 +43,33 @@ FILES = (
 )
 
 
-def test_the_public_names_are_there():
-    for name in mpa_core.__all__:
-        assert getattr(mpa_core, name) is not None
-        assert name in dir(mpa_core)
+@pytest.mark.parametrize("package", [mpa_core, tasks], ids=lambda package: package.__name__)
+def test_the_public_names_are_there(package: ModuleType):
+    for name in package.__all__:
+        assert getattr(package, name) is not None
+        assert name in dir(package)
+    with pytest.raises(AttributeError, match=f"{package.__name__}' has no attribute 'Mixx'"):
+        package.Mixx  # noqa: B018
+
+
+def test_a_public_name_is_that_of_its_home():
     for name, home in mpa_core._HOMES.items():
         assert getattr(mpa_core, name) is getattr(importlib.import_module(home), name)
-    with pytest.raises(AttributeError, match="no attribute 'Mixx'"):
-        mpa_core.Mixx  # noqa: B018
+    homes = {name: home for home, names in tasks._MODULES.items() for name in names}
+    assert sorted(homes) == sorted(tasks.__all__)
+    for name, home in homes.items():
+        assert getattr(tasks, name) is getattr(importlib.import_module(home), name)
 
 
 @pytest.mark.parametrize(
-    "module", ["mpa_core", "mpa_core.cli.main", "mpa_core.plugins", "mpa_core.checkpoints"]
+    "module",
+    [
+        "mpa_core",
+        "mpa_core.cli.main",
+        "mpa_core.plugins",
+        "mpa_core.checkpoints",
+        "mpa_core.tasks",
+    ],
 )
 def test_light_imports(module: str):
     code = f"import sys, {module}; print(sorted({{'torch', 'compressai'}} & set(sys.modules)))"
@@ -72,6 +90,27 @@ def test_nothing_but_its_own_evaluation_needs_compressai(root: Path):
 def test_first_party_paths_are_entry_points():
     own = {e.name: e.value for e in entry_points(group="mpa.plugins") if e.dist.name == "mpa-core"}
     assert own == {name: f"mpa_plugins.{name}" for name in ("mse", "cls", "seg")}
+
+
+def test_plugins_are_named_in_examples_alone(root: Path):
+    """No case of the SDK is special to a path: what it must know of one, the plugin says."""
+    names = {e.name for e in entry_points(group="mpa.plugins") if e.dist.name == "mpa-core"}
+    named = re.compile(rf"\b({'|'.join(sorted(names))})\b")
+    found = []
+    for file in sorted((root / "mpa_core").rglob("*.py")):
+        nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+        # Documentation, and quantities such as {"mse": …}, which is no path.
+        left_out = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        left_out |= {id(node.slice) for node in nodes if isinstance(node, ast.Subscript)}
+        left_out |= {id(key) for node in nodes if isinstance(node, ast.Dict) for key in node.keys}
+        found += [
+            f"{file.relative_to(root)}:{node.lineno}: {node.value}"
+            for node in nodes
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+            if id(node) not in left_out
+            if named.search(node.value) and not re.search("such as|for example", node.value)
+        ]
+    assert names and found == []
 
 
 @pytest.fixture(scope="module")

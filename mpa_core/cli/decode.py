@@ -44,7 +44,7 @@ def register(
     shares = parser.add_mutually_exclusive_group()
     shares.add_argument("--path", metavar="NAME", help="decode by this path alone (default: main)")
     shares.add_argument(
-        "--mix", metavar="MIX", help="shares of several paths, cls=0.4,mse=0.2; the rest is main's"
+        "--mix", metavar="MIX", help="shares of paths, such as cls=0.4,mse=0.2; the rest is main's"
     )
     parser.add_argument(
         "--region",

@@ -159,6 +159,16 @@ def _measure(args: argparse.Namespace) -> int:
         {
             "files": [str(file) for file in files],
             "rows": rows,
+            "metrics": [
+                {
+                    "name": metric.name,
+                    "label": metric.label,
+                    "unit": metric.unit.symbol,
+                    "factor": metric.unit.factor,
+                    "higher_is_better": metric.higher_is_better,
+                }
+                for metric in results.metrics.values()
+            ],
             "left_out_by_reason": evaluation.sets[0].left_out,
         },
         "\n".join(str(file) for file in files),

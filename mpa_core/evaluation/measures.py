@@ -1,4 +1,4 @@
-"""What is measured of every reconstruction beside the tasks: fidelity and perceptual distances."""
+"""Measures of every reconstruction beside those of tasks: fidelity and perceptual distances."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from mpa_core.errors import ConfigError
 from mpa_core.evaluation.metrics import ms_ssim, psnr
 from mpa_core.evaluation.results import MetricInfo, rounded
 from mpa_core.requirements import missing
+from mpa_core.tasks.metric import PSNR, psnr_metric
 from mpa_core.tasks.perceptual import DISTANCES, build_distance
 
 MAX_PSNR = 120.0
-"""Of equal pictures, whose PSNR has no bound."""
+"""The PSNR of equal pictures, which has no bound."""
 
 Compare = Callable[[Image.Image, Image.Image], float | None]
 
@@ -47,7 +48,7 @@ def build_measures(perceptual: Sequence[str], device: torch.device) -> list[Meas
         MissingDependencyError: a library or weights that are not here.
     """
     found = [
-        Measure(MetricInfo("psnr", "PSNR (dB)", True), lambda a, b: min(psnr(a, b), MAX_PSNR)),
+        Measure(MetricInfo.of(PSNR, psnr_metric()), lambda a, b: min(psnr(a, b), MAX_PSNR)),
         Measure(MetricInfo("ms_ssim", "MS-SSIM", True), ms_ssim),
     ]
     for name in perceptual:

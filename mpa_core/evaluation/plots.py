@@ -14,12 +14,15 @@ from mpa_core.evaluation.results import MetricInfo, PictureSet, Results, Row
 from mpa_core.evaluation.tables import SweepRows, label_of, ordered, sweeps
 from mpa_core.io.files import write_bytes
 from mpa_core.requirements import missing
+from mpa_core.tasks.metric import PSNR
 
 DPI = 120
 _SIZE = (6.0, 4.2)  # inches
 STRIP_SIDE = 192
 _MAX_BPP = 1.6
 _MARGIN, _LINE, _FONT = 6, 18, 13
+_AXIS_WIDTH = 48
+"""Points between an axis at the right and the next one."""
 
 
 def write_plots(results: Results, folder: Path) -> list[Path]:
@@ -35,11 +38,11 @@ def write_plots(results: Results, folder: Path) -> list[Path]:
             curves = rate_curves(results, pictures, metric)
             if curves:
                 path = folder / f"{pictures.name}-{metric.name.replace('/', '-')}.png"
-                _write(path, _rate_plot(pictures, metric, curves))
+                _write(path, rate_plot(pictures, metric, curves))
                 written.append(path)
     for sweep in sweeps(results):
         path = folder / f"{sweep_name(sweep)}.png"
-        figure = _sweep_plot(results, sweep)
+        figure = sweep_plot(results, sweep)
         if figure is not None:
             _write(path, figure)
             written.append(path)
@@ -95,12 +98,14 @@ def rate_curves(
     return list(found.items())
 
 
-def _rate_plot(
+def rate_plot(
     pictures: PictureSet, metric: MetricInfo, curves: Sequence[tuple[str, _Points]]
 ) -> Any:
+    """A matplotlib figure: the metric, in its unit, against the bits per pixel of files."""
     figure, axes = _new()
+    factor = metric.unit.factor
     for name, points in curves:
-        shown = [point for point in points if point[0] <= _MAX_BPP]
+        shown = [(rate, factor * value) for rate, value in points if rate <= _MAX_BPP]
         if not shown:
             continue
         style = {"linestyle": "--", "linewidth": 1.0} if name in CODECS else {"linewidth": 1.8}
@@ -108,35 +113,49 @@ def _rate_plot(
             *zip(*shown, strict=True), marker="o", markersize=3, label=label_of(name), **style
         )
     axes.set_xlabel("bits per pixel (from files)")
-    axes.set_ylabel(metric.label + ("" if metric.higher_is_better else ", lower is better"))
+    axes.set_ylabel(metric.full_label + ("" if metric.higher_is_better else ", lower is better"))
     axes.set_title(f"{pictures.count} ({pictures.name})", fontsize=9)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure
 
 
-def _sweep_plot(results: Results, sweep: SweepRows) -> Any:
-    """PSNR on the left axis, the tasks' figures on the right one."""
+def sweep_plot(results: Results, sweep: SweepRows) -> Any:
+    """A matplotlib figure of what changes along a sweep; None without any metric of all its rows.
+
+    PSNR is on the left axis and the tasks' metrics are on the right, an axis for each of their
+    units.
+    """
     figure, axes = _new()
-    right = axes.twinx()
+    right: dict[str, Any] = {}
     lines = []
     colours = iter(f"C{number}" for number in range(10))
     for metric in results.metrics.values():
         values = [results.figure(row, metric.name) for row in sweep.rows]
-        on_right = "/" in metric.name
-        if None in values or not (on_right or metric.name == "psnr"):
+        known = [value for value in values if value is not None]
+        if len(known) < len(values) or (metric.task is None and metric.name != PSNR):
             continue
-        side = right if on_right else axes
+        unit = metric.unit
+        if metric.task is None:
+            side = axes
+            axes.set_ylabel(metric.full_label)
+        elif unit.symbol in right:
+            side = right[unit.symbol]
+        else:
+            side = right[unit.symbol] = axes.twinx()
+            side.spines["right"].set_position(("outward", _AXIS_WIDTH * (len(right) - 1)))
+            side.set_ylabel("task metrics" + (f" ({unit.symbol})" if unit.symbol else ""))
         lines += side.plot(
-            sweep.shares, values, marker="o", markersize=3, color=next(colours), label=metric.label
+            sweep.shares,
+            [unit.factor * value for value in known],
+            marker="o",
+            markersize=3,
+            color=next(colours),
+            label=metric.full_label,
         )
     if not lines:
         return None
     axes.set_xlabel(f"share of tokens through {sweep.last} (the rest through {sweep.first})")
-    axes.set_ylabel("PSNR (dB)")
-    right.set_ylabel("task metrics")
-    if not right.lines:
-        right.set_axis_off()
     axes.grid(alpha=0.3)
     axes.set_title(f"quality {sweep.quality:g}, the same files throughout", fontsize=9)
     # Beside the curves there is seldom room: two axes fill both corners of either side.

@@ -114,7 +114,7 @@ def _about(results: Results) -> str:
 
 def _photos(results: Results, plots: Sequence[str]) -> list[str]:
     parts = []
-    metrics = [metric for metric in results.metrics.values() if "/" not in metric.name]
+    metrics = [metric for metric in results.metrics.values() if metric.task is None]
     for item in photo_sets(results):
         parts.append("## Rate and distortion")
         parts += [_table(bd_table(results, item, metrics, anchor)) for anchor in ANCHORS]
@@ -123,7 +123,7 @@ def _photos(results: Results, plots: Sequence[str]) -> list[str]:
 
 
 def _points(results: Results) -> list[str]:
-    metrics = [metric for metric in results.metrics.values() if "/" not in metric.name]
+    metrics = [metric for metric in results.metrics.values() if metric.task is None]
     parts = []
     for item in photo_sets(results):
         parts += ["## Every point", _table(curve_table(results, item, metrics))]
@@ -146,9 +146,9 @@ def _tasks(results: Results, plots: Sequence[str], bands: Sequence[Band]) -> lis
     for item in found:
         differences = difference_table(results, item, bands)
         if differences:
-            title = f"### {item.metric.label}, {item.pictures.name}: paired differences"
+            title = f"### {item.metric.heading}, {item.pictures.name}: paired differences"
             parts += [title, _table(differences)]
-        parts += _shown(plots, item.pictures, [item.metric] if "/" in item.metric.name else [])
+        parts += _shown(plots, item.pictures, [] if item.metric.task is None else [item.metric])
     return parts
 
 
@@ -184,7 +184,7 @@ def _shown(plots: Sequence[str], item: PictureSet, metrics: Sequence[MetricInfo]
     found = []
     for metric in metrics:
         end = f"{item.name}-{metric.name.replace('/', '-')}.png"
-        found += [f"![{metric.label}]({plot})" for plot in plots if Path(plot).name == end]
+        found += [f"![{metric.heading}]({plot})" for plot in plots if Path(plot).name == end]
     return found
 
 

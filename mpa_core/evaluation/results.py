@@ -1,4 +1,4 @@
-"""What was measured, kept per picture: rows of a set of pictures, in one JSON file.
+"""Results of measuring, kept per picture: rows of a set of pictures, in one JSON file.
 
 A row is one way of coding (codec and setting; for ours quality and mix) on every picture of a set.
 Everything reported (means, intervals, paired differences, BD-rates) is made from rows.
@@ -22,8 +22,10 @@ from mpa_core.evaluation.statistics import Array, Curve, Estimate, Value, estima
 from mpa_core.io.files import write_text
 from mpa_core.plugins.registry import load_target, registry
 from mpa_core.runtime.foreign import foreign_code
+from mpa_core.tasks.metric import DECIBEL, PERCENT, PLAIN, PSNR, Metric, Unit
 
-FORMAT = 1
+FORMAT = 2
+"""Version of the file; files of version 1, which had no units, are read as well."""
 FILE = "results.json"
 PHOTOS = "photos"
 """Name of the set of plain photos."""
@@ -56,12 +58,55 @@ class MetricInfo:
     """How to read a column of the rows."""
 
     name: str
+    """``"psnr"``, or with the name of the task that it is of: ``"cls/agreement"``."""
     label: str
+    """Without the unit."""
     higher_is_better: bool
     value: str | None = None
     """``module:function`` from totals to the figure; None is the mean."""
     source: dict[str, Any] = field(default_factory=dict)
-    """What it was measured with; another source is another column."""
+    """The options that it was measured with; another source is another column."""
+    unit: Unit = PLAIN
+    task: str | None = None
+    """Name of the path whose recipe judges by it; None for what is measured of every picture."""
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        metric: Metric,
+        *,
+        source: dict[str, Any] | None = None,
+        task: str | None = None,
+    ) -> MetricInfo:
+        """How to read a column of ``metric``'s statistics.
+
+        Raises :class:`ConfigError` if its last step could not be found again by name.
+        """
+        return cls(
+            name,
+            metric.label or name,
+            metric.higher_is_better,
+            None if metric.is_mean else value_reference(metric.value),
+            source or {},
+            metric.unit,
+            task,
+        )
+
+    @property
+    def full_label(self) -> str:
+        """The label and, in brackets, the unit: of an axis, or of values without a symbol."""
+        return f"{self.label} ({self.unit.symbol})" if self.unit.symbol else self.label
+
+    @property
+    def heading(self) -> str:
+        """The label, with the unit where it does not follow each value anyway."""
+        return self.label if self.unit.after_values else self.full_label
+
+    def text(self, value: float) -> str:
+        """A value below :attr:`heading`."""
+        unit = self.unit
+        return unit.text(value) + (f" {unit.symbol}" if unit.after_values else "")
 
     def function(self) -> Value:
         """Totals [K] -> the figure."""
@@ -85,7 +130,7 @@ class Row:
     pictures: str
     """``PictureSet.key``."""
     codec: str
-    """Of a classic codec its key, for ours the base's name."""
+    """The key of a classic codec, the name of the base for ours."""
     setting: float | None
     """Setting or quality; None where each picture has its own (``match``)."""
     mix: str | None
@@ -108,7 +153,7 @@ class Row:
 
     @property
     def key(self) -> str:
-        """What a row is about, without what was measured."""
+        """16 hex digits that identify what a row is about, without what was measured."""
         return key_of(
             {
                 "pictures": self.pictures,
@@ -219,7 +264,7 @@ class Results:
                     found = PictureSet(**{**item, "sizes": sizes})
                     results.sets[found.key] = found
                 for item in data["metrics"]:
-                    results.define(MetricInfo(**item))
+                    results.define(_metric_info(item, data["format"]))
                 for item in data["rows"]:
                     results.add(Row(**{"setting": None, "mix": None, **item}))
                 results.about = data["about"]
@@ -266,6 +311,16 @@ def _check_allowed(module: str) -> None:
         )
 
 
+def _metric_info(item: dict[str, Any], version: int) -> MetricInfo:
+    if version > 1:
+        return MetricInfo(**{**item, "unit": Unit(**item["unit"])})
+    # Whatever a task measured was written as a share, and PSNR had its unit in the label.
+    task, slash, _ = item["name"].partition("/")
+    unit = PERCENT if slash else DECIBEL if item["name"] == PSNR else PLAIN
+    label = item["label"].removesuffix(f" ({unit.symbol})")
+    return MetricInfo(**{**item, "label": label}, unit=unit, task=task if slash else None)
+
+
 def _dumps(row: dict[str, Any]) -> str:
     return json.dumps(row, ensure_ascii=False, separators=(",", ":"))
 
@@ -277,10 +332,10 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"{path} cannot be read as results: {error}; give a {FILE} that mpa eval wrote"
         ) from error
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
+    if not isinstance(data, dict) or data.get("format") not in range(1, FORMAT + 1):
         found = data.get("format") if isinstance(data, dict) else type(data).__name__
         raise ConfigError(
-            f"{path}: results of format {found!r}, expected {FORMAT}; measure again with mpa eval, "
-            "or use the version of mpa-core that wrote it"
+            f"{path}: results of format {found!r}, expected 1 to {FORMAT}; measure again with "
+            "mpa eval, or use the version of mpa-core that wrote it"
         )
     return data

@@ -19,13 +19,12 @@ from torch import Tensor
 
 from mpa_core.errors import ConfigError, TrainingError
 from mpa_core.evaluation.kept import digest
-from mpa_core.evaluation.results import PHOTOS, MetricInfo, PictureSet, value_reference
-from mpa_core.tasks.datasets import Sample, WholePhotos
+from mpa_core.evaluation.results import PHOTOS, MetricInfo, PictureSet
+from mpa_core.tasks.datasets import WholePhotos
+from mpa_core.tasks.metric import PSNR, Metric
 from mpa_core.tasks.photos import undamaged
-from mpa_core.tasks.recipe import Metric, collate
-from mpa_core.training.recipe_calls import RecipeCalls
-
-_MEAN = Metric.__dataclass_fields__["value"].default
+from mpa_core.tasks.recipe_calls import RecipeCalls
+from mpa_core.tasks.samples import Sample, collate
 
 
 @dataclass(frozen=True)
@@ -44,19 +43,13 @@ class Task:
     def infos(self) -> list[MetricInfo]:
         """How to read the columns."""
         return [
-            MetricInfo(
-                name,
-                metric.label or name,
-                metric.higher_is_better,
-                None if metric.value is _MEAN else value_reference(metric.value),
-                self.source,
-            )
+            MetricInfo.of(name, metric, source=self.source, task=self.name)
             for name, metric in self.metrics.items()
         ]
 
     @torch.inference_mode()
     def statistics(self, index: int, x_hat: Tensor, quality: float) -> dict[str, list[float]]:
-        """What picture ``index`` of the set adds to each metric.
+        """The statistics that picture ``index`` of the set adds to each metric.
 
         ``x_hat`` [1, 3, H, W] in [0, 1].
         """
@@ -81,12 +74,12 @@ class MeasuredSet:
 
     @property
     def key(self) -> str:
-        """Of the pictures."""
+        """16 hex digits that identify the pictures."""
         return self.about.key
 
     @property
     def columns(self) -> list[str]:
-        """Of the tasks' metrics."""
+        """Names of the columns of the tasks' metrics."""
         return [name for task in self.tasks for name in task.metrics]
 
 
@@ -153,7 +146,7 @@ def _measured(
 
 def _task(name: str, calls: RecipeCalls, samples: Sequence[Sample], chosen: list[int]) -> Task:
     # PSNR is measured for every picture anyway, on the same 8-bit pictures.
-    metrics = {f"{name}/{key}": metric for key, metric in calls.metrics().items() if key != "psnr"}
+    metrics = {f"{name}/{key}": metric for key, metric in calls.metrics().items() if key != PSNR}
     recipe = calls.recipe
     # As JSON gives it back: on resuming it is compared with what was stored.
     options = recipe.settings.model_dump(mode="json")

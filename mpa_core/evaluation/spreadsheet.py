@@ -1,4 +1,4 @@
-"""Every row with its figures as CSV, for a spreadsheet."""
+"""Every row with its figures and their units as CSV, for a spreadsheet."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import csv
 import io
 from typing import Any
 
-from mpa_core.evaluation.results import Results
+from mpa_core.evaluation.results import MetricInfo, Results
 from mpa_core.evaluation.tables import mean_seconds
 
 
 def to_csv(results: Results) -> str:
-    """A line per row of ``results``, below a line of names; figures are those of all pictures."""
+    """A line per row of ``results``, below a line of names.
+
+    A figure is that of all pictures, in the unit that stands in brackets behind the metric's name:
+    ``psnr (dB)``, ``cls/agreement (%)``.
+    """
     out = io.StringIO()
-    names = list(results.metrics)
+    metrics = list(results.metrics.values())
     writer = csv.writer(out, lineterminator="\n")
     columns = [
         "set",
@@ -27,7 +31,7 @@ def to_csv(results: Results) -> str:
         "encoder_macs",
         "decoder_macs",
     ]
-    writer.writerow([*columns, *names])
+    writer.writerow([*columns, *map(_column, metrics)])
     for row in results.rows.values():
         macs = row.macs_per_pixel or {}
         cells: list[Any] = [
@@ -42,5 +46,15 @@ def to_csv(results: Results) -> str:
             macs.get("encoder"),
             macs.get("decoder"),
         ]
-        writer.writerow([*cells, *(results.figure(row, name) for name in names)])
+        writer.writerow([*cells, *(_value(results.figure(row, m.name), m) for m in metrics)])
     return out.getvalue()
+
+
+def _column(metric: MetricInfo) -> str:
+    symbol = metric.unit.symbol
+    return f"{metric.name} ({symbol})" if symbol else metric.name
+
+
+def _value(value: float | None, metric: MetricInfo) -> float | None:
+    # Without the noise of the product: 57 rather than 56.99999999999999.
+    return None if value is None else float(f"{metric.unit.factor * value:.15g}")

@@ -12,13 +12,14 @@ from mpa_core.evaluation.classic import CODECS
 from mpa_core.evaluation.results import PHOTOS, MetricInfo, PictureSet, Results, Row
 from mpa_core.evaluation.statistics import (
     Array,
-    Curve,
     Estimate,
     bd_metric,
     bd_rate,
     difference,
 )
 from mpa_core.mix import MAIN, Mix
+from mpa_core.plugins.registry import registry
+from mpa_core.tasks.metric import PSNR
 
 ANCHORS = ("JPEG", "WEBP", "AVIF")
 SAME_RATE = 0.02
@@ -71,29 +72,28 @@ def bd_table(
     anchors = dict(curves).get(anchor)
     if anchors is None:
         return []
-    table = [[f"against {label_of(anchor)}", *(f"{metric.label}" for metric in metrics)]]
+    table = [[f"against {label_of(anchor)}", *(metric.heading for metric in metrics)]]
     for name, rows in curves:
         if name != anchor:
-            cells = [
-                _bd_cell(results.curve(anchors, metric.name), results.curve(rows, metric.name),
-                         metric.higher_is_better)
-                for metric in metrics
-            ]  # fmt: skip
+            cells = [_bd_cell(results, anchors, rows, metric) for metric in metrics]
             table.append([label_of(name), *cells])
     return table
 
 
-def _bd_cell(anchor: Curve, test: Curve, higher: bool) -> str:
-    rate = bd_rate(anchor, test, higher_is_better=higher)
-    gain = bd_metric(anchor, test, higher_is_better=higher)
+def _bd_cell(
+    results: Results, anchors: Sequence[Row], rows: Sequence[Row], metric: MetricInfo
+) -> str:
+    anchor, test = (results.curve(each, metric.name) for each in (anchors, rows))
+    rate = bd_rate(anchor, test, higher_is_better=metric.higher_is_better)
+    gain = bd_metric(anchor, test, higher_is_better=metric.higher_is_better)
     if rate is None or gain is None:
         return "-"
-    return f"{rate:+.1f} % ({gain:+.3g})"
+    return f"{rate:+.1f} % ({metric.unit.factor * gain:+.3g})"
 
 
 def curve_table(results: Results, pictures: PictureSet, metrics: Sequence[MetricInfo]) -> Table:
     """A row per codec or mix and setting."""
-    head = ["codec", "setting", "bpp", *(m.label for m in metrics)]
+    head = ["codec", "setting", "bpp", *(m.heading for m in metrics)]
     table = [[*head, "encode CPU s", "decode CPU s", "MACs/pixel"]]
     for name, rows in ordered(results, pictures):
         for row in rows:
@@ -137,19 +137,32 @@ class Judged(NamedTuple):
 
     @property
     def own(self) -> str | None:
-        """The path that is for this metric: the task's, for PSNR ``mse``."""
-        task = self.metric.name.partition("/")[0] if "/" in self.metric.name else "mse"
-        return f"{task}=1" if f"{task}=1" in self.columns else None
+        """The column of the path that is for this metric: the task's, or that says so itself."""
+        task = self.metric.task
+        names = paths_for_measures().get(self.metric.name, []) if task is None else [task]
+        # A task may be asked for as distribution:name; its path is loaded as name.
+        columns = (f"{name.rpartition(':')[2]}=1" for name in names)
+        return next((column for column in columns if column in self.columns), None)
+
+
+def paths_for_measures() -> dict[str, list[str]]:
+    """Measure of every picture -> the installed paths that are for it, as their plugins say."""
+    found: dict[str, list[str]] = {}
+    for path in registry().paths():
+        if path.spec.measure is not None:
+            found.setdefault(path.spec.measure, []).append(path.name)
+    return found
 
 
 def judged(results: Results) -> list[Judged]:
-    """PSNR on the photos, then each task's metrics on the set each was measured on."""
-    pairs = [(item, results.metrics["psnr"]) for item in photo_sets(results)]
-    for name, metric in results.metrics.items():
-        sets = {row.pictures for row in results.rows.values() if name in row.values}
-        pairs += [
-            (item, metric) for key, item in results.sets.items() if key in sets and "/" in name
-        ]
+    """PSNR and what else a path is for on the photos, then each task's metrics on its own set."""
+    wanted = {PSNR, *paths_for_measures()}
+    measures = [m for m in results.metrics.values() if m.task is None and m.name in wanted]
+    pairs = [(item, metric) for item in photo_sets(results) for metric in measures]
+    for metric in results.metrics.values():
+        if metric.task is not None:
+            sets = {row.pictures for row in results.rows.values() if metric.name in row.values}
+            pairs += [(item, metric) for key, item in results.sets.items() if key in sets]
     found = [Judged(metric, item, _columns(results, item, metric)) for item, metric in pairs]
     return [item for item in found if len(item.columns) > 1]
 
@@ -179,7 +192,7 @@ def _judged_line(
     figures = {name: results.estimate(row, metric.name) for name, row in at.items()}
     best = _best(figures, metric)
     return [
-        metric.label + (" (%)" if is_share(metric) else ""),
+        metric.full_label,
         f"{item.pictures.name}, {_count(results, item, next(iter(at.values())))}",
         f"{rate:.3f}",
         *(
@@ -190,7 +203,7 @@ def _judged_line(
 
 
 def _count(results: Results, item: Judged, row: Row) -> str:
-    """What a mean is over: pictures, or more views than pictures."""
+    """How many a mean is over: pictures, or more views than pictures."""
     found = results.per_picture(row, item.metric.name)
     pictures = len(item.pictures.digests)
     if found is not None and item.metric.value is None and found[:, 1].sum() > pictures:
@@ -206,9 +219,10 @@ def difference_table(results: Results, item: Judged, bands: Sequence[Band] = ())
     if item.own is None:
         return []
     others = [name for name in item.columns if name != item.own]
-    unit = "points" if is_share(item.metric) else "dB"
+    symbol = item.metric.unit.difference
+    unit = f" ({symbol})" if symbol else ""
     own = label_of(item.own)
-    table = [["quality", "bpp", *(f"{own} − {label_of(name)} ({unit})" for name in others)]]
+    table = [["quality", "bpp", *(f"{own} − {label_of(name)}{unit}" for name in others)]]
     for quality, row in sorted(item.columns[item.own].items()):
         pairs = (
             _paired(results, item.metric, row, item.columns[name].get(quality)) for name in others
@@ -225,7 +239,7 @@ def difference_table(results: Results, item: Judged, bands: Sequence[Band] = ())
 
 
 def _band_mean(results: Results, item: Judged, own: str, other: str, band: Band) -> Estimate | None:
-    """Of the path ``own`` over the column ``other``, at the qualities that both have."""
+    """The lead of the path ``own`` over the column ``other``, at the qualities that both have."""
     points = []
     for quality, row in sorted(item.columns[own].items()):
         pair = _pair(results, item.metric, row, item.columns[other].get(quality))
@@ -252,10 +266,14 @@ def _columns(
             found.setdefault(row.codec, {})[float(row.match["quality"])] = row
         elif row.mix is not None and single_path(row.mix) and row.setting is not None:
             found.setdefault(row.mix, {})[row.setting] = row
-    order = ["main=1", "mse=1", "cls=1", "seg=1"]
-    rank = {name: place for place, name in enumerate(order)}
-    names = sorted(found, key=lambda n: (n in CODECS, rank.get(n, len(order)), n))
-    return {name: found[name] for name in names}
+    # Main, then the paths for what is measured of every picture, then those for tasks.
+    general = {name for names in paths_for_measures().values() for name in names}
+
+    def place(name: str) -> tuple[bool, bool, bool, str]:
+        path = single_path(name)
+        return (name in CODECS, path != MAIN, path not in general, name)
+
+    return {name: found[name] for name in sorted(found, key=place)}
 
 
 def _best(found: dict[str, Estimate | None], metric: MetricInfo) -> set[str]:
@@ -274,7 +292,7 @@ def _paired(results: Results, metric: MetricInfo, row: Row, other: Row | None) -
 def _pair(
     results: Results, metric: MetricInfo, row: Row, other: Row | None
 ) -> tuple[Array, Array] | None:
-    """What each picture adds to the metric in both rows, where both have it."""
+    """The statistics of each picture in both rows, where both have them."""
     first = results.per_picture(row, metric.name)
     second = None if other is None else results.per_picture(other, metric.name)
     return None if first is None or second is None else (first, second)
@@ -291,7 +309,7 @@ class SweepRows(NamedTuple):
     first: str
     last: str
     shares: list[float]
-    """Of ``last``, ascending."""
+    """The shares of ``last``, ascending."""
     rows: list[Row]
 
 
@@ -327,7 +345,7 @@ def sweep_table(results: Results, sweep: SweepRows) -> Table:
         for metric in results.metrics.values()
         if all(results.per_picture(row, metric.name) is not None for row in sweep.rows)
     ]
-    head = [f"share of {label_of(sweep.last)}", "MACs/pixel", *(m.label for m in metrics)]
+    head = [f"share of {label_of(sweep.last)}", "MACs/pixel", *(m.heading for m in metrics)]
     return [
         head,
         *(
@@ -340,25 +358,15 @@ def sweep_table(results: Results, sweep: SweepRows) -> Table:
 # ---------------------------------------------------------------------- cells
 
 
-def is_share(metric: MetricInfo) -> bool:
-    """Whether a task's figure is a share, shown in percent."""
-    return "/" in metric.name
-
-
 def number(value: float | None, metric: MetricInfo) -> str:
     """A figure as text."""
-    if value is None:
-        return "-"
-    if is_share(metric):
-        return f"{100 * value:.1f} %"
-    return f"{value:.2f}" if metric.name == "psnr" else f"{value:.4f}"
+    return "-" if value is None else metric.text(value)
 
 
 def _cell(found: Estimate | None, metric: MetricInfo, best: bool) -> str:
     if found is None:
         return "-"
-    scale, digits = (100, 1) if is_share(metric) else (1, 2)
-    value, low, high = (f"{scale * part:.{digits}f}" for part in found)
+    value, low, high = map(metric.unit.text, found)
     text = f"**{value}**" if best else value
     return f"{text} [{low}, {high}]"
 
@@ -366,8 +374,7 @@ def _cell(found: Estimate | None, metric: MetricInfo, best: bool) -> str:
 def _difference(found: Estimate | None, metric: MetricInfo) -> str:
     if found is None:
         return "-"
-    scale, digits = (100, 1) if is_share(metric) else (1, 2)
-    value, low, high = (f"{scale * part:+.{digits}f}" for part in found)
+    value, low, high = (metric.unit.text(part, sign=True) for part in found)
     return f"{value} [{low}, {high}]"
 
 

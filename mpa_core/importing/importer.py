@@ -25,17 +25,24 @@ from mpa_core.checkpoints.path_folders import save_path
 from mpa_core.checkpoints.tensors import check_finite, load_into
 from mpa_core.coding.model import MPAModel
 from mpa_core.config import BaseConfig, PathConfig
-from mpa_core.errors import CheckpointError, ConfigError, OutputError
+from mpa_core.errors import (
+    CheckpointError,
+    ConfigError,
+    OutputError,
+    PluginError,
+)
 from mpa_core.importing.keys import PRIOR_CONSTANTS, Keys, base_key, path_key
 from mpa_core.paths.path import TaskPath
+from mpa_core.plugins.registry import registry
 from mpa_core.runtime.surroundings import making_weights
 
-TASKS = ("mse", "cls", "seg")
-"""Name of our path for the released task index."""
+_OF_A_TASK = re.compile(r"g_s\d+\..*\.(?:mlp_list\.(\d+)\.|score_predictor\.(\d+)\.0\.)")
 
 
 def import_official(checkpoint: Path, out: Path, force: bool = False) -> dict[str, Any]:
-    """Write ``out/base`` and one folder per task found, ``out/mse``, ``out/cls``, ``out/seg``.
+    """Write ``out/base``, and for each task found a folder called by the path that it is.
+
+    Which path that is say the installed plugins (:attr:`PathSpec.official`).
 
     Args:
         checkpoint: A ``.pth.tar`` with the tensors under ``state_dict`` (perhaps behind
@@ -48,7 +55,9 @@ def import_official(checkpoint: Path, out: Path, force: bool = False) -> dict[st
         "paths": {task: {"folder", "fingerprint", "parameters"}}}``, ready for JSON.
 
     Raises:
-        CheckpointError: Not such a checkpoint; tensors missing, left over, or of other shapes.
+        CheckpointError: Not such a checkpoint; tensors missing, left over, or of other shapes; a
+            task that is none of the installed paths.
+        PluginError: A task in it is several of them.
         OutputError: ``out`` cannot be written, or holds a checkpoint and ``force`` is false.
     """
     checkpoint, out = Path(checkpoint), Path(out).resolve()
@@ -56,11 +65,8 @@ def import_official(checkpoint: Path, out: Path, force: bool = False) -> dict[st
     check_finite(keys.tensors, keys.source)
     config = infer_config(keys)
     model = _base_model(config, keys)
-    paths = {
-        name: _task_path(config, keys, index)
-        for index, name in enumerate(TASKS)
-        if _has_task(keys, index)
-    }
+    names = {task: official_path(task, keys.source) for task in _tasks(keys)}
+    paths = {name: _task_path(config, keys, task, name) for task, name in names.items()}
     keys.check_masks(model.base.entropy)
     keys.check_all_used()
     targets = [out / "base", *(out / name for name in paths)]
@@ -144,7 +150,7 @@ def _load_pickle(checkpoint: Path) -> Any:
 
 
 def _numpy_scalars() -> list[Any]:
-    """What the released files need beside tensors: numpy's numbers (losses, epochs)."""
+    """The functions that the released files need beside tensors, for numpy's losses and epochs."""
     # The function has had two names; a file asks by the one of the numpy that wrote it.
     scalar = np.float64(0).__reduce__()[0]
     names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
@@ -241,16 +247,43 @@ def _base_model(config: BaseConfig, keys: Keys) -> MPAModel:
     return model
 
 
-def _has_task(keys: Keys, task: int) -> bool:
-    pattern = re.compile(rf"g_s\d+\..*\.(mlp_list\.{task}\.|score_predictor\.{task}\.0\.)")
-    return any(pattern.match(name) for name in keys.tensors)
+def official_path(task: int, source: str) -> str:
+    """The name of the installed path that is task ``task`` of the released checkpoints.
+
+    Args:
+        task: Its number there, from 0.
+        source: What messages call the checkpoint.
+
+    Raises:
+        CheckpointError: No installed path says that it is that task.
+        PluginError: Several do.
+    """
+    found = [path for path in registry().paths() if path.spec.official == task]
+    if not found:
+        raise CheckpointError(
+            f"{source} has a task {task}, which is none of the installed paths; install the plugin "
+            "whose PathSpec has that number in official, or let MPA_PLUGINS load it"
+        )
+    if len(found) > 1:
+        names = " and ".join(path.qualified_name for path in found)
+        raise PluginError(
+            f"{source} has a task {task}, which {names} both say they are; uninstall all but one, "
+            "or let MPA_PLUGINS load one of them"
+        )
+    return found[0].name
 
 
-def _task_path(config: BaseConfig, keys: Keys, task: int) -> TaskPath:
-    """A path of the registered name; the first-party plugins' own classes build the same layers."""
+def _tasks(keys: Keys) -> list[int]:
+    """The numbers of the tasks that there are tensors of, ascending."""
+    found = filter(None, map(_OF_A_TASK.match, keys.tensors))
+    return sorted({int(match[1] or match[2]) for match in found})
+
+
+def _task_path(config: BaseConfig, keys: Keys, task: int, name: str) -> TaskPath:
+    """A path of the registered name; the plugins' own classes build the same layers."""
     widths = keys.widths(rf"g_s\d+\..*\.mlp_list\.{task}\.fc1\.1\.weight")
-    ratio = _ratio(widths, TASKS[task], 0.5, keys.source)
-    named: type[TaskPath] = type(TASKS[task], (TaskPath,), {"name": TASKS[task]})
+    ratio = _ratio(widths, name, 0.5, keys.source)
+    named: type[TaskPath] = type(name, (TaskPath,), {"name": name})
     with making_weights():
         path = named(
             config.decoder_path_stages,

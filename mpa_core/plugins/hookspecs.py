@@ -10,9 +10,10 @@ import keyword
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated
 
 import pluggy
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from mpa_core.arguments import as_text
 from mpa_core.config import CallersModel
@@ -30,6 +31,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 _FOLDER = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
+_MEASURE = re.compile(r"[a-z][a-z0-9_-]*")
 _BASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -50,6 +52,13 @@ class PathSpec(CallersModel):
     """One line for ``mpa paths ls``."""
     weights: str = "weights"
     """Folder of bundled weights, relative to the package that ``path`` lives in."""
+    measure: str | None = None
+    """Name of a measure that ``mpa eval`` takes of every picture and that this path is for, such
+    as ``"psnr"``. A path for a task leaves it out: the metrics of its recipe are what it is for."""
+
+    official: Annotated[int, Field(ge=0)] | None = None
+    """Number of this path's task in the checkpoints that the paper's authors released
+    (``mpa import-official``), from 0; None if it is none of theirs."""
 
     @field_validator("name")
     @classmethod
@@ -72,6 +81,13 @@ class PathSpec(CallersModel):
     def _check_summary(cls, value: str) -> str:
         if not value.strip() or "\n" in value:
             raise ValueError(f"{value!r} is not one line of text")
+        return value
+
+    @field_validator("measure")
+    @classmethod
+    def _check_measure(cls, value: str | None) -> str | None:
+        if value is not None and not _MEASURE.fullmatch(value):
+            raise ValueError(f"{value!r} is not the name of a measure such as 'psnr' or 'ms_ssim'")
         return value
 
     @field_validator("weights")

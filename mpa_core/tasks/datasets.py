@@ -1,29 +1,17 @@
-"""Data sets of stage 2: pictures by index, the same picture every time an index is asked for."""
+"""Data sets of photos, whole or cropped: the same picture every time an index is asked for."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mpa_core.tasks.photos import Indexed, PhotoFolder, Pixel, random_crop
+from mpa_core.tasks.samples import Sample
 
 _PATH_CROP = 4  # stream of the seed; the others are in data.py and stage1.py
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One picture and what a task knows about it."""
-
-    image: NDArray[np.uint8]
-    """RGB, [H, W, 3]."""
-    target: Mapping[str, Tensor] = field(default_factory=dict)
-    """Labels, masks, strings as numbers: of one shape per name, so that a batch can stack them."""
 
 
 class PhotoSamples(Indexed[Sample]):
@@ -42,7 +30,10 @@ class PhotoSamples(Indexed[Sample]):
 
     @abstractmethod
     def cut(self, picture: NDArray[Pixel], index: int) -> NDArray[Pixel]:
-        """What sample ``index`` shows of ``picture`` [H, W, ...], its photo or one of its size."""
+        """The part of ``picture`` [H, W, ...] that sample ``index`` shows.
+
+        ``picture`` is its photo, or another of that size such as its mask.
+        """
 
     def item(self, index: int) -> Sample:
         """Sample ``index``."""

@@ -20,14 +20,9 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from mpa_core.errors import ConfigError, MissingDependencyError
-<<<<<<< HEAD:mpa_core/tasks/perceptual.py
+from mpa_core.requirements import missing
 from mpa_core.tasks.packaged import image_model, package_file
 from mpa_core.tasks.wasserstein import wasserstein_distortion
-=======
-from mpa_core.requirements import missing
-from mpa_core.training.packaged import image_model, package_file
-from mpa_core.training.wasserstein import wasserstein_distortion
->>>>>>> install2:mpa_core/training/perceptual.py
 
 
 class PerceptualDistance(nn.Module, ABC):

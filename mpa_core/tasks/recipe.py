@@ -1,149 +1,28 @@
-"""What a plugin supplies to train a path: data, a frozen task model, a loss, metrics, defaults.
+"""A recipe is a plugin's part in training a path: data, task model, loss, metrics, defaults.
 
 The contract is written out in ``docs/spec/plugin-api.md``. Everything else (latents, routing,
-optimiser, checkpoints, export) is done for it by :mod:`mpa_core.training.stage2`.
+optimiser, checkpoints, export) is done for it by the training of stage 2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mpa_core.config import StrictModel
 from mpa_core.errors import PluginError, TrainingError
 from mpa_core.plugins.registry import load_target, registry
-from mpa_core.runtime.foreign import foreign_code
-from mpa_core.tasks.datasets import PhotoCrops, Sample, WholePhotos
-from mpa_core.training.losses import squared_error_255
-
-if TYPE_CHECKING:
-    from mpa_core.training.path_config import PathDataSettings
-
-__all__ = [
-    "Metric",
-    "PathBatch",
-    "PhotoCrops",
-    "Recipe",
-    "Sample",
-    "WholePhotos",
-    "collate",
-    "freeze",
-    "load_recipe",
-    "psnr_metric",
-]
+from mpa_core.tasks.datasets import PhotoCrops, WholePhotos
+from mpa_core.tasks.metric import PSNR, Metric, psnr_metric
+from mpa_core.tasks.samples import PathBatch, Sample
+from mpa_core.tasks.settings import CropSettings
 
 Split = Literal["train", "val", "test"]
 Frozen = TypeVar("Frozen", bound=nn.Module)
-
-
-@dataclass(frozen=True)
-class PathBatch:
-    """The originals that a batch of reconstructions is compared with."""
-
-    images: Tensor
-    """[B, 3, H, W] float32 in [0, 1]."""
-    targets: Mapping[str, Tensor]
-    """[B, ...] each: the samples' targets, stacked."""
-    quality: Tensor
-    """[B] float32, 1..levels: the quality each picture was coded at."""
-
-    def to(self, device: torch.device | str) -> PathBatch:
-        """The same batch on ``device``."""
-        targets = {name: value.to(device) for name, value in self.targets.items()}
-        return PathBatch(self.images.to(device), targets, self.quality.to(device))
-
-
-def collate(samples: Sequence[Sample], quality: Tensor) -> PathBatch:
-    """Stack ``samples``, all of one size and with the same targets; ``quality`` is [B].
-
-    Raises :class:`TrainingError` if they cannot be stacked.
-    """
-    shapes = {(sample.image.shape, str(sample.image.dtype)) for sample in samples}
-    names = {frozenset(sample.target) for sample in samples}
-    if len(shapes) != 1 or len(names) != 1 or next(iter(shapes))[1] != "uint8":
-        raise TrainingError(
-            f"the recipe's samples cannot be one batch: images {sorted(shapes)}, targets "
-            f"{sorted(map(sorted, names))}; dataset() must give uint8 pictures of one size and "
-            "the same targets for all"
-        )
-    # A channels-last tensor and an NHWC array are the same bytes.
-    pixels = torch.from_numpy(np.stack([sample.image for sample in samples]))
-    images = pixels.permute(0, 3, 1, 2).float().div_(255.0)
-    try:
-        targets = {
-            name: torch.stack([sample.target[name] for sample in samples])
-            for name in sorted(samples[0].target)
-        }
-    except (RuntimeError, TypeError) as error:
-        raise TrainingError(
-            f"the recipe's targets cannot be stacked: {error}; dataset() must give tensors of one "
-            "shape for each name"
-        ) from error
-    return PathBatch(images, targets, quality)
-
-
-def _mean(totals: Tensor) -> float:
-    return float(totals[0] / totals[1])
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A figure about reconstructions that is additive over pictures, up to a last step.
-
-    Additive, so that one pass over the pictures serves the figure, its confidence interval (by
-    drawing pictures again) and the paired difference of two codecs.
-    """
-
-    statistics: Callable[[Tensor, PathBatch], Tensor]
-    """(x_hat [B, 3, H, W] in [0, 1], batch) -> [B, K], what each picture adds to the totals; [B]
-    is short for (value, 1), whose default ``value`` is the mean over pictures."""
-    higher_is_better: bool
-    value: Callable[[Tensor], float] = _mean
-    """Totals [K] -> the figure."""
-    label: str = ""
-    """For tables and plots, with its unit: ``"top-1 agreement (EfficientNet-Lite0)"``."""
-
-    def per_picture(self, x_hat: Tensor, batch: PathBatch) -> Tensor:
-        """:attr:`statistics` as float64 [B, K] on the CPU, without gradients.
-
-        Raises :class:`TrainingError` if they are of another shape, and :class:`PluginError` if
-        they cannot be computed.
-        """
-        with self._computing(), torch.no_grad():
-            found = self.statistics(x_hat, batch).detach().double().cpu()
-        if found.ndim == 1:
-            found = torch.stack([found, torch.ones_like(found)], dim=1)
-        if found.ndim != 2 or len(found) != len(x_hat):
-            raise TrainingError(
-                f"metric {self.label or 'without a label'}: statistics of shape "
-                f"{tuple(found.shape)} for {len(x_hat)} pictures; expected [B] or [B, K]"
-            )
-        return found
-
-    def figure(self, totals: Tensor) -> float:
-        """:attr:`value` of ``totals`` [K]; raises :class:`PluginError` if it cannot be computed."""
-        with self._computing():
-            return self.value(totals)
-
-    def _computing(self) -> AbstractContextManager[None]:
-        return foreign_code(f"metric {self.label or 'without a label'} fails")
-
-
-def psnr_metric() -> Metric:
-    """Mean over pictures of the PSNR in dB, of values in [0, 1]; at most 120 dB each."""
-
-    def statistics(x_hat: Tensor, batch: PathBatch) -> Tensor:
-        error = squared_error_255(batch.images, x_hat.clamp(0, 1)).double() / 255.0**2
-        return -10 * torch.log10(error.clamp_min(1e-12))
-
-    return Metric(statistics, higher_is_better=True, label="PSNR (dB)")
 
 
 def freeze(module: Frozen) -> Frozen:
@@ -160,7 +39,7 @@ class Recipe:
     """How a path is trained; a plugin's recipe subclasses this and overrides what differs.
 
     As it stands it trains on any folder of photos without a task loss: equation (8) with the
-    distortion alone, which is the ``mse`` path.
+    distortion alone, for the lowest mean squared error.
 
     Args:
         settings: an instance of ``Settings``, a mapping with its fields, or None for defaults.
@@ -186,23 +65,21 @@ class Recipe:
     are kept, and every step runs the encoder."""
 
     settings: Any
-    data: PathDataSettings
+    data: CropSettings
     seed: int
 
     def __init__(
         self,
         settings: StrictModel | Mapping[str, Any] | None = None,
         *,
-        data: PathDataSettings | None = None,
+        data: CropSettings | None = None,
         seed: int = 0,
     ) -> None:
-        from mpa_core.training.path_config import PathDataSettings
-
         if not isinstance(settings, self.Settings):
             tree = settings.model_dump() if isinstance(settings, StrictModel) else settings
             settings = self.Settings.parse(tree or {}, source=f"recipe {type(self).__name__}")
         self.settings = settings
-        self.data = data if data is not None else PathDataSettings()
+        self.data = data if data is not None else CropSettings()
         self.seed = seed
 
     def setup(self, device: torch.device) -> None:
@@ -244,11 +121,11 @@ class Recipe:
         return WholePhotos(root, cache_mib=self.data.cache_mib)
 
     def metrics(self) -> Mapping[str, Metric]:
-        """What the path is judged by, on whole pictures: name -> metric.
+        """The figures that the path is judged by, on whole pictures: name -> metric.
 
         A metric of a fixed input size cuts the picture into views itself.
         """
-        return {"psnr": psnr_metric()}
+        return {PSNR: psnr_metric()}
 
 
 def load_recipe(name: str) -> type[Recipe]:

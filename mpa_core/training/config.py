@@ -15,6 +15,7 @@ from typing_extensions import Self
 
 from mpa_core.config import BaseConfig, StrictModel
 from mpa_core.presets import preset
+from mpa_core.tasks.settings import PhotoSettings
 from mpa_core.training.adversarial import AdversarialSettings
 from mpa_core.training.trees import override, read_tree
 
@@ -34,14 +35,13 @@ EPOCHS = 400.0
 """Passes over the photos in stage 1a."""
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Scale = Annotated[float, Field(gt=0.0, le=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 PositiveInt = Annotated[int, Field(gt=0)]
 
 
-class DataSettings(StrictModel):
-    """What a batch is made of."""
+class DataSettings(PhotoSettings):
+    """How a batch is made up."""
 
     crop: PositiveInt = 256
     """Side of the square crops in pixels; a multiple of the model's hyper stride."""
@@ -49,22 +49,6 @@ class DataSettings(StrictModel):
     shards: PositiveInt = 1
     """A batch is computed in this many equal parts, one after the other on one process or shared
     out among several; the number of processes divides it."""
-    flip: bool = True
-    """Mirror half of the crops left to right."""
-    transpose: bool = False
-    """Draw each crop's orientation from all eight (flips and quarter turns) instead."""
-    scale: tuple[Scale, Scale] = (1.0, 1.0)
-    """Each crop is cut from its photo made smaller by a factor drawn between these two, as far as
-    the crop fits into it: ``[0.5, 1]`` shows half to full size."""
-    cache_mib: Annotated[int, Field(ge=0)] = 4096
-    """Photos are decoded once and kept as uint8 while they fit in this much memory."""
-
-    @field_validator("scale")
-    @classmethod
-    def _smallest_first(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if value[0] > value[1]:
-            raise ValueError(f"{list(value)}: the smaller scale comes first")
-        return value
 
     @model_validator(mode="after")
     def _equal_shards(self) -> Self:

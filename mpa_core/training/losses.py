@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mpa_core.errors import ConfigError
+from mpa_core.tasks.metric import squared_error_255
 from mpa_core.tasks.perceptual import PerceptualDistance, ShiftedResize, build_distance
 from mpa_core.training.config import LossSettings
 
@@ -53,11 +54,6 @@ def bits_per_pixel(likelihoods: Mapping[str, Tensor], pixels: int) -> Tensor:
     """
     bits = [-torch.log2(value).flatten(1).sum(1) for value in likelihoods.values()]
     return torch.stack(bits).sum(0) / pixels
-
-
-def squared_error_255(x: Tensor, x_hat: Tensor) -> Tensor:
-    """Mean squared error on the 0-255 scale: images [B, 3, H, W] in [0, 1], twice, to [B]."""
-    return (x - x_hat).square().flatten(1).mean(1) * 255.0**2
 
 
 def psnr_from_mse(mse: float) -> float:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from mpa_core.config import StrictModel
+from mpa_core.tasks.settings import CropSettings
 from mpa_core.training.config import (
     BudgetSettings,
     DataSettings,
@@ -20,7 +21,6 @@ from mpa_core.training.config import (
     LossSettings,
     NonNegative,
     OptimSettings,
-    PositiveInt,
     RunSettings,
     ScheduleSettings,
 )
@@ -33,11 +33,8 @@ EPOCHS = 200.0
 Quality = Annotated[float, Field(ge=1.0)]
 
 
-class PathDataSettings(DataSettings):
-    """What a batch is made of."""
-
-    crops_per_photo: PositiveInt = 4
-    """Fixed crops of each photo; the latents of each are kept for each quality."""
+class PathDataSettings(DataSettings, CropSettings):
+    """How a batch is made up, and which crops it is made up of."""
 
 
 class PathLossSettings(LossSettings):

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from mpa_core.errors import TrainingError
-from mpa_core.training.losses import ImageLoss, squared_error_255
+from mpa_core.tasks.metric import squared_error_255
+from mpa_core.training.losses import ImageLoss
 from mpa_core.training.path_config import PathLossSettings
 
 

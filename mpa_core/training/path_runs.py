@@ -14,6 +14,7 @@ from mpa_core.errors import BaseMismatchError, CheckpointError, ConfigError, Tra
 from mpa_core.paths.path import TaskPath, building_path
 from mpa_core.plugins.registry import registry
 from mpa_core.runtime.surroundings import making_weights
+from mpa_core.tasks.recipe_calls import RecipeCalls
 from mpa_core.training.checkpoint import SavedState, load_latest
 from mpa_core.training.latents import Latents, LatentStore
 from mpa_core.training.loop import CHECKPOINTS, Outcome
@@ -23,7 +24,6 @@ from mpa_core.training.path_init import init_from_main
 from mpa_core.training.path_source import PathSource
 from mpa_core.training.path_validation import PathValidator
 from mpa_core.training.process import process_settings
-from mpa_core.training.recipe_calls import RecipeCalls
 from mpa_core.training.run_folder import (
     describe,
     open_run,

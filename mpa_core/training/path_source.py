@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mpa_core.tasks.photos import Replacing
-from mpa_core.tasks.recipe import PathBatch, Sample, collate
+from mpa_core.tasks.samples import PathBatch, Sample, collate
 from mpa_core.training.data import Places
 from mpa_core.training.path_config import PathDataSettings, PathLossSettings
 

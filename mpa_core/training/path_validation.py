@@ -13,16 +13,15 @@ from torch import Tensor
 
 from mpa_core.io.images import save_image, to_pil
 from mpa_core.paths.path import TaskPath
+from mpa_core.tasks.metric import PSNR, Metric, psnr_metric
 from mpa_core.tasks.photos import Replacing
-from mpa_core.tasks.recipe import Metric, PathBatch, Sample, collate, psnr_metric
+from mpa_core.tasks.samples import PathBatch, Sample, collate
 from mpa_core.training.checkpoint import checkpoint_name
 from mpa_core.training.latents import encode_latents
 from mpa_core.training.loop import SAMPLES
 
 if TYPE_CHECKING:
     from mpa_core.training.stage2 import Stage2
-
-PSNR = "psnr"
 
 
 class PathValidator:

@@ -15,8 +15,9 @@ from torch import Tensor
 from mpa_core.coding.model import MPAModel
 from mpa_core.errors import ImageError, TrainingError
 from mpa_core.io.images import save_image, to_pil
+from mpa_core.tasks.metric import squared_error_255
 from mpa_core.tasks.photos import find_photos, read_photo
-from mpa_core.training.losses import bits_per_pixel, psnr_from_mse, squared_error_255
+from mpa_core.training.losses import bits_per_pixel, psnr_from_mse
 
 logger = logging.getLogger(__name__)
 

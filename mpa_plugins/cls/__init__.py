@@ -13,6 +13,7 @@ def mpa_task_paths() -> list[PathSpec]:
             name="cls",
             path="mpa_plugins.cls.path:ClsPath",
             recipe="mpa_plugins.cls.recipe:ClsRecipe",
+            official=1,
             summary="For image classifiers.",
         )
     ]

@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mpa_core.tasks.packaged import image_model
+from mpa_core.tasks import image_model
 
 
 class Classifier(nn.Module):
     """An ImageNet classifier with its own preprocessing, as its data configuration in timm says.
 
     Args:
-        name: as :func:`mpa_core.tasks.packaged.image_model` takes it, with the same errors.
+        name: as :func:`mpa_core.tasks.image_model` takes it, with the same errors.
 
     Attributes:
         size: (height, width) that pictures are resized to.

@@ -7,7 +7,7 @@ import hashlib
 import torch
 from torch import Tensor
 
-from mpa_core.tasks.recipe import Metric, PathBatch
+from mpa_core.tasks import PERCENT, Metric, PathBatch
 from mpa_plugins.cls.classifier import Classifier, tiles
 
 CHUNK = 32
@@ -30,7 +30,7 @@ class Agreement:
     def metric(self) -> Metric:
         """Top-1 agreement; the statistics of a picture are (views that agree, views)."""
         label = f"top-1 agreement ({self.classifier.name})"
-        return Metric(self.statistics, higher_is_better=True, label=label)
+        return Metric(self.statistics, higher_is_better=True, label=label, unit=PERCENT)
 
     def statistics(self, x_hat: Tensor, batch: PathBatch) -> Tensor:
         """[B, 3, H, W] in [0, 1] -> [B, 2]."""
@@ -60,4 +60,5 @@ def accuracy(classifier: Classifier) -> Metric:
         logits = classifier(classifier.centre_view(x_hat.clamp(0, 1)))
         return (logits.argmax(1) == batch.targets["label"]).double()
 
-    return Metric(statistics, higher_is_better=True, label=f"top-1 accuracy ({classifier.name})")
+    label = f"top-1 accuracy ({classifier.name})"
+    return Metric(statistics, higher_is_better=True, label=label, unit=PERCENT)

@@ -14,8 +14,7 @@ from torch import Tensor
 from torchvision.transforms import v2 as transforms
 
 from mpa_core.errors import TrainingError
-from mpa_core.tasks.datasets import Sample, WholePhotos
-from mpa_core.tasks.photos import Indexed, PhotoFolder
+from mpa_core.tasks import Indexed, PhotoFolder, Sample, WholePhotos
 
 _STREAM = 40  # of the seed
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mpa_core.config import StrictModel
 from mpa_core.errors import ConfigError
-from mpa_core.tasks.recipe import Metric, PathBatch, Recipe, Sample, Split, freeze, psnr_metric
+from mpa_core.tasks import Metric, PathBatch, Recipe, Sample, Split, freeze, psnr_metric
 from mpa_plugins.cls.classifier import Classifier
 from mpa_plugins.cls.judging import Agreement, accuracy
 from mpa_plugins.cls.labelled import LabelledCrops, LabelledPhotos
@@ -33,7 +33,7 @@ class ClsRecipe(Recipe):
         """Options of the recipe."""
 
         classifier: str = "efficientnet-lite0"
-        """Trained with: a packaged model (:data:`mpa_core.tasks.packaged.PACKAGED`) or any
+        """Trained with: a packaged model (:data:`mpa_core.tasks.PACKAGED`) or any
         model id of timm."""
         ensemble: tuple[str, ...] = ()
         """More of them to train with: each batch draws one of them all."""
@@ -42,7 +42,8 @@ class ClsRecipe(Recipe):
         label: Literal["soft", "hard", "real"] = "soft"
         """The classifier's probabilities on the original, its first answer, or the folder."""
         temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-        """Of both sides of the soft cross-entropy, which is then multiplied by its square."""
+        """Divides the logits on both sides of the soft cross-entropy, which is then multiplied by
+        its square."""
         mixup: Annotated[float, Field(ge=0)] = 0.8
         """timm's alpha; with real labels only, as the two below. 0 turns it off."""
         cutmix: Annotated[float, Field(ge=0)] = 1.0

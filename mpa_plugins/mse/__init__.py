@@ -13,6 +13,8 @@ def mpa_task_paths() -> list[PathSpec]:
             name="mse",
             path="mpa_plugins.mse.path:MSEPath",
             recipe="mpa_plugins.mse.recipe:MSERecipe",
+            measure="psnr",
+            official=0,
             summary="Lowest mean squared error (highest PSNR).",
         )
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from mpa_core.tasks.recipe import Recipe
+from mpa_core.tasks import Recipe
 from mpa_plugins.small_machine import SMALL_MACHINE
 
 

@@ -13,6 +13,7 @@ def mpa_task_paths() -> list[PathSpec]:
             name="seg",
             path="mpa_plugins.seg.path:SegPath",
             recipe="mpa_plugins.seg.recipe:SegRecipe",
+            official=2,
             summary="For semantic segmentation.",
         )
     ]

@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from mpa_core.tasks.datasets import Sample
-from mpa_core.tasks.photos import Indexed
+from mpa_core.tasks import Indexed, Sample
 from mpa_plugins.seg.stamps import Stamp, as_array
 
 _STREAM = 41  # of the seed

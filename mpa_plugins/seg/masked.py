@@ -10,9 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from mpa_core.errors import TrainingError
-from mpa_core.io.images import load_image
-from mpa_core.tasks.datasets import PhotoSamples, Sample
-from mpa_core.tasks.photos import Indexed
+from mpa_core.tasks import Indexed, PhotoSamples, Sample, load_image
 from mpa_plugins.seg.scores import IGNORED
 
 

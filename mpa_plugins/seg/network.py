@@ -19,18 +19,18 @@ from torch import Tensor, nn
 
 from mpa_core.config import StrictModel
 from mpa_core.errors import CheckpointError
-from mpa_core.tasks.packaged import image_model
+from mpa_core.tasks import image_model
 
 HEADS = Path(__file__).parent / "models"
 """Trained decoders that come with the package, called by their backbone."""
 
 
 class HeadConfig(StrictModel):
-    """What is stored beside a decoder's weights."""
+    """The record that is stored beside a decoder's weights."""
 
     format: int = Field(default=1, ge=1, le=1)
     backbone: str
-    """As :func:`mpa_core.tasks.packaged.image_model` takes it."""
+    """As :func:`mpa_core.tasks.image_model` takes it."""
     classes: tuple[str, ...] = Field(min_length=2)
     width: int = Field(default=64, gt=0)
     """Channels of the decoder."""

@@ -13,8 +13,17 @@ from torch import Tensor, nn
 
 from mpa_core.config import StrictModel
 from mpa_core.errors import ConfigError
-from mpa_core.tasks.datasets import PhotoSamples
-from mpa_core.tasks.recipe import Metric, PathBatch, Recipe, Sample, Split, freeze, psnr_metric
+from mpa_core.tasks import (
+    PERCENT,
+    Metric,
+    PathBatch,
+    PhotoSamples,
+    Recipe,
+    Sample,
+    Split,
+    freeze,
+    psnr_metric,
+)
 from mpa_plugins.seg.composites import Composites
 from mpa_plugins.seg.masked import MaskedPhotos
 from mpa_plugins.seg.network import HEADS, load_head
@@ -42,7 +51,7 @@ class SegRecipe(Recipe):
         judge: str | None = "efficientnet-lite2"
         """Unseen in training, for the metrics alone, of the same kinds; null leaves it out."""
         aux_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.4
-        """Of the loss of an auxiliary output, where the network has one."""
+        """Weight of the loss of an auxiliary output, where the network has one."""
         stamps: Path = Path(STAMPS)
         """Tux Paint's stamps (Debian: tuxpaint-stamps-default)."""
         masks: Path | None = None
@@ -141,4 +150,6 @@ def _miou(model: nn.Module, name: str) -> Metric:
         logits = _main_logits(model(x_hat.clamp(0, 1)), mask, name)
         return intersections_and_unions(logits, mask)
 
-    return Metric(statistics, higher_is_better=True, value=mean_iou, label=f"mIoU ({name})")
+    return Metric(
+        statistics, higher_is_better=True, value=mean_iou, label=f"mIoU ({name})", unit=PERCENT
+    )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mpa_core.errors import TrainingError
-from mpa_core.io.folders import is_hidden
+from mpa_core.tasks import is_hidden
 
 STAMPS = "/usr/share/tuxpaint/stamps"
 """Where Debian's package puts them."""

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from mpa_core.errors import MPAError, TrainingError
-from mpa_core.tasks.datasets import WholePhotos
-from mpa_core.tasks.photos import PhotoFolder, Replacing, random_crop, undamaged
+from mpa_core.tasks import PhotoFolder, Replacing, WholePhotos, random_crop, undamaged
 from mpa_plugins.seg.composites import Composites, paste, place
 from mpa_plugins.seg.network import HeadConfig, Segmenter, save_head
 from mpa_plugins.seg.scores import cross_entropy, intersections_and_unions, mean_iou

@@ -32,6 +32,8 @@ def test_measures_then_makes_the_page(mpa, base, path_folder, photos, tmp_path):
         "main=1", "cls=1", "cls=0.25,main=0.75", None,
     }  # fmt: skip
     assert all(row["psnr"] > 0 < row["bpp"] for row in done.data["rows"])
+    units = {metric["name"]: metric["unit"] for metric in done.data["metrics"]}
+    assert units == {"psnr": "dB", "ms_ssim": ""}
     names = {Path(file).name for file in done.data["files"]}
     assert {"results.json", "results.csv", "results.md", "photos-psnr.png"} <= names
 

@@ -21,7 +21,6 @@ from mpa_core.bitstream.container import unpack
 from mpa_core.cli import output
 from mpa_core.cli.main import GROUPS, build_parser
 from mpa_core.errors import ImageError
-from mpa_core.importing.importer import TASKS
 from mpa_core.importing.keys import base_key, path_key
 
 COMMAND = [sys.executable, "-m", "mpa_core.cli"]
@@ -260,7 +259,7 @@ def test_import_official_reports_what_it_wrote(mpa, base, path_folder, tmp_path)
     codec.load_path(path_folder, name="cls")
     path = codec.model.paths["cls"].state_dict()
     tensors = {base_key(name): tensor for name, tensor in codec.model.frozen_state().items()}
-    for task in range(len(TASKS)):
+    for task in range(3):
         tensors |= {path_key(name, task): tensor for name, tensor in path.items()}
     source = tmp_path / "released.safetensors"
     save_file({name: tensor.clone().contiguous() for name, tensor in tensors.items()}, source)

@@ -235,8 +235,8 @@ def test_results_survive_the_file(results: Results, tmp_path: Path):
     ("text", "message"),
     [
         ("not json", "cannot be read as results"),
-        ("[]", "format 'list', expected 1"),
-        ('{"format": 7}', "format 7, expected 1"),
+        ("[]", "format 'list', expected 1 to 2"),
+        ('{"format": 7}', "format 7, expected 1 to 2"),
         ('{"format": 1, "sets": [{}], "metrics": [], "rows": []}', "not results of mpa eval"),
     ],
 )
@@ -299,14 +299,15 @@ def test_csv_has_a_line_per_row(results: Results):
         cells = dict(zip(lines[0], line, strict=True))
         assert (cells["codec"], cells["mix"]) == (row.codec, row.mix or "")
         assert float(cells["bpp"]) == pytest.approx(results.bpp(row), abs=1e-5)
-        assert float(cells["psnr"]) == results.figure(row, "psnr")
+        assert float(cells["psnr (dB)"]) == pytest.approx(results.figure(row, "psnr"), rel=1e-14)
         macs = row.macs_per_pixel
         assert cells["decoder_macs"] == (str(macs["decoder"]) if macs else "")
 
 
 def test_a_band_of_rates_has_a_line_where_the_qualities_span_it(results: Results):
     item = next(each for each in judged(results) if each.own is None)
-    item = item._replace(metric=replace(item.metric, name="cls/psnr"))  # as if it were cls's own
+    # As if it were cls's own.
+    item = item._replace(metric=replace(item.metric, name="cls/psnr", task="cls"))
     for row in results.rows.values():
         row.values["cls/psnr"] = row.values["psnr"]
     rates = [results.bpp(row) for row in item.columns["cls=1"].values()]

@@ -17,13 +17,17 @@ from safetensors.torch import load_file, save_file
 from mpa_core import checkpoints
 from mpa_core.coding.model import MPAModel, encoder_main_share
 from mpa_core.config import BaseConfig, PathConfig, StageConfig
-from mpa_core.errors import CheckpointError, OutputError
-from mpa_core.importing.importer import TASKS, import_official
+from mpa_core.errors import CheckpointError, OutputError, PluginError
+from mpa_core.importing import importer
+from mpa_core.importing.importer import import_official, official_path
 from mpa_core.importing.keys import base_key, path_key
 from mpa_core.mix import Mix
 from mpa_core.paths.aggregate import Aggregator
 from mpa_core.paths.path import TaskPath
+from mpa_core.plugins import PathSpec
+from mpa_core.plugins.registry import Plugin, RegisteredPath, Registry, registry
 
+TASKS = [official_path(task, "these tests") for task in range(3)]
 SHARED = Path(os.environ.get("MPA_SHARED", Path(__file__).resolve().parents[3] / "shared"))
 GOLDEN = SHARED / "golden" / "official_mpa"
 needs_golden = pytest.mark.skipif(
@@ -262,6 +266,30 @@ def test_only_the_tasks_present_are_written(tmp_path, small):
     assert import_official(write(tmp_path, stage_one), tmp_path / "one")["paths"] == {}
 
 
+def test_a_task_that_no_installed_path_is_is_refused(tmp_path, small, monkeypatch):
+    source = write(tmp_path, small)
+    monkeypatch.setenv("MPA_PLUGINS", "mse")
+    registry(refresh=True)
+    try:
+        with pytest.raises(CheckpointError, match=r"has a task 1, .*MPA_PLUGINS load it"):
+            import_official(source, tmp_path / "out")
+    finally:
+        monkeypatch.undo()
+        registry(refresh=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_task_that_two_paths_are_is_refused(monkeypatch):
+    paths = tuple(
+        RegisteredPath(PathSpec(name=name, path="m:P", official=1, summary="s"), "d", "1")
+        for name in ("one", "other")
+    )
+    both = Registry((Plugin("d", "m", "d", "1", paths),))
+    monkeypatch.setattr(importer, "registry", lambda: both)
+    with pytest.raises(PluginError, match=r"d:one and d:other both say"):
+        official_path(1, "released.pth.tar")
+
+
 def test_tables_are_computed_where_training_left_none(tmp_path, small):
     whole = import_official(write(tmp_path, small), tmp_path / "a")["base"]["fingerprint"]
     constants = ("_quantized_cdf", "_offset", "_cdf_length", "scale_table")
@@ -326,7 +354,7 @@ SPOILT = {
         lambda t: t.update(
             {k.replace("mlp_list.1", "mlp_list.3"): v for k, v in t.items() if "mlp_list.1" in k}
         ),
-        r"unknown purpose: .*mlp_list\.3",
+        "has a task 3, which is none of the installed paths",
     ),
     "mask": (
         lambda t: t.update({"sc_transform_4.mask": torch.ones(2, 1, 5, 5)}),

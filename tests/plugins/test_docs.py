@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from dataclasses import fields
 from pathlib import Path
 
-from mpa_core import Metric, PathBatch, Recipe, Sample
+import pytest
+
+import mpa_core
+import mpa_plugins
+from mpa_core import Metric, PathBatch, Recipe, Sample, errors, paths, tasks
 from mpa_core.plugins import hookspecs
 from mpa_core.plugins.hookspecs import RESERVED_NAMES, PathSpec
 
@@ -108,6 +113,60 @@ assert LabelledRecipe().dataset(Path("PHOTOS"), "val", None)[0].target["label"] 
     assert all({"psnr", "features", "main_features"} <= level.keys() for level in levels)
 
 
+def documented(table: str) -> dict[str, list[str]]:
+    """First column -> names in the second, of the table with this head."""
+    _, _, rows = SPECIFICATION.partition(f"| {table} |\n")
+    lines = rows.partition("\n\n")[0].splitlines()[1:]
+    cells = [line.strip("|").split("|") for line in lines]
+    return {first.strip(): re.findall(r"`(\w+)`", second) for first, second in cells}
+
+
+def public_names() -> dict[str, list[str]]:
+    """Module -> names that the specification lets a plugin import."""
+    found = {key.strip("`"): names for key, names in documented("module | names").items()}
+    classes = [name for name, value in vars(errors).items() if isinstance(value, type)]
+    complete = {"mpa_core": mpa_core.__all__, "mpa_core.errors": classes}
+    return {**found, **complete, "mpa_core.tasks": tasks.__all__}
+
+
+def imported(code: str) -> list[tuple[str, str]]:
+    """(module, name) of every import of ours in ``code``; the name is empty for ``import x``."""
+    nodes = list(ast.walk(ast.parse(code)))
+    plain = [(alias.name, "") for n in nodes if isinstance(n, ast.Import) for alias in n.names]
+    named = [
+        (n.module or "", alias.name)
+        for n in nodes
+        if isinstance(n, ast.ImportFrom)
+        for alias in n.names
+    ]
+    return [(module, name) for module, name in plain + named if module.split(".")[0] == "mpa_core"]
+
+
+def test_the_specification_lists_what_a_plugin_may_import():
+    listed = [name for group in documented("of `mpa_core.tasks` | for") for name in group.split()]
+    assert sorted(name.strip("`,") for name in listed) == sorted(tasks.__all__)
+    table = documented("module | names")
+    assert set(table["`mpa_core`"]) <= set(mpa_core.__all__)
+    assert set(table["`mpa_core.paths`"]) <= set(paths.__all__)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        *re.findall(r"^```python\n(.*?)^```$", TUTORIAL, re.M | re.S),
+        *(
+            file.read_text(encoding="utf-8")
+            for file in sorted(Path(mpa_plugins.__file__).parent.rglob("*.py"))
+        ),
+    ],
+    ids=lambda code: code.strip().splitlines()[0][:40],
+)
+def test_plugins_and_the_tutorial_import_public_names_only(code: str):
+    public = public_names()
+    for module, name in imported(code):
+        assert name in public.get(module, ()), f"{module}.{name} is not public"
+
+
 def test_the_specification_lists_every_field_and_hook():
     for field in PathSpec.model_fields:
         assert f"| `{field}` |" in SPECIFICATION
@@ -118,7 +177,7 @@ def test_the_specification_lists_every_field_and_hook():
     members = [name for name in vars(Recipe) if not name.startswith("_")]
     for name in members:
         assert re.search(rf"^\| `{name}[`(]", SPECIFICATION, re.M), name
-    for record in (Sample, PathBatch, Metric):
+    for record in (Sample, PathBatch, Metric, tasks.Unit):
         row = re.search(rf"^\| `{record.__name__}` \| (.*)$", SPECIFICATION, re.M)
         assert row
         assert all(f"`{field.name}" in row[1] for field in fields(record))

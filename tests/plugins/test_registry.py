@@ -33,6 +33,8 @@ def test_good_names(name):
         *(("path", bad) for bad in ["", "pkg", "pkg:", ":Det", "pkg.:Det", "pkg/x:Det", "p:a.b"]),
         ("recipe", "pkg.recipe"),
         *(("summary", bad) for bad in ["", " ", "two\nlines"]),
+        *(("measure", bad) for bad in ["", "PSNR", "a b"]),
+        *(("official", bad) for bad in [-1, "one"]),
         *(("weights", bad) for bad in ["", "/etc", "../x", "a/../b", "a\\b"]),
     ],
 )

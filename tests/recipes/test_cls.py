@@ -14,9 +14,7 @@ from mpa_core.errors import (
     MissingDependencyError,
     TrainingError,
 )
-from mpa_core.tasks.datasets import Sample
-from mpa_core.tasks.packaged import PACKAGED, image_model
-from mpa_core.tasks.recipe import collate
+from mpa_core.tasks import PACKAGED, Sample, collate, image_model
 from mpa_plugins.cls.classifier import Classifier, tiles
 from mpa_plugins.cls.labelled import ClassFolders
 from mpa_plugins.cls.recipe import ClsRecipe

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from mpa_core import MPACodec, checkpoints
-from mpa_core.tasks.recipe import collate, load_recipe
+from mpa_core.tasks import collate, load_recipe
 from mpa_core.training.path_config import load_path_config
 from mpa_core.training.path_runs import PathRun, train_path
 

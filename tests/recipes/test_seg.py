@@ -17,7 +17,7 @@ from mpa_core.errors import (
     ConfigError,
     TrainingError,
 )
-from mpa_core.tasks.recipe import Recipe, collate
+from mpa_core.tasks import Recipe, collate
 from mpa_plugins.seg import train_head
 from mpa_plugins.seg.composites import Composites, paste, place
 from mpa_plugins.seg.network import HEADS, HeadConfig, Segmenter, load_head, save_head

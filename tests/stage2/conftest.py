@@ -102,7 +102,7 @@ from torch import nn
 
 from mpa_core import Metric, Recipe, Sample
 from mpa_core.config import StrictModel
-from mpa_core.tasks.recipe import freeze
+from mpa_core.tasks import freeze
 
 
 class Marked:

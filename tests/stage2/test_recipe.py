@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from mpa_core import Metric, PathBatch, Recipe, Sample
+from mpa_core import Recipe, Sample
 from mpa_core.config import StrictModel
 from mpa_core.errors import (
     ConfigError,
@@ -20,17 +20,18 @@ from mpa_core.errors import (
 )
 from mpa_core.evaluation.sets import collect
 from mpa_core.plugins.registry import registry
-from mpa_core.tasks.recipe import (
+from mpa_core.tasks import (
+    CropSettings,
+    Metric,
+    PathBatch,
     PhotoCrops,
     WholePhotos,
     collate,
     freeze,
     load_recipe,
-    psnr_metric,
 )
-from mpa_core.training.path_config import PathDataSettings
+from mpa_core.tasks.recipe_calls import RecipeCalls
 from mpa_core.training.path_runs import PathRun, train_path
-from mpa_core.training.recipe_calls import RecipeCalls
 
 
 def sample(side=8, dtype=np.uint8, **target):
@@ -70,7 +71,7 @@ def test_settings_are_those_of_the_recipe():
 
 
 def test_without_overriding_anything_it_trains_on_photos(photo_folder):
-    recipe = Recipe(data=PathDataSettings(crops_per_photo=3, scale=(0.5, 1)), seed=5)
+    recipe = Recipe(data=CropSettings(crops_per_photo=3, scale=(0.5, 1)), seed=5)
     recipe.setup(torch.device("cpu"))
     crops = recipe.dataset(photo_folder, "train", 64)
     assert isinstance(crops, PhotoCrops) and crops.scale == (0.5, 1)
@@ -121,20 +122,6 @@ def test_samples_that_are_no_batch():
     batch = collate([sample(label=torch.tensor(i)) for i in range(2)], quality).to("cpu")
     assert batch.targets["label"].tolist() == [0, 1]
     torch.testing.assert_close(batch.images, torch.full((2, 3, 8, 8), 0.2))
-
-
-def test_metrics_add_up_over_pictures():
-    batch = PathBatch(torch.zeros(3, 3, 4, 4), {}, torch.ones(3))
-    x_hat = torch.tensor([0.1, 0.01, 1.0]).view(3, 1, 1, 1).expand(3, 3, 4, 4)
-    psnr = psnr_metric()
-    found = psnr.per_picture(x_hat, batch)
-    torch.testing.assert_close(found[:, 0], torch.tensor([20.0, 40.0, 0.0], dtype=torch.float64))
-    assert psnr.value(found.sum(0)) == pytest.approx(20.0)
-    ratio = Metric(lambda x, b: torch.tensor([[1, 2], [3, 4], [0, 2]]), True, label="ratio")
-    assert ratio.value(ratio.per_picture(x_hat, batch).sum(0)) == 0.5
-    wrong = Metric(lambda x, b: torch.zeros(2), True, label="wrong")
-    with pytest.raises(TrainingError, match=r"metric wrong: .*\(2, 2\) for 3 pictures"):
-        wrong.per_picture(x_hat, batch)
 
 
 def test_frozen_is_eval_without_gradients_that_still_pass():

@@ -15,9 +15,9 @@ from mpa_core.checkpoints.fingerprint import fingerprint
 from mpa_core.errors import CheckpointError, ConfigError, TrainingError
 from mpa_core.paths.aggregate import Aggregator
 from mpa_core.plugins.registry import registry
+from mpa_core.tasks.metric import squared_error_255
 from mpa_core.tasks.perceptual import FeatureDistance
 from mpa_core.tasks.recipe import load_recipe
-from mpa_core.training.losses import squared_error_255
 from mpa_core.training.path_init import init_from_main
 from mpa_core.training.path_loss import PathLoss
 from mpa_core.training.path_runs import build_path

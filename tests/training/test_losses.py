@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from mpa_core.tasks.metric import squared_error_255
 from mpa_core.tasks.perceptual import PerceptualDistance
 from mpa_core.training.config import RATE_LAMBDAS, LossSettings
 from mpa_core.training.losses import (
@@ -12,7 +13,6 @@ from mpa_core.training.losses import (
     RateTable,
     bits_per_pixel,
     psnr_from_mse,
-    squared_error_255,
 )
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mpa_core.config import StrictModel
 from mpa_core.runtime.foreign import foreign_code
+from mpa_core.tasks.metric import Metric
 from mpa_core.tasks.photos import Indexed
-from mpa_core.tasks.recipe import Metric, PathBatch, Recipe, Sample, Split, load_recipe
-
-if TYPE_CHECKING:
-    from mpa_core.training.path_config import PathDataSettings
+from mpa_core.tasks.recipe import Recipe, Split, load_recipe
+from mpa_core.tasks.samples import PathBatch, Sample
+from mpa_core.tasks.settings import CropSettings
 
 
 class RecipeCalls:
@@ -37,7 +37,7 @@ class RecipeCalls:
         name: str,
         settings: StrictModel | Mapping[str, Any] | None = None,
         *,
-        data: PathDataSettings | None = None,
+        data: CropSettings | None = None,
         seed: int = 0,
     ) -> None:
         self.name = name

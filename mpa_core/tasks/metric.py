@@ -1,0 +1,134 @@
+"""Figures that reconstructions are judged by, and the units they are written in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mpa_core.errors import TrainingError
+from mpa_core.runtime.foreign import foreign_code
+from mpa_core.tasks.samples import PathBatch
+
+PSNR = "psnr"
+"""The name of the metric that every path has, and that evaluation measures of every picture."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """How the values of a metric are written: in tables, on the axes of plots, in spreadsheets.
+
+    ``Unit("px", digits=1)`` writes 3.14159 as 3.1, below a heading that ends in "(px)".
+    """
+
+    symbol: str = ""
+    """``"dB"``, ``"px"``, ``"ms"``; empty for a plain number."""
+    digits: int = 4
+    """Digits behind the point, at least 0."""
+    factor: float = 1.0
+    """A value is multiplied by this before it is written: 100 for a share in percent."""
+    of_differences: str = ""
+    """Symbol of a difference of two values, where it is another one: points for percent."""
+    after_values: bool = False
+    """Whether the symbol follows each value in a table of many metrics (``49.3 %``), rather than
+    standing in the heading of the column alone."""
+
+    def text(self, value: float, *, sign: bool = False) -> str:
+        """``value`` as a number of this unit, without the symbol; ``sign`` writes a plus, too."""
+        plus = "+" if sign else ""
+        return f"{self.factor * value:{plus}.{self.digits}f}"
+
+    @property
+    def difference(self) -> str:
+        """The symbol of a difference of two values."""
+        return self.of_differences or self.symbol
+
+
+PLAIN = Unit()
+"""A number without a unit, such as a feature distance or MS-SSIM."""
+DECIBEL = Unit("dB", digits=2)
+PERCENT = Unit("%", digits=1, factor=100.0, of_differences="points", after_values=True)
+"""A share: the metric's value lies in [0, 1] and is written in percent."""
+
+
+def _mean(totals: Tensor) -> float:
+    return float(totals[0] / totals[1])
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure about reconstructions that is additive over pictures, up to a last step.
+
+    Additive, so that one pass over the pictures serves the figure, its confidence interval (by
+    drawing pictures again) and the paired difference of two codecs.
+
+    Raises:
+        TrainingError: ``unit`` is no :class:`Unit`.
+    """
+
+    statistics: Callable[[Tensor, PathBatch], Tensor]
+    """(x_hat [B, 3, H, W] in [0, 1], batch) -> [B, K], what each picture adds to the totals; [B]
+    is short for (value, 1), whose default ``value`` is the mean over pictures."""
+    higher_is_better: bool
+    value: Callable[[Tensor], float] = _mean
+    """Totals [K] -> the figure."""
+    label: str = ""
+    """For tables and plots, without the unit: ``"top-1 agreement (EfficientNet-Lite0)"``."""
+    unit: Unit = PLAIN
+    """Its unit: :data:`PERCENT` for a share in [0, 1], :data:`DECIBEL`, ``Unit("px")``."""
+
+    def __post_init__(self) -> None:
+        """Refuse a unit that nothing could be written with."""
+        if not isinstance(self.unit, Unit):
+            raise TrainingError(
+                f"metric {self.label or 'without a label'}: its unit is {self.unit!r}, expected a "
+                'mpa_core.tasks.Unit; write for example unit=Unit("px")'
+            )
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether the figure is the plain mean, ``totals[0] / totals[1]``."""
+        return self.value is _mean
+
+    def per_picture(self, x_hat: Tensor, batch: PathBatch) -> Tensor:
+        """:attr:`statistics` as float64 [B, K] on the CPU, without gradients.
+
+        Raises :class:`TrainingError` if they are of another shape, and :class:`PluginError` if
+        they cannot be computed.
+        """
+        with self._computing(), torch.no_grad():
+            found = self.statistics(x_hat, batch).detach().double().cpu()
+        if found.ndim == 1:
+            found = torch.stack([found, torch.ones_like(found)], dim=1)
+        if found.ndim != 2 or len(found) != len(x_hat):
+            raise TrainingError(
+                f"metric {self.label or 'without a label'}: statistics of shape "
+                f"{tuple(found.shape)} for {len(x_hat)} pictures; expected [B] or [B, K]"
+            )
+        return found
+
+    def figure(self, totals: Tensor) -> float:
+        """:attr:`value` of ``totals`` [K]; raises :class:`PluginError` if it cannot be computed."""
+        with self._computing():
+            return self.value(totals)
+
+    def _computing(self) -> AbstractContextManager[None]:
+        return foreign_code(f"metric {self.label or 'without a label'} fails")
+
+
+def squared_error_255(x: Tensor, x_hat: Tensor) -> Tensor:
+    """Mean squared error on the 0-255 scale: images [B, 3, H, W] in [0, 1], twice, to [B]."""
+    return (x - x_hat).square().flatten(1).mean(1) * 255.0**2
+
+
+def psnr_metric() -> Metric:
+    """Mean over pictures of the PSNR in dB, of values in [0, 1]; at most 120 dB each."""
+
+    def statistics(x_hat: Tensor, batch: PathBatch) -> Tensor:
+        error = squared_error_255(batch.images, x_hat.clamp(0, 1)).double() / 255.0**2
+        return -10 * torch.log10(error.clamp_min(1e-12))
+
+    return Metric(statistics, higher_is_better=True, label="PSNR", unit=DECIBEL)

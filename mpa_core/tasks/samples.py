@@ -1,0 +1,69 @@
+"""Pictures with what a task knows about them, one by one and in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mpa_core.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture and what a task knows about it."""
+
+    image: NDArray[np.uint8]
+    """RGB, [H, W, 3]."""
+    target: Mapping[str, Tensor] = field(default_factory=dict)
+    """Labels, masks, strings as numbers: of one shape per name, so that a batch can stack them."""
+
+
+@dataclass(frozen=True)
+class PathBatch:
+    """The originals that a batch of reconstructions is compared with."""
+
+    images: Tensor
+    """[B, 3, H, W] float32 in [0, 1]."""
+    targets: Mapping[str, Tensor]
+    """[B, ...] each: the samples' targets, stacked."""
+    quality: Tensor
+    """[B] float32, 1..levels: the quality each picture was coded at."""
+
+    def to(self, device: torch.device | str) -> PathBatch:
+        """The same batch on ``device``."""
+        targets = {name: value.to(device) for name, value in self.targets.items()}
+        return PathBatch(self.images.to(device), targets, self.quality.to(device))
+
+
+def collate(samples: Sequence[Sample], quality: Tensor) -> PathBatch:
+    """Stack ``samples``, all of one size and with the same targets; ``quality`` is [B].
+
+    Raises :class:`TrainingError` if they cannot be stacked.
+    """
+    shapes = {(sample.image.shape, str(sample.image.dtype)) for sample in samples}
+    names = {frozenset(sample.target) for sample in samples}
+    if len(shapes) != 1 or len(names) != 1 or next(iter(shapes))[1] != "uint8":
+        raise TrainingError(
+            f"the recipe's samples cannot be one batch: images {sorted(shapes)}, targets "
+            f"{sorted(map(sorted, names))}; dataset() must give uint8 pictures of one size and "
+            "the same targets for all"
+        )
+    # A channels-last tensor and an NHWC array are the same bytes.
+    pixels = torch.from_numpy(np.stack([sample.image for sample in samples]))
+    images = pixels.permute(0, 3, 1, 2).float().div_(255.0)
+    try:
+        targets = {
+            name: torch.stack([sample.target[name] for sample in samples])
+            for name in sorted(samples[0].target)
+        }
+    except (RuntimeError, TypeError) as error:
+        raise TrainingError(
+            f"the recipe's targets cannot be stacked: {error}; dataset() must give tensors of one "
+            "shape for each name"
+        ) from error
+    return PathBatch(images, targets, quality)

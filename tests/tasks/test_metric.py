@@ -1,0 +1,43 @@
+"""Metrics and their units."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mpa_core.errors import TrainingError
+from mpa_core.tasks import DECIBEL, PERCENT, PLAIN, Metric, PathBatch, Unit, psnr_metric
+
+
+def test_metrics_add_up_over_pictures():
+    batch = PathBatch(torch.zeros(3, 3, 4, 4), {}, torch.ones(3))
+    x_hat = torch.tensor([0.1, 0.01, 1.0]).view(3, 1, 1, 1).expand(3, 3, 4, 4)
+    psnr = psnr_metric()
+    found = psnr.per_picture(x_hat, batch)
+    torch.testing.assert_close(found[:, 0], torch.tensor([20.0, 40.0, 0.0], dtype=torch.float64))
+    assert psnr.value(found.sum(0)) == pytest.approx(20.0)
+    ratio = Metric(lambda x, b: torch.tensor([[1, 2], [3, 4], [0, 2]]), True, label="ratio")
+    assert ratio.value(ratio.per_picture(x_hat, batch).sum(0)) == 0.5
+    wrong = Metric(lambda x, b: torch.zeros(2), True, label="wrong")
+    with pytest.raises(TrainingError, match=r"metric wrong: .*\(2, 2\) for 3 pictures"):
+        wrong.per_picture(x_hat, batch)
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "text", "difference"),
+    [
+        (PLAIN, 0.25, "0.2500", ("+0.2500", "")),
+        (DECIBEL, 33.0691, "33.07", ("+33.07", "dB")),
+        (PERCENT, 0.4934, "49.3", ("+49.3", "points")),
+        (Unit("px", digits=1), 3.14159, "3.1", ("+3.1", "px")),
+        (Unit("ms", digits=0, factor=1000), -0.0123, "-12", ("-12", "ms")),
+    ],
+)
+def test_values_are_written_in_their_unit(unit, value, text, difference):
+    assert unit.text(value) == text
+    assert (unit.text(value, sign=True), unit.difference) == difference
+
+
+def test_a_unit_that_is_none_is_refused_where_the_metric_is_made():
+    with pytest.raises(TrainingError, match="metric offset: its unit is 'px', expected a"):
+        Metric(lambda x, b: torch.zeros(1), False, label="offset", unit="px")
