@@ -14,11 +14,8 @@ from mpa_core.errors import ConfigError
 from mpa_core.evaluation.metrics import ms_ssim, psnr
 from mpa_core.evaluation.results import MetricInfo, rounded
 from mpa_core.requirements import missing
-from mpa_core.tasks.metric import PSNR, psnr_metric
+from mpa_core.tasks.metric import MAX_PSNR, PSNR, psnr_metric
 from mpa_core.tasks.perceptual import DISTANCES, build_distance
-
-MAX_PSNR = 120.0
-"""The PSNR of equal pictures, which has no bound."""
 
 Compare = Callable[[Image.Image, Image.Image], float | None]
 

@@ -1,6 +1,6 @@
 """Confidence intervals by drawing pictures again, and Bjøntegaard's differences of curves.
 
-Figures are functions of totals over pictures (:class:`mpa_core.tasks.recipe.Metric`), so that
+Figures are functions of totals over pictures (:class:`mpa_core.tasks.Metric`), so that
 drawing pictures with replacement is one product of a matrix of counts with what each picture adds.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mpa_core.errors import TrainingError
+from mpa_core.errors import ConfigError, TrainingError
 from mpa_core.runtime.foreign import foreign_code
 from mpa_core.tasks.samples import PathBatch
 
@@ -17,17 +18,24 @@ PSNR = "psnr"
 """The name of the metric that every path has, and that evaluation measures of every picture."""
 
 
+MAX_PSNR = 120.0
+"""The PSNR in dB of equal pictures, which has no bound."""
+
+
 @dataclass(frozen=True)
 class Unit:
     """How the values of a metric are written: in tables, on the axes of plots, in spreadsheets.
 
     ``Unit("px", digits=1)`` writes 3.14159 as 3.1, below a heading that ends in "(px)".
+
+    Raises:
+        ConfigError: ``digits`` is no whole number from 0 to 15, or ``factor`` no positive number.
     """
 
     symbol: str = ""
     """``"dB"``, ``"px"``, ``"ms"``; empty for a plain number."""
     digits: int = 4
-    """Digits behind the point, at least 0."""
+    """Digits behind the point, 0 to 15."""
     factor: float = 1.0
     """A value is multiplied by this before it is written: 100 for a share in percent."""
     of_differences: str = ""
@@ -35,6 +43,19 @@ class Unit:
     after_values: bool = False
     """Whether the symbol follows each value in a table of many metrics (``49.3 %``), rather than
     standing in the heading of the column alone."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no value could be written with, before anything is measured."""
+        if self.digits not in range(16):
+            raise ConfigError(
+                f"unit {self.symbol!r}: digits is {self.digits!r}, expected a whole number from 0 "
+                "to 15; write for example digits=1"
+            )
+        if not 0 < self.factor < math.inf:
+            raise ConfigError(
+                f"unit {self.symbol!r}: factor is {self.factor!r}, expected a positive number; "
+                "write for example factor=100 for percent"
+            )
 
     def text(self, value: float, *, sign: bool = False) -> str:
         """``value`` as a number of this unit, without the symbol; ``sign`` writes a plus, too."""
@@ -126,9 +147,10 @@ def squared_error_255(x: Tensor, x_hat: Tensor) -> Tensor:
 
 def psnr_metric() -> Metric:
     """Mean over pictures of the PSNR in dB, of values in [0, 1]; at most 120 dB each."""
+    smallest = 10 ** (-MAX_PSNR / 10)
 
     def statistics(x_hat: Tensor, batch: PathBatch) -> Tensor:
         error = squared_error_255(batch.images, x_hat.clamp(0, 1)).double() / 255.0**2
-        return -10 * torch.log10(error.clamp_min(1e-12))
+        return -10 * torch.log10(error.clamp_min(smallest))
 
     return Metric(statistics, higher_is_better=True, label="PSNR", unit=DECIBEL)

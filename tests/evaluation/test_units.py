@@ -211,6 +211,11 @@ def test_what_was_stored_before_units_reads_as_it_was_written(stored: Results):
 def test_tables_of_stored_results_are_those_of_the_documentation(stored: Results, root: Path):
     page = (root / "docs" / "results.md").read_text("utf-8").splitlines()
     found = judged(stored)
+    assert {item.metric.name: item.own for item in found} == {
+        "psnr": "mse=1", "cls/agreement": "cls=1", "cls/agreement_unseen": "cls=1",
+        "seg/miou": "seg=1",
+    }  # fmt: skip
+    assert list(found[0].columns) == ["main=1", "mse=1", "cls=1", "seg=1", "JPEG"]
     tables = list(task_tables(stored, found).values())
     tables += [difference_table(stored, item) for item in found]
     (photos,) = photo_sets(stored)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mpa_core.errors import TrainingError
+from mpa_core.errors import ConfigError, TrainingError
 from mpa_core.tasks import DECIBEL, PERCENT, PLAIN, Metric, PathBatch, Unit, psnr_metric
 
 
@@ -36,6 +36,15 @@ def test_metrics_add_up_over_pictures():
 def test_values_are_written_in_their_unit(unit, value, text, difference):
     assert unit.text(value) == text
     assert (unit.text(value, sign=True), unit.difference) == difference
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("digits", -1), ("digits", 1.5), ("digits", "2"), ("factor", 0), ("factor", float("nan"))],
+)
+def test_units_that_nothing_can_be_written_in(field, value):
+    with pytest.raises(ConfigError, match=f"unit 'px': {field} is "):
+        Unit("px", **{field: value})
 
 
 def test_a_unit_that_is_none_is_refused_where_the_metric_is_made():
