@@ -33,7 +33,7 @@ def _mirrored(
 PRESETS: dict[str, BaseConfig] = {
     # SPEC section 1: N = 128, M = 320.
     "mpa-base": _mirrored((128, 192, 256, 320), (2, 2, 6, 2), 192, 2),
-    # What ships: docs/training.md has the evidence for its widths and depths.
+    # What ships: docs/history.md has the evidence for its widths and depths.
     "mpa-small": _mirrored((32, 64, 128, 160), (1, 1, 2, 2), 80, 1, windows=(3, 5, 7, 7)),
     # For tests: every part present, nothing large.
     "mpa-tiny": _mirrored((8, 16, 16, 32), (1, 1, 2, 1), 16, 1, head_width=8),

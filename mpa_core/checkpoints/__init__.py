@@ -7,15 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mpa_core.checkpoints.locate import (
-    bundled_base_of,
-    bundled_bases,
-    bundled_fingerprints,
-    folder_hint,
-    is_bare,
-    resolve,
-    warn_of_folder,
-)
+from mpa_core.checkpoints.bundled import bundled_base_of, bundled_bases, bundled_fingerprints
 from mpa_core.checkpoints.meta import (
     BASE_CONFIG,
     PATH_CONFIG,
@@ -26,6 +18,7 @@ from mpa_core.checkpoints.meta import (
     read_base_meta,
     read_path_meta,
 )
+from mpa_core.checkpoints.sources import BASE, is_bare, path_on, resolve
 
 if TYPE_CHECKING:
     from mpa_core.checkpoints.exact import exact_fingerprint
@@ -34,6 +27,7 @@ if TYPE_CHECKING:
     from mpa_core.checkpoints.tensors import load_into
 
 __all__ = [
+    "BASE",
     "BASE_CONFIG",
     "PATH_CONFIG",
     "BaseMeta",
@@ -46,17 +40,16 @@ __all__ = [
     "bundled_bases",
     "bundled_fingerprints",
     "exact_fingerprint",
-    "folder_hint",
     "is_bare",
     "load_base",
     "load_into",
     "load_path",
+    "path_on",
     "read_base_meta",
     "read_path_meta",
     "resolve",
     "save_base",
     "save_path",
-    "warn_of_folder",
 ]
 
 _LAZY = {

@@ -16,7 +16,6 @@ from mpa_core.checkpoints import tensors as tensor_io
 from mpa_core.checkpoints.cards import base_card
 from mpa_core.checkpoints.exact import exact_fingerprint, formats_file, read_formats
 from mpa_core.checkpoints.fingerprint import fingerprint
-from mpa_core.checkpoints.locate import resolve
 from mpa_core.checkpoints.meta import (
     BASE_CONFIG,
     BASE_WEIGHTS,
@@ -27,6 +26,7 @@ from mpa_core.checkpoints.meta import (
     canonical_json,
     read_base_meta,
 )
+from mpa_core.checkpoints.sources import BASE, resolve
 from mpa_core.checkpoints.write import write_folder
 from mpa_core.coding.model import MPAModel
 from mpa_core.config import BaseConfig
@@ -129,7 +129,7 @@ def load_base(id_or_folder: str | Path) -> LoadedBase:
         CheckpointError: Nothing there, a path folder, another version, files that are broken or
             do not belong together, pickles, NaN; the message says which and what to do.
     """
-    folder = resolve(id_or_folder)
+    folder = resolve(id_or_folder, BASE)
     meta = read_base_meta(folder)
     loaded = tensor_io.read_file(folder / BASE_WEIGHTS, meta.dtype)
     model = _build(meta.architecture)

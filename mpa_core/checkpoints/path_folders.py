@@ -29,7 +29,7 @@ from mpa_core.checkpoints.meta import (
 )
 from mpa_core.checkpoints.write import write_folder
 from mpa_core.errors import BaseMismatchError, CheckpointError, ConfigError, OutputError
-from mpa_core.paths.path import TaskPath
+from mpa_core.paths.path import TaskPath, building_path
 from mpa_core.runtime.normal_tensors import normal_tensors
 from mpa_core.runtime.surroundings import making_weights, usual_defaults
 
@@ -67,6 +67,7 @@ class LoadedPath:
         Raises:
             CheckpointError: The installed plugin is not of the versions asked for, its class takes
                 another config, or it builds other tensors than stored.
+            PluginError: The class fails while it is built, in whatever way.
         """
         plugin = self.meta.plugin
         with suppress(PackageNotFoundError):  # a class defined in a script has no distribution
@@ -78,11 +79,11 @@ class LoadedPath:
                     f'{plugin.version}"'
                 )
         try:
-            config = path_class.Config.parse(
-                self.meta.config, source=f"{self.folder / PATH_CONFIG}, config"
-            )
-            build = partial(path_class, self.meta.path_stages, config, self.meta.levels)
-            with making_weights():
+            with building_path(path_class), making_weights():
+                config = path_class.Config.parse(
+                    self.meta.config, source=f"{self.folder / PATH_CONFIG}, config"
+                )
+                build = partial(path_class, self.meta.path_stages, config, self.meta.levels)
                 tensor_io.check_buildable(build, self.tensors, str(self.folder / PATH_WEIGHTS))
                 path = build()
         except ConfigError as error:

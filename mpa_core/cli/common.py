@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mpa_core.cli.streams import stdin
 from mpa_core.cli.threads import add_threads_argument, counted
 from mpa_core.errors import BitstreamError, DamageWarning, MetadataWarning, MPAError, PictureWarning
 
@@ -154,10 +154,8 @@ def read_input(name: str) -> bytes:
     Raises:
         BitstreamError: it cannot be read.
     """
-    if name == STREAM:
-        return sys.stdin.buffer.read()
     try:
-        return Path(name).read_bytes()
+        return stdin(BitstreamError).read() if name == STREAM else Path(name).read_bytes()
     except OSError as error:
         raise BitstreamError(f"cannot read {name}: {error.strerror}; check the name") from error
 

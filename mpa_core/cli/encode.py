@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,7 +18,8 @@ from mpa_core.cli.common import (
     noting,
     read_input,
 )
-from mpa_core.errors import BitstreamError
+from mpa_core.cli.streams import stdin
+from mpa_core.errors import BitstreamError, ImageError
 
 if TYPE_CHECKING:
     from mpa_core.codec import MPACodec
@@ -156,7 +156,7 @@ class Encoder:
         from mpa_core.io.images import load_image
         from mpa_core.io.stripping import strip_what
 
-        source = sys.stdin.buffer if job.source == STREAM else job.source
+        source = stdin(ImageError) if job.source == STREAM else job.source
         task = self.task
         figures: dict[str, Any] = {}
         with noting(figures):

@@ -9,17 +9,17 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 from mpa_core.cli.common import STREAM, UsageError
 from mpa_core.cli.machine import LoadMeter
-from mpa_core.cli.output import own_stdout, report_error, stdout
+from mpa_core.cli.output import report_error
+from mpa_core.cli.streams import own_streams, stdout
 from mpa_core.cli.threads import computing
 from mpa_core.errors import AmbiguousNameWarning
 
@@ -44,7 +44,7 @@ _STDOUT_FILES = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line; every leaf sets ``run(args) -> exit code``."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="mpa",
         description="Learned image coding for people and machines: one file, many readers.",
         epilog="Results go to stdout, everything else to stderr. "
@@ -70,16 +70,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         # File names may hold what the terminal's encoding does not.
         sys.stdout.reconfigure(errors="backslashreplace")
     meter = LoadMeter()
-    with ExitStack() as stack:
+    # With arguments of the caller's the process goes on after us.
+    with own_streams(for_good=argv is None):
         args = argparse.Namespace(format="text")
+        parsed = False
         try:
-            args = build_parser().parse_args(argv)
+            build_parser().parse_args(argv, args)
+            parsed = True
             if getattr(args, "output", None) in _STDOUT_FILES:
                 args.output = STREAM
-            # With arguments of the caller's the process goes on after us.
-            stack.enter_context(own_stdout(for_good=argv is None))
-            stack.enter_context(_warnings_in_a_line())
-            with computing(args, meter):
+            with _warnings_in_a_line(), computing(args, meter):
                 code: int = args.run(args)
             stdout().flush()
             return code
@@ -89,15 +89,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             print("mpa: interrupted", file=sys.stderr)
             return 130
-        except BrokenPipeError:
-            # Our output's reader is gone, as with `| head`. Nothing may be written at exit either.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stdout().fileno())
+        except BrokenPipeError:  # our output's reader is gone, as with `| head`
             return 1
-        except Exception as error:  # noqa: BLE001 -- the last resort: one line, no traceback
+        except BaseException as error:  # the last resort: one line, no traceback
+            if isinstance(error, SystemExit) and not parsed:  # argparse has said why
+                raise
             described = report_error(error)
             if args.format == "json":
                 print(json.dumps({"error": described}, indent=2), file=stdout(), flush=True)
             return 1
+
+
+class _Parser(argparse.ArgumentParser):
+    """Prints help where results go, and fails as they do where that cannot be written."""
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help text."""
+        print(self.format_help(), end="", file=file or stdout(), flush=True)
 
 
 @contextmanager
@@ -127,5 +135,5 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from mpa_core import __version__
 
-        print(f"mpa {__version__}")
+        print(f"mpa {__version__}", file=stdout(), flush=True)
         parser.exit()

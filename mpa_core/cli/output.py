@@ -3,75 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any, TextIO
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+from mpa_core.cli.streams import stdout
 from mpa_core.errors import MPAError
-
-
-class _Ours:
-    """Where results go while a command runs; None: to ``sys.stdout``. Of the process, as that."""
-
-    stream: TextIO | None = None
-
-
-def stdout() -> TextIO:
-    """Where results go; nothing but a command's result may be written there."""
-    return sys.stdout if _Ours.stream is None else _Ours.stream
-
-
-@contextmanager
-def own_stdout(*, for_good: bool) -> Iterator[None]:
-    """Keep stdout for :func:`stdout`; what anybody else writes there goes to stderr.
-
-    That is what plugins, recipes and libraries print, and what their C code and the processes they
-    start write to file descriptor 1.
-
-    Args:
-        for_good: nothing is undone at the end: code of others runs at the process's exit, too.
-    """
-    before, descriptor = sys.stdout, None
-    if before is None:  # closed: nobody listens
-        yield
-        return
-    with suppress(OSError, ValueError):  # a stream in memory, as in tests, has no descriptor
-        before.flush()
-        if before.fileno() == 1:
-            descriptor = os.dup(1)
-    ours = before
-    if descriptor is not None:
-        ours = io.TextIOWrapper(
-            os.fdopen(descriptor, "wb"),
-            encoding=before.encoding,
-            errors=before.errors,
-            line_buffering=before.isatty(),
-        )
-        _redirect()
-    _Ours.stream, sys.stdout = ours, sys.stderr
-    try:
-        yield
-    finally:
-        if not for_good:
-            _Ours.stream, sys.stdout = None, before
-            if descriptor is not None:
-                os.dup2(descriptor, 1)
-                ours.close()
-
-
-def _redirect() -> None:
-    """Let file descriptor 1 be stderr, or nothing where that is closed."""
-    try:
-        os.dup2(2, 1)
-    except OSError:
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, 1)
-        os.close(nothing)
+from mpa_core.runtime.foreign import text_of
 
 
 def emit(args: argparse.Namespace, data: Any, text: str | Callable[[], str]) -> None:
@@ -126,13 +67,13 @@ def facts(values: Mapping[str, object]) -> str:
     return "\n".join(lines)
 
 
-def describe_error(error: Exception, about: str | None = None) -> dict[str, str]:
+def describe_error(error: BaseException, about: str | None = None) -> dict[str, str]:
     """``type`` and one-line ``message`` of an error.
 
     Errors that are not the SDK's own are bugs (or the machine's trouble) and say how to see more.
     ``about``, a file's name, is put in front unless the message has it already.
     """
-    message = " ".join(str(error).split())
+    message = " ".join(text_of(error).split())
     if not isinstance(error, MPAError):
         message = (
             f"unexpected {type(error).__name__}: {message}; {_suspects()}"
@@ -156,7 +97,7 @@ def _suspects() -> str:
     )
 
 
-def report_error(error: Exception, about: str | None = None) -> dict[str, str]:
+def report_error(error: BaseException, about: str | None = None) -> dict[str, str]:
     """Print one line about ``error`` on stderr (with ``MPA_DEBUG=1`` the traceback before it)."""
     described = describe_error(error, about)
     trace = "".join(traceback.format_exception(error)) if debugging() else None

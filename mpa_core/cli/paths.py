@@ -73,14 +73,17 @@ def run_info(args: argparse.Namespace) -> int:
 
     import torch
 
+    from mpa_core.paths.path import building_path
     from mpa_core.presets import PRESETS
 
-    config = path_class.Config()
     parameters: dict[str, int] = {}
-    for name, base in PRESETS.items():
-        with torch.device("meta"):  # counted, not allocated
-            built = path_class(base.decoder_path_stages, config)
-        parameters[name] = sum(tensor.numel() for tensor in built.parameters())
+    with building_path(path_class):
+        config = path_class.Config()
+        settings = config.model_dump(mode="json")
+        for name, base in PRESETS.items():
+            with torch.device("meta"):  # counted, not allocated
+                built = path_class(base.decoder_path_stages, config)
+            parameters[name] = sum(tensor.numel() for tensor in built.parameters())
     data: dict[str, object] = {
         "name": path.name,
         "summary": path.spec.summary,
@@ -88,7 +91,7 @@ def run_info(args: argparse.Namespace) -> int:
         "version": path.version,
         "path": path.spec.path,
         "recipe": path.spec.recipe,
-        "config": config.model_dump(mode="json"),
+        "config": settings,
         "parameters": parameters,
         "bundled_for": list(path.spec.bundled_bases()),
     }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mpa_core import checkpoints
-from mpa_core.arguments import as_path, as_sequence, as_text, expect, shown
+from mpa_core.arguments import as_sequence, as_text, expect, shown
 from mpa_core.coding.model import MPAModel
 from mpa_core.coding.profiles import EntropyProfiles
 from mpa_core.errors import ConfigError, PathNotFoundError
@@ -33,7 +33,8 @@ class LoadedPaths:
         """Load a path's weights: by registered name (``"cls"``, ``"dist:cls"``), or from a folder.
 
         Args:
-            source: a name whose plugin bundles weights for this base, or a path folder.
+            source: a bare name whose plugin bundles weights for this base, or a path folder, said
+                with a separator in it (``"./cls"``) or as a ``Path``.
             name: local name; None takes the path's own.
 
         Returns:
@@ -43,15 +44,10 @@ class LoadedPaths:
             PathNotFoundError: no such path, or its plugin has no weights for this base.
             BaseMismatchError: trained on another base.
             ModelChangedError: the codec's weights are no longer those of its base.
-            CheckpointError, PluginError: weights or code that do not load.
+            CheckpointError, PluginError: weights or code that do not load, or a folder without a
+                path in it.
         """
-        folder = as_path(source, "source", PathNotFoundError)
-        if not isinstance(source, Path) and (
-            checkpoints.is_bare(source) or not (folder / checkpoints.PATH_CONFIG).is_file()
-        ):
-            folder = self._bundled_path(source)
-            checkpoints.warn_of_folder(source, checkpoints.PATH_CONFIG)
-        loaded = checkpoints.load_path(folder)
+        loaded = checkpoints.load_path(checkpoints.resolve(source, checkpoints.path_on(self.name)))
         self.profiles.require_unchanged(self.model, coding=False)
         loaded.require_base(self.name, self.profiles.fingerprint)
         found = registry().load_class(f"{loaded.meta.plugin.distribution}:{loaded.meta.path_type}")
@@ -70,25 +66,6 @@ class LoadedPaths:
             named = equals and name.isidentifier()
             names.append(self.load_path(place, name) if named else self.load_path(text))
         return names
-
-    def _bundled_path(self, source: str) -> Path:
-        try:
-            registered = registry().get(source)
-        except PathNotFoundError as error:
-            places = (
-                f"give one of these, or the folder of a path (with {checkpoints.PATH_CONFIG} in it)"
-            )
-            raise PathNotFoundError(
-                f"{error}; {places}{checkpoints.folder_hint(source)}"
-            ) from error
-        folder = registered.spec.bundled_weights(self.name)
-        if folder is None:
-            others = ", ".join(registered.spec.bundled_bases()) or "no base"
-            raise PathNotFoundError(
-                f"path {registered.name!r} of {registered.distribution} has no weights for base "
-                f"{self.name!r} (it has them for {others}); give a folder of trained weights"
-            )
-        return folder
 
     @normal_tensors()
     def attach_path(self, path: TaskPath, name: str | None = None) -> str:

@@ -20,6 +20,8 @@ from mpa_core.errors import ConfigError
 from mpa_core.evaluation.kept import key_of
 from mpa_core.evaluation.statistics import Array, Curve, Estimate, Value, estimate, mean_value
 from mpa_core.io.files import write_text
+from mpa_core.plugins.registry import load_target, registry
+from mpa_core.runtime.foreign import foreign_code
 
 FORMAT = 1
 FILE = "results.json"
@@ -65,9 +67,15 @@ class MetricInfo:
         """Totals [K] -> the figure."""
         if self.value is None:
             return mean_value
-        module, _, name = self.value.partition(":")
-        function = getattr(importlib.import_module(_allowed(module)), name)
-        return lambda totals: float(function(torch.from_numpy(np.asarray(totals))))
+        _check_allowed(self.value.partition(":")[0])
+        where = f"value {self.value!r} of metric {self.name!r}"
+        function = load_target(self.value, where)
+
+        def figure(totals: Any) -> float:
+            with foreign_code(f"{where} fails"):
+                return float(function(torch.from_numpy(np.asarray(totals))))
+
+        return figure
 
 
 @dataclass(frozen=True)
@@ -244,10 +252,8 @@ def value_reference(function: Any) -> str:
     return name
 
 
-def _allowed(module: str) -> str:
+def _check_allowed(module: str) -> None:
     """Results are data: they may name functions of the SDK and of installed plugins alone."""
-    from mpa_core.plugins.registry import registry
-
     own = {"mpa_core"} | {
         target.partition(".")[0].partition(":")[0]
         for path in registry().paths()
@@ -258,7 +264,6 @@ def _allowed(module: str) -> str:
             f"the results name a function of {module!r}, which is no installed plugin; install "
             "the plugin they were measured with"
         )
-    return module
 
 
 def _dumps(row: dict[str, Any]) -> str:

@@ -22,7 +22,8 @@ from mpa_core.evaluation.kept import digest
 from mpa_core.evaluation.results import PHOTOS, MetricInfo, PictureSet, value_reference
 from mpa_core.tasks.datasets import Sample, WholePhotos
 from mpa_core.tasks.photos import undamaged
-from mpa_core.tasks.recipe import Metric, Recipe, collate, load_recipe
+from mpa_core.tasks.recipe import Metric, collate
+from mpa_core.training.recipe_calls import RecipeCalls
 
 _MEAN = Metric.__dataclass_fields__["value"].default
 
@@ -125,7 +126,7 @@ def collect(
             f"{', '.join(tasks) or 'none'}"
         )
     for name in tasks:
-        recipe = load_recipe(name)(options.get(name))
+        recipe = RecipeCalls(name, options.get(name))
         recipe.setup(device)
         samples = recipe.dataset(folder, "test", None)
         found, chosen = _measured(name, samples, None, limit)
@@ -150,9 +151,10 @@ def _measured(
     return MeasuredSet(about, list(images.values())), list(images)
 
 
-def _task(name: str, recipe: Recipe, samples: Sequence[Sample], chosen: list[int]) -> Task:
+def _task(name: str, calls: RecipeCalls, samples: Sequence[Sample], chosen: list[int]) -> Task:
     # PSNR is measured for every picture anyway, on the same 8-bit pictures.
-    metrics = {f"{name}/{key}": metric for key, metric in recipe.metrics().items() if key != "psnr"}
+    metrics = {f"{name}/{key}": metric for key, metric in calls.metrics().items() if key != "psnr"}
+    recipe = calls.recipe
     # As JSON gives it back: on resuming it is compared with what was stored.
     options = recipe.settings.model_dump(mode="json")
     # Folders by name alone: what is in them is known by the pictures' digests.

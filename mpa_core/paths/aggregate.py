@@ -12,7 +12,7 @@ from typing_extensions import Self
 from mpa_core.errors import MixError, PathNotFoundError
 from mpa_core.mix import MAIN, Mix
 from mpa_core.paths.allocation import FREE, allocate, region_grid, token_counts
-from mpa_core.paths.path import PathStageModule, TaskPath
+from mpa_core.paths.path import PathStageModule, TaskPath, run_part
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,8 +58,7 @@ class RoutedBlocks:
     def _run(self, party: int, tokens: Tensor, block: int, main: MainMLP) -> Tensor:
         if party == 0:
             return main(tokens)
-        out: Tensor = self._mlps[party][block](tokens)
-        return out
+        return run_part(self._mlps[party][block], tokens)
 
 
 class Aggregator:
@@ -170,5 +169,5 @@ class Aggregator:
         contested = (counts > 0).sum(1) > 1
         for p, module in enumerate(modules):
             if bool((contested & (counts[:, p + 1] > 0)).any()):
-                scores[p] = module.predictor(tokens).detach().flatten(1)
+                scores[p] = run_part(module.predictor, tokens).detach().flatten(1)
         return scores

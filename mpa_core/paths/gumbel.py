@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mpa_core.errors import MixError
 from mpa_core.paths.aggregate import MainMLP
 from mpa_core.paths.allocation import allocate, token_counts
-from mpa_core.paths.path import TaskPath
+from mpa_core.paths.path import TaskPath, run_part
 
 
 class MixedBlocks:
@@ -21,7 +21,7 @@ class MixedBlocks:
 
     def __call__(self, tokens: Tensor, block: int, main: MainMLP) -> Tensor:
         """Tokens [B, H, W, C] -> mask * main(tokens) + (1 - mask) * side(tokens)."""
-        by_main, by_side = main(tokens), self._mlps[block](tokens)
+        by_main, by_side = main(tokens), run_part(self._mlps[block], tokens)
         # lerp is exact at 0 and 1: what comes out is the chosen MLP's output, as in inference.
         mixed: Tensor = torch.lerp(by_side.to(by_main.dtype), by_main, self._mask.to(by_main.dtype))
         return mixed
@@ -74,7 +74,7 @@ class GumbelAggregator:
             raise MixError(
                 f"{len(self._main_share)} shares for a batch of {len(tokens)}; give one per image"
             )
-        logits = module.predictor(tokens).float()
+        logits = run_part(module.predictor, tokens).float()
         if self._noise:
             # The difference of two Gumbel variables is logistic.
             uniform = torch.rand_like(logits).clamp(1e-7, 1 - 1e-7)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import ClassVar, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from mpa_core.arguments import as_sequence, as_whole, expect
 from mpa_core.config import PathConfig, PathStage
 from mpa_core.errors import ConfigError
 from mpa_core.paths.mlp import SideMLP
 from mpa_core.paths.predictor import Predictor
+from mpa_core.runtime.foreign import foreign_code
 
 
 class PathStageModule(nn.Module):
@@ -98,3 +100,18 @@ class TaskPath(nn.Module):
         """The parts at stage ``index`` of the transform; None where the path does not attach."""
         key = str(index)
         return cast(PathStageModule, self.stages[key]) if key in self.stages else None
+
+
+def building_path(path_class: type[TaskPath]) -> AbstractContextManager[None]:
+    """A block that makes a ``path_class``, or its ``Config``; see :func:`foreign_code`."""
+    return foreign_code(f"task path {path_class.name!r} cannot be built")
+
+
+def run_part(part: nn.Module, tokens: Tensor) -> Tensor:
+    """What a predictor or an MLP of a path makes of ``tokens``.
+
+    Raises :class:`PluginError` where it fails, in whatever way; see :func:`foreign_code`.
+    """
+    with foreign_code(f"{type(part).__name__} of a task path fails"):
+        out: Tensor = part(tokens)
+        return out

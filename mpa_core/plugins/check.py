@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mpa_core.errors import MPAError
-from mpa_core.plugins.registry import Plugin, RegisteredPath, Registry, describe
+from mpa_core.plugins.registry import Plugin, RegisteredPath, Registry
+from mpa_core.runtime.foreign import describe
 
 if TYPE_CHECKING:
     from mpa_core.paths.path import TaskPath

@@ -15,10 +15,8 @@ import inspect
 import os
 import re
 import sys
-import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +24,11 @@ import pluggy
 
 from mpa_core.arguments import as_text
 from mpa_core.config import PathConfig
-from mpa_core.errors import ConfigError, PathNotFoundError, PluginError
+from mpa_core.errors import PathNotFoundError, PluginError
 from mpa_core.plugins import hookspecs
 from mpa_core.plugins.entries import installed_entries, normalize
 from mpa_core.plugins.hookspecs import HOOK_PREFIX, PROJECT, PathSpec
+from mpa_core.runtime.foreign import describe, foreign_code
 
 if TYPE_CHECKING:
     from mpa_core.paths.path import TaskPath
@@ -146,7 +145,7 @@ class Registry:
         if name is None:
             return self.plugins
         as_text(name, "name", PluginError)
-        found = tuple(plugin for plugin in self.plugins if name in _names(plugin))
+        found = tuple(plugin for plugin in self.plugins if _is_called(plugin, name))
         if not found:
             raise PluginError(
                 _unknown_plugin(f"no plugin {name!r} is installed", name, self.plugins)
@@ -200,13 +199,13 @@ def _wanted(installed: list[Plugin]) -> list[Plugin]:
         return installed
     names = [name.strip() for name in limit.split(",") if name.strip()]
     for name in names:
-        if not any(name in _names(plugin) for plugin in installed):
+        if not any(_is_called(plugin, name) for plugin in installed):
             raise PluginError(
                 _unknown_plugin(
                     f"MPA_PLUGINS names {name!r}, which is not installed", name, installed
                 )
             )
-    return [plugin for plugin in installed if not _names(plugin).isdisjoint(names)]
+    return [plugin for plugin in installed if any(_is_called(plugin, name) for name in names)]
 
 
 def _load(plugin: Plugin, strict: bool) -> Plugin:
@@ -311,50 +310,24 @@ def load_target(target: str, where: str) -> Any:
         PluginError: the import fails in whatever way, ``sys.exit()`` included, or has no such name.
     """
     module_name, _, name = target.partition(":")
-    try:
+    with foreign_code(f"{where} cannot be imported", passed=()):
         return getattr(importlib.import_module(module_name), name)
-    except KeyboardInterrupt:  # the user's
-        raise
-    except BaseException as error:
-        raise PluginError(
-            f"{where} cannot be imported: {describe(error)}; repair or upgrade the plugin"
-        ) from error
-
-
-def describe(error: BaseException) -> str:
-    """One line: kind and text of ``error`` and, unless it is ours, the file and line it rose in."""
-    if isinstance(error, ConfigError):
-        text = str(error)
-    elif isinstance(error, PluginError):
-        return str(error)
-    else:
-        try:
-            text = f"{type(error).__name__}: {error}"
-        except Exception:  # noqa: BLE001 - an error that cannot even be printed
-            text = type(error).__name__
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith("<frozen") and frame.filename != __file__
-    ]
-    place = ""
-    if frames and not isinstance(error, SyntaxError):  # whose text has the place already
-        file = "/".join(Path(frames[-1].filename).parts[-2:])
-        place = f" ({file}, line {frames[-1].lineno})"
-    return " ".join(f"{text}{place}".split())
 
 
 def _kind(value: object) -> str:
     return f"an object of type {type(value).__name__!r}"
 
 
-def _names(plugin: Plugin) -> frozenset[str]:
-    return frozenset({plugin.name, plugin.distribution, normalize(plugin.distribution)})
+def _is_called(plugin: Plugin, name: str) -> bool:
+    """Whether that is the name of its entry point, or of its distribution as installers compare."""
+    return name == plugin.name or normalize(name) == normalize(plugin.distribution)
 
 
 def _unknown_plugin(found: str, name: str, installed: Iterable[Plugin]) -> str:
     known = sorted({plugin.name for plugin in installed})
-    hint = _did_you_mean(name, [each for plugin in installed for each in _names(plugin)])
+    hint = _did_you_mean(
+        name, [each for plugin in installed for each in (plugin.name, plugin.distribution)]
+    )
     return f"{found}; installed: {', '.join(known) or 'none'}{hint}"
 
 

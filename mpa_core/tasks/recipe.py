@@ -7,6 +7,7 @@ optimiser, checkpoints, export) is done for it by :mod:`mpa_core.training.stage2
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from mpa_core.config import StrictModel
 from mpa_core.errors import PluginError, TrainingError
 from mpa_core.plugins.registry import load_target, registry
+from mpa_core.runtime.foreign import foreign_code
 from mpa_core.tasks.datasets import PhotoCrops, Sample, WholePhotos
 from mpa_core.training.losses import squared_error_255
 
@@ -111,9 +113,10 @@ class Metric:
     def per_picture(self, x_hat: Tensor, batch: PathBatch) -> Tensor:
         """:attr:`statistics` as float64 [B, K] on the CPU, without gradients.
 
-        Raises :class:`TrainingError` if they are of another shape.
+        Raises :class:`TrainingError` if they are of another shape, and :class:`PluginError` if
+        they cannot be computed.
         """
-        with torch.no_grad():
+        with self._computing(), torch.no_grad():
             found = self.statistics(x_hat, batch).detach().double().cpu()
         if found.ndim == 1:
             found = torch.stack([found, torch.ones_like(found)], dim=1)
@@ -123,6 +126,14 @@ class Metric:
                 f"{tuple(found.shape)} for {len(x_hat)} pictures; expected [B] or [B, K]"
             )
         return found
+
+    def figure(self, totals: Tensor) -> float:
+        """:attr:`value` of ``totals`` [K]; raises :class:`PluginError` if it cannot be computed."""
+        with self._computing():
+            return self.value(totals)
+
+    def _computing(self) -> AbstractContextManager[None]:
+        return foreign_code(f"metric {self.label or 'without a label'} fails")
 
 
 def psnr_metric() -> Metric:

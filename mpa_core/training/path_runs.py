@@ -11,11 +11,10 @@ import torch
 
 from mpa_core import checkpoints
 from mpa_core.errors import BaseMismatchError, CheckpointError, ConfigError, TrainingError
-from mpa_core.paths.path import TaskPath
+from mpa_core.paths.path import TaskPath, building_path
 from mpa_core.plugins.registry import registry
 from mpa_core.runtime.surroundings import making_weights
-from mpa_core.tasks.recipe import load_recipe
-from mpa_core.training.checkpoint import SavedState, has_checkpoint, load_latest
+from mpa_core.training.checkpoint import SavedState, load_latest
 from mpa_core.training.latents import Latents, LatentStore
 from mpa_core.training.loop import CHECKPOINTS, Outcome
 from mpa_core.training.parallel import joined
@@ -24,9 +23,11 @@ from mpa_core.training.path_init import init_from_main
 from mpa_core.training.path_source import PathSource
 from mpa_core.training.path_validation import PathValidator
 from mpa_core.training.process import process_settings
+from mpa_core.training.recipe_calls import RecipeCalls
 from mpa_core.training.run_folder import (
     describe,
     open_run,
+    run_meant,
     run_stage,
     warn_of_other_data,
 )
@@ -74,7 +75,8 @@ def train_path(
     leaves them at its end.
 
     Raises:
-        PathNotFoundError, PluginError: the path or its recipe cannot be had.
+        PathNotFoundError, PluginError: the path or its recipe cannot be had, or fails in whatever
+            way; or ``run.start_from`` is no path with weights for the base.
         CheckpointError: the base cannot be loaded, or there is nothing to resume from.
         BaseMismatchError: ``resume``, and the base is another one than the run began with.
         TrainingError: the folder holds a run and ``resume`` is not set; fixed settings are others;
@@ -162,7 +164,7 @@ def build_stage(
     Latents are kept below ``latents``, unless ``cache.dir`` names another folder; who calls this
     closes ``stage.latents``. Raises what :func:`train_path` does.
     """
-    recipe = load_recipe(config.name)(config.recipe, data=config.data, seed=config.seed)
+    recipe = RecipeCalls(config.name, config.recipe, data=config.data, seed=config.seed)
     dataset = recipe.dataset(data, "train", config.data.crop)
     if not len(dataset):
         raise TrainingError(f"{data}: the recipe's data set is empty; give another folder")
@@ -170,7 +172,7 @@ def build_stage(
     recipe.setup(accelerator.device)
     levels = base.config.quality_levels
     source = PathSource(dataset, config.data, config.loss, levels=levels, seed=config.seed)
-    limit = 0 if recipe.random else int(config.cache.limit_gib * 2**30)
+    limit = 0 if recipe.recipe.random else int(config.cache.limit_gib * 2**30)
     store = None
     if limit:
         root = Path(config.cache.dir).expanduser() if config.cache.dir else latents
@@ -185,11 +187,12 @@ def build_stage(
 def build_path(config: PathTrainConfig, base: checkpoints.LoadedBase) -> TaskPath:
     """A fresh path of the class registered as ``config.name``; random weights from the seed.
 
-    Raises :class:`ConfigError` if ``config.path`` does not fit the class's ``Config``.
+    Raises :class:`ConfigError` if ``config.path`` does not fit the class's ``Config``, and
+    :class:`PluginError` if the class fails.
     """
     path_class = registry().load_class(config.name)
-    settings = path_class.Config.parse(config.path, source="settings of the path")
-    with making_weights(config.seed):
+    with building_path(path_class), making_weights(config.seed):
+        settings = path_class.Config.parse(config.path, source="settings of the path")
         return path_class(base.config.decoder_path_stages, settings, base.config.quality_levels)
 
 
@@ -241,19 +244,10 @@ def _init_from_main(stage: Stage2) -> None:
 
 
 def _start_path(source: str, config: PathTrainConfig, base: checkpoints.LoadedBase) -> TaskPath:
-    folder = Path(source).expanduser()
-    bare = checkpoints.is_bare(source)
-    if not bare and has_checkpoint(folder / CHECKPOINTS):
-        return averaged_path(folder, base)
-    if bare or not (folder / checkpoints.PATH_CONFIG).is_file():
-        found = registry().get(source).spec.bundled_weights(base.name)
-        if found is None:
-            raise TrainingError(
-                f"--from {source}: the plugin has no weights for base {base.name!r}; give the "
-                "folder of a path or of a run"
-            )
-        folder = found
-        checkpoints.warn_of_folder(source, checkpoints.PATH_CONFIG)
+    run = run_meant(source)
+    if run is not None:
+        return averaged_path(run, base)
+    folder = checkpoints.resolve(source, checkpoints.path_on(base.name))
     return checkpoints.load_path(folder).build(registry().load_class(config.name))
 
 

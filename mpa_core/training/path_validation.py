@@ -83,7 +83,7 @@ class PathValidator:
             for name, metric in self.metrics.items():
                 totals[name].append(metric.per_picture(x_hat, batch))
         return {
-            name: self.metrics[name].value(torch.cat(parts).sum(0))
+            name: self.metrics[name].figure(torch.cat(parts).sum(0))
             for name, parts in totals.items()
         }
 

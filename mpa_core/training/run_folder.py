@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mpa_core.checkpoints import is_bare
 from mpa_core.config import StrictModel
 from mpa_core.errors import CheckpointError, TrainingError
 from mpa_core.io.folders import claim_output
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
     from mpa_core.training.progress import Progress
 
 logger = logging.getLogger(__name__)
+
+
+def run_meant(source: str | Path) -> Path | None:
+    """The folder of a run that ``source`` says; None for a bare name, and for a folder without one.
+
+    What is a bare name is told by :func:`mpa_core.checkpoints.is_bare`.
+    """
+    folder = Path(source).expanduser()
+    return folder if not is_bare(source) and has_checkpoint(folder / CHECKPOINTS) else None
 
 
 def stored_config(folder: Path) -> dict[str, Any]:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mpa_core.base.tinylic.entropy import CDF_BUFFERS
-from mpa_core.checkpoints import is_bare, load_base
+from mpa_core.checkpoints import load_base
 from mpa_core.codec import MPACodec
 from mpa_core.coding.model import MPAModel
 from mpa_core.errors import CheckpointError, TrainingError
 from mpa_core.runtime.surroundings import making_weights
 from mpa_core.tasks.photos import PhotoFolder
-from mpa_core.training.checkpoint import checkpoint_name, has_checkpoint, load_latest
+from mpa_core.training.checkpoint import checkpoint_name, load_latest
 from mpa_core.training.config import FIXED, TrainConfig
 from mpa_core.training.data import BatchSource
 from mpa_core.training.freezing import entropy_is_frozen, freeze_all_but
@@ -27,6 +27,7 @@ from mpa_core.training.process import process_settings
 from mpa_core.training.run_folder import (
     describe,
     open_run,
+    run_meant,
     run_stage,
     warn_of_other_data,
 )
@@ -161,10 +162,8 @@ def pretrained(source: str) -> MPAModel:
 
     Raises :class:`CheckpointError` if ``source`` is neither.
     """
-    folder = Path(source).expanduser()
-    if not is_bare(source) and has_checkpoint(folder / CHECKPOINTS):
-        return averaged_model(folder)
-    return load_base(source).model
+    run = run_meant(source)
+    return load_base(source).model if run is None else averaged_model(run)
 
 
 @torch.no_grad()

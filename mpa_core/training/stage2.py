@@ -15,7 +15,7 @@ from mpa_core.coding.model import MPAModel
 from mpa_core.errors import CheckpointError, ConfigError
 from mpa_core.paths.gumbel import GumbelAggregator
 from mpa_core.paths.path import TaskPath
-from mpa_core.tasks.recipe import Recipe, Sample, collate
+from mpa_core.tasks.recipe import Sample, collate
 from mpa_core.training.ema import ParameterAverage
 from mpa_core.training.latents import Latents
 from mpa_core.training.loop import StepRecord
@@ -32,6 +32,7 @@ from mpa_core.training.parallel import (
 from mpa_core.training.path_config import PathTrainConfig
 from mpa_core.training.path_loss import PathLoss
 from mpa_core.training.path_source import PathSource
+from mpa_core.training.recipe_calls import RecipeCalls
 from mpa_core.training.schedule import lr_factor
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Stage2:
         config: PathTrainConfig,
         model: MPAModel,
         path: TaskPath,
-        recipe: Recipe,
+        recipe: RecipeCalls,
         source: PathSource,
         latents: Latents,
         accelerator: Accelerator,

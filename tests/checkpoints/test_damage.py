@@ -24,7 +24,7 @@ def flip_bit(base: Path) -> None:
 
 
 DAMAGE = {
-    "config missing": (lambda b: (b / "config.json").unlink(), r"has neither config\.json"),
+    "config missing": (lambda b: (b / "config.json").unlink(), r"has no config\.json"),
     "config broken": (lambda b: (b / "config.json").write_text("{"), "not readable JSON"),
     "config binary": (lambda b: (b / "config.json").write_bytes(b"\xff\xfe"), "not readable JSON"),
     "config nested": (lambda b: (b / "config.json").write_text("[" * 99999), "not readable JSON"),

@@ -10,7 +10,8 @@ import pytest
 from folder_tools import one_line
 
 from mpa_core import checkpoints
-from mpa_core.checkpoints import locate
+from mpa_core.checkpoints import BASE, bundled, path_on, resolve, sources
+from mpa_core.checkpoints.sources import Source, source_of
 from mpa_core.errors import AmbiguousNameWarning, CheckpointError
 
 
@@ -19,25 +20,25 @@ def test_bundled_ids_and_folders(tmp_path, monkeypatch, base):
     (packages / "weights").mkdir(parents=True)
     base.rename(packages / "weights" / "tiny-one")
     (packages / "weights" / "not-a-base").mkdir()
-    monkeypatch.setattr(locate.resources, "files", lambda name: packages)
+    monkeypatch.setattr(bundled.resources, "files", lambda name: packages)
     assert checkpoints.bundled_bases() == {"tiny-one": packages / "weights" / "tiny-one"}
     assert checkpoints.load_base("tiny-one").name == "org/tiny"
     monkeypatch.chdir(tmp_path)
     Path("tiny-one").mkdir()  # holds nothing, so nothing is ambiguous
-    assert checkpoints.resolve("tiny-one") == packages / "weights" / "tiny-one"
+    assert resolve("tiny-one", BASE) == packages / "weights" / "tiny-one"
     with pytest.raises(CheckpointError) as error:
-        checkpoints.resolve("tiny-two")
+        resolve("tiny-two", BASE)
     assert "tiny-one" in one_line(error)
 
 
 def test_a_bare_name_is_never_a_folder(tmp_path, monkeypatch, base):
-    monkeypatch.setattr(locate, "bundled_bases", lambda: {"base": Path("/elsewhere")})
+    monkeypatch.setattr(sources, "bundled_bases", lambda: {"base": Path("/elsewhere")})
     monkeypatch.chdir(base.parent)
     with pytest.warns(AmbiguousNameWarning, match=r"write \./base for the folder"):
-        assert checkpoints.resolve("base") == Path("/elsewhere")
+        assert resolve("base", BASE) == Path("/elsewhere")
     base.rename("mine")
     with pytest.raises(CheckpointError, match=r"no bundled base.*write \./mine"):
-        checkpoints.resolve("mine")
+        resolve("mine", BASE)
     for said in ("./mine", "mine/", Path("mine"), str(Path("mine").absolute())):
         assert checkpoints.load_base(said).name == "org/tiny"
 
@@ -53,14 +54,36 @@ def test_what_is_a_bare_name(source, bare):
     assert checkpoints.is_bare(source) is bare
 
 
+@pytest.mark.parametrize(
+    ("said", "source"),
+    [
+        ("mpa-small", Source("name", "mpa-small")),
+        ("dist:cls", Source("name", "dist:cls")),
+        ("./org/repo", Source("folder", "./org/repo")),
+        (Path("org/repo"), Source("folder", "org/repo")),
+        ("runs\\one", Source("folder", "runs\\one")),
+        ("a/b/c", Source("folder", "a/b/c")),
+        ("org/repo", Source("repository", "org/repo")),
+        ("org/repo@v1.0", Source("repository", "org/repo", "v1.0")),
+        ("org/repo@refs/pr/3", Source("repository", "org/repo", "refs/pr/3")),
+        ("here/base", Source("folder", "here/base")),
+    ],
+)
+def test_three_ways_to_say_a_checkpoint(said, source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("here", "base").mkdir(parents=True)
+    assert source_of(said) == source
+
+
 def test_what_cannot_be_found(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CheckpointError) as error:
-        checkpoints.resolve("org/model")
-    assert "hf download org/model" in one_line(error)
+    for kind in (BASE, path_on("tiny")):
+        with pytest.raises(CheckpointError) as error:
+            resolve("org/model@v1", kind)
+        assert "hf download org/model --revision v1" in one_line(error)
     Path("empty").mkdir()
-    with pytest.raises(CheckpointError, match=r"empty has neither config\.json nor"):
-        checkpoints.resolve("./empty")
+    with pytest.raises(CheckpointError, match=r"empty has no config\.json, expected a base folder"):
+        checkpoints.load_base("./empty")
     Path("file.pth.tar").write_bytes(b"PK")
     with pytest.raises(CheckpointError, match=r"mpa import-official file\.pth\.tar"):
         checkpoints.load_base("file.pth.tar")

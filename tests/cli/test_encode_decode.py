@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from mpa_core import Mix, MPACodec, checkpoints
-from mpa_core.checkpoints import locate
+from mpa_core.checkpoints import bundled, sources
 from mpa_core.cli.main import main
 
 
@@ -142,7 +142,7 @@ def test_a_path_can_be_called_by_another_name(mpa, base, path_folder, encoded, t
 
 
 def test_bundled_bases_are_found_by_the_file(mpa, bases, encoded, picture, tmp_path, monkeypatch):
-    for module in (checkpoints, locate):
+    for module in (checkpoints, bundled, sources):
         monkeypatch.setattr(
             module, "bundled_bases", lambda: {"b": bases["other"], "a": bases["base"]}
         )

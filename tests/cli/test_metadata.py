@@ -144,6 +144,12 @@ def test_resume_does_not_take_what_should_be_stripped(
         assert mpa(*command, "--resume", "--force", option).code == 0
         again = mpa(*command, "--resume", option, "--format", "json")
         assert again.data["skipped"] == 1, again.err
+        # The reverse is not looked at, as docs/cli.md says: --force alone brings metadata back.
+        for force in ([], ["--force"]):
+            reverse = mpa(*command, "--resume", *force, "--format", "json")
+            assert reverse.data["skipped"] == 1, reverse.err
+        assert mpa(*command, "--force").code == 0
+        assert said in mpa(*command, "--resume", option).err
 
 
 def test_bytes_apart(mpa, base, tagged, coded, tmp_path):

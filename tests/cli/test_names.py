@@ -6,9 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from mpa_core import MPACodec
 from mpa_core.bitstream.container import unpack
 from mpa_core.checkpoints import bundled_base_of
+from mpa_core.errors import CheckpointError, PathNotFoundError
 
 WARNING = "mpa: warning: 'mpa-small' is the one that is installed, not the folder mpa-small here"
 
@@ -76,5 +79,35 @@ def test_a_path_folder_without_its_path_is_refused_with_it(mpa, beside):
     done = mpa(*words, "readable")
     assert done.code == 1 and "write ./readable" in done.errors[-1]
     assert mpa(*words, "./readable").code == 0
-    done = mpa(*words, "./mine", "--force")
-    assert done.code == 1 and "path_config.json" in done.errors[-1]
+    for name in ("./mine", "./gone", "./"):
+        done = mpa(*words, name, "--force")
+        assert done.code == 1 and "path_config.json" in done.errors[-1]
+        assert "no task path" not in done.err
+
+
+def test_a_folder_without_a_path_is_no_name_that_is_not_installed(mpa, beside):
+    for name in ("empty", "photos"):
+        (beside / name).mkdir()
+    with Image.open("a.png") as small:
+        small.resize((96, 80)).save("photos/a.png")
+    words = "train path mse --base ./mine --data photos --out run --steps 1 --from ./empty"
+    done = mpa(*words.split(), "--set", "loss.perceptual=null", "--set", "data.crop=64")
+    assert done.code == 1
+    said = "empty has no path_config.json, expected a path folder with path_config.json; give the"
+    assert said in done.errors[-1]
+    codec = MPACodec.from_pretrained("./mine")
+    for name in ("./empty", Path("empty")):
+        with pytest.raises(CheckpointError, match=r"empty has no path_config\.json"):
+            codec.load_path(name)
+    with pytest.raises(PathNotFoundError, match=r"no task path 'empty' .*write \./empty"):
+        codec.load_path("empty")
+
+
+def test_a_folder_without_a_path_ends_a_run_over_many_files(mpa, beside, encoded):
+    """Without a base, paths are loaded with the first file."""
+    assert mpa("encode", "a.png", "-o", "a.mpa").code == 0
+    shutil.copy("a.mpa", "b.mpa")
+    done = mpa("decode", "a.mpa", "b.mpa", "-o", "out/", "--load", "./mine")
+    errors = [line for line in done.errors if "error" in line]
+    assert done.code == 1
+    assert len(errors) == 1 and "path_config.json" in errors[0]

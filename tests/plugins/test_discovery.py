@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
+
 import pytest
 
 FIRST_PARTY = {"cls", "mse", "seg"}
@@ -211,6 +215,80 @@ def test_damaged_metadata_is_listed_with_its_folder(site, case):
     strict = "from mpa_core.plugins.registry import registry; registry()"
     done = site.run(strict, check=False, MPA_STRICT_PLUGINS="1")
     assert str(info) in done.stderr.splitlines()[-1]
+
+
+def leftover(site, version: str, *, entries: bool = True, metadata: str | None = None) -> Path:
+    """What is left of another version of ``mpa-plugin-det``: its folder, and perhaps its files."""
+    info = site.folder / f"mpa_plugin_det-{version}.dist-info"
+    info.mkdir()
+    if entries:
+        (info / "entry_points.txt").write_text("[mpa.plugins]\ndet = no_such_module\n")
+    if metadata is not None:
+        (info / "METADATA").write_text(metadata)
+    site.distributions.add("mpa_plugin_det")  # as the folder has it
+    return info
+
+
+LISTING = """
+import json
+from mpa_core.plugins.registry import registry
+found = [p for p in registry().plugins if "det" in p.name]
+print(json.dumps([[p.distribution, p.version, p.error] for p in found]))
+"""
+
+
+@pytest.mark.parametrize("version", ["0.9", "9.9"])
+@pytest.mark.parametrize("metadata", [None, "", "Summary: x\n"])
+def test_a_leftover_without_a_name_hides_nothing(site, version, metadata):
+    """In whatever order the system lists the two folders."""
+    site.install_path("mpa-plugin-det", "mpa_plugin_det", "det")
+    info = leftover(site, version, metadata=metadata)
+    whole, broken = json.loads(site.run(LISTING).stdout)
+    assert whole == ["mpa-plugin-det", "1.2.0", None]
+    assert broken[:2] == ["mpa_plugin_det", version]
+    assert f"in {info}; reinstall the distribution or delete the folder" in broken[2]
+
+
+@pytest.mark.parametrize("version", ["0.9", "9.9"])
+def test_an_empty_leftover_hides_nothing(site, version):
+    site.install_path("mpa-plugin-det", "mpa_plugin_det", "det")
+    leftover(site, version, entries=False)
+    assert json.loads(site.run(LISTING).stdout) == [["mpa-plugin-det", "1.2.0", None]]
+
+
+@pytest.mark.parametrize("name", ["mpa_plugin_det", "mpa-plugin-det", "MPA.Plugin_Det", "det"])
+def test_two_without_a_name_are_told_apart_by_their_folders(site, name):
+    folders = [leftover(site, version) for version in ("0.8", "0.9")]
+    found = json.loads(site.run(LISTING, MPA_PLUGINS=name).stdout)
+    assert [each[:2] for each in found] == [["mpa_plugin_det", "0.8"], ["mpa_plugin_det", "0.9"]]
+    for folder, (_, _, error) in zip(folders, found, strict=True):
+        assert f"no Name and no Version in {folder};" in error
+
+
+def test_of_a_distribution_installed_twice_the_first_counts(site):
+    site.install_path("mpa-plugin-det", "mpa_plugin_det", "det")
+    second = site.folder / "second"
+    second.mkdir()
+    shutil.copytree(site.folder / "mpa_plugin_det", second / "mpa_plugin_det")
+    other = leftover(site, "0.9", metadata="Name: MPA_Plugin.Det\nVersion: 0.9\n")
+    other.rename(second / other.name)
+    listed = f"import sys; sys.path.append({str(second)!r})\n{LISTING}"
+    assert json.loads(site.run(listed).stdout) == [["mpa-plugin-det", "1.2.0", None]]
+    first = f"import sys; sys.path.insert(0, {str(second)!r})\n{LISTING}"
+    assert [each[:2] for each in json.loads(site.run(first).stdout)] == [["MPA_Plugin.Det", "0.9"]]
+
+
+def test_eggs_are_told_apart(site):
+    """The metadata of each are in a folder that is called ``EGG-INFO``."""
+    eggs = []
+    for name in ("one", "two"):
+        info = site.folder / f"{name}-1.0-py3.egg" / "EGG-INFO"
+        info.mkdir(parents=True)
+        (info / "PKG-INFO").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[mpa.plugins]\ndet-{name} = no_such_module\n")
+        eggs.append(str(info.parent))
+    found = json.loads(site.run(f"import sys; sys.path += {eggs!r}\n{LISTING}").stdout)
+    assert [each[:2] for each in found] == [["one", "1.0"], ["two", "1.0"]]
 
 
 @pytest.mark.parametrize("content", [b"[x]\nno value\n", b"no section\n", b"[x]\na = \xff\n"])

@@ -20,6 +20,7 @@ from mpa_core.errors import (
     CheckpointError,
     ConfigError,
     MPAError,
+    PathNotFoundError,
     TrainingError,
 )
 from mpa_core.training.checkpoint import load_latest
@@ -179,8 +180,11 @@ def test_a_new_run_begins_with_the_weights_of_another(
         export_path(run.folder, tmp_path / "card")
         card = (tmp_path / "card" / "README.md").read_text()
         assert f"--out RUN --steps 1 --from {source.name} " in card
-    with pytest.raises(TrainingError, match="no weights for base 'tiny'"):
+    with pytest.raises(PathNotFoundError, match="no weights for base 'tiny'"):
         train_path(PathRun(tmp_path / "none", photo_folder, start_from="edges"), settings("edges"))
+    empty = PathRun(tmp_path / "none", photo_folder, start_from=str(tmp_path / "card" / ".."))
+    with pytest.raises(CheckpointError, match=r"has no path_config\.json, expected a path"):
+        train_path(empty, settings("edges"))
     wide = settings("edges", "path.hidden_ratio=1")
     with pytest.raises(CheckpointError, match="does not fit this path"):
         train_path(PathRun(tmp_path / "wide", photo_folder, start_from=str(finished)), wide)

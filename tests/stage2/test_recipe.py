@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,15 @@ from torch import nn
 
 from mpa_core import Metric, PathBatch, Recipe, Sample
 from mpa_core.config import StrictModel
-from mpa_core.errors import ConfigError, PathNotFoundError, PluginError, TrainingError
+from mpa_core.errors import (
+    ConfigError,
+    MissingDependencyError,
+    PathNotFoundError,
+    PluginError,
+    TrainingError,
+)
+from mpa_core.evaluation.sets import collect
+from mpa_core.plugins.registry import registry
 from mpa_core.tasks.recipe import (
     PhotoCrops,
     WholePhotos,
@@ -19,6 +29,8 @@ from mpa_core.tasks.recipe import (
     psnr_metric,
 )
 from mpa_core.training.path_config import PathDataSettings
+from mpa_core.training.path_runs import PathRun, train_path
+from mpa_core.training.recipe_calls import RecipeCalls
 
 
 def sample(side=8, dtype=np.uint8, **target):
@@ -132,3 +144,72 @@ def test_frozen_is_eval_without_gradients_that_still_pass():
     module(x).sum().backward()
     assert x.grad is not None
     assert all(p.grad is None for p in module.parameters())
+
+
+class Stop(BaseException):
+    """What no ``except Exception`` sees."""
+
+
+HOOKS = ("__init__", "setup", "dataset", "task_loss", "metrics")
+
+
+def failing(error):
+    def hook(*_, **__):
+        raise error
+
+    return hook
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("error", [SystemExit(3), Stop("here"), RuntimeError("here")])
+def test_a_hook_that_fails_is_named(tmp_path, photo_folder, settings, monkeypatch, hook, error):
+    config = settings("edges")
+    monkeypatch.setattr(load_recipe("edges"), hook, failing(error))
+    with pytest.raises(PluginError) as caught:
+        train_path(PathRun(tmp_path / "run", photo_folder, photo_folder), config)
+    said = f"{hook} of the recipe of task path 'edges' fails: {type(error).__name__}: {error} ("
+    assert str(caught.value).startswith(said)
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("hook", HOOKS[:3])
+def test_a_hook_that_fails_is_named_in_an_evaluation(photo_folder, monkeypatch, hook):
+    monkeypatch.setattr(load_recipe("edges"), hook, failing(SystemExit(3)))
+    with pytest.raises(PluginError, match=f"^{hook} of the recipe of task path 'edges' fails"):
+        collect(photo_folder, ["edges"], torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt, ConfigError("a"), MissingDependencyError("no weights")]
+)
+def test_what_a_hook_raises_on_purpose_passes(photo_folder, monkeypatch, error):
+    monkeypatch.setattr(load_recipe("edges"), "setup", failing(error))
+    with pytest.raises(error if isinstance(error, type) else type(error)) as caught:
+        collect(photo_folder, ["edges"], torch.device("cpu"))
+    assert not isinstance(caught.value, PluginError)
+
+
+def test_samples_and_statistics_that_fail_are_named(photo_folder, monkeypatch):
+    calls = RecipeCalls("edges")
+    calls.setup(torch.device("cpu"))
+    samples = calls.dataset(photo_folder, "test", None)
+    assert len(samples) == 3
+    assert samples[0].image.shape == (80, 96, 3)
+    monkeypatch.setattr(sys.modules["mpa_plugin_edges.recipe"], "replace", failing(SystemExit(3)))
+    with pytest.raises(PluginError, match=r"^dataset of the recipe of task path 'edges' fails: S"):
+        samples[0]
+    batch = PathBatch(torch.rand(1, 3, 8, 8), {}, torch.ones(1))
+    bad = Metric(failing(SystemExit(3)), True, failing(Stop("x")), label="agreement")
+    with pytest.raises(PluginError, match=r"^metric agreement fails: SystemExit: 3"):
+        bad.per_picture(batch.images, batch)
+    with pytest.raises(PluginError, match=r"^metric agreement fails: Stop: x"):
+        bad.figure(torch.ones(2))
+
+
+def test_a_path_that_fails_while_it_is_built_is_named(
+    tmp_path, photo_folder, settings, monkeypatch
+):
+    config = settings("edges")
+    monkeypatch.setattr(registry().load_class("edges"), "build_mlp", failing(SystemExit(3)))
+    with pytest.raises(PluginError, match=r"^task path 'edges' cannot be built: SystemExit: 3"):
+        train_path(PathRun(tmp_path / "run", photo_folder), config)

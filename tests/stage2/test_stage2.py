@@ -69,7 +69,7 @@ def test_the_base_is_frozen_whatever_the_recipe(make_stage, settings, mask_folde
     assert float(records[-1].scalars["grad_norm"]) > 1e-2
     torch.testing.assert_close(float(norm_of(stage.path.parameters())), 1e-3, rtol=1e-3, atol=0)
     # What the recipe brought along is frozen as well.
-    own = [part for part in vars(stage.recipe).values() if isinstance(part, nn.Module)]
+    own = [part for part in vars(stage.recipe.recipe).values() if isinstance(part, nn.Module)]
     assert own or name == "mpa-core:mse"
     for part in own:
         assert not any(module.training for module in part.modules())

@@ -11,8 +11,9 @@ from typing import Any, Literal, Protocol
 
 from mpa_core.cli.batch.plan import make_folder
 from mpa_core.cli.common import STREAM, Job
-from mpa_core.cli.output import debugging, describe_error, stdout
-from mpa_core.errors import OutputError, PathNotFoundError, QualityError
+from mpa_core.cli.output import debugging, describe_error
+from mpa_core.cli.streams import stdout
+from mpa_core.errors import CheckpointError, OutputError, PathNotFoundError, QualityError
 from mpa_core.io.files import check_writable, write_bytes
 
 State = Literal["done", "skipped", "failed", "stopped"]
@@ -87,9 +88,11 @@ def attempt(worker: Worker, job: Job, rules: Rules) -> Outcome:
         figures = None if _is_there(worker, job, rules) else _carry_out(worker, job, rules)
     except BrokenPipeError:
         raise
-    except (QualityError, PathNotFoundError) as error:
+    except (QualityError, PathNotFoundError, CheckpointError) as error:
         return failure("stopped", {}, error)
-    except Exception as error:  # noqa: BLE001 -- even a bug in one file stops no other
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 -- even a bug in one file stops no other
         no_room = isinstance(error, OutputError) and error.errno in _NO_ROOM
         return failure("stopped" if no_room else "failed", about, error)
     if figures is None:
@@ -98,7 +101,7 @@ def attempt(worker: Worker, job: Job, rules: Rules) -> Outcome:
     return Outcome("done", {**about, **figures, "seconds": seconds})
 
 
-def failure(state: State, about: dict[str, Any], error: Exception) -> Outcome:
+def failure(state: State, about: dict[str, Any], error: BaseException) -> Outcome:
     """The outcome that ``error`` makes of the job that ``about`` names, or of the whole run."""
     described = describe_error(error, about.get("input"))
     trace = "".join(traceback.format_exception(error)) if debugging() else None
@@ -111,7 +114,8 @@ def _is_there(worker: Worker, job: Job, rules: Rules) -> bool:
     Raises:
         OutputError: it exists, but is not as it should be, and may not be overwritten.
     """
-    if not rules.resume or not os.path.exists(job.target):  # noqa: PTH110
+    there = job.target != STREAM and os.path.exists(job.target)  # noqa: PTH110
+    if not (rules.resume and there):
         return False
     difference = worker.difference(job)
     if difference is not None and not rules.force:

@@ -13,13 +13,13 @@ import argparse
 import functools
 import itertools
 import os
-import sys
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mpa_core.cli.common import STREAM, Job, UsageError
+from mpa_core.cli.streams import stdin
 from mpa_core.errors import OutputError
 from mpa_core.io.folders import counted, find_files, remarks_on
 
@@ -196,7 +196,7 @@ def _read_list(name: str) -> list[str]:
     A file that is called ``-`` is not stdin.
     """
     try:
-        data = sys.stdin.buffer.read() if name == STREAM else Path(name).read_bytes()
+        data = stdin(UsageError).read() if name == STREAM else Path(name).read_bytes()
     except OSError as error:
         raise UsageError(
             f"cannot read the list {name}: {error.strerror}; give the file that --from-file needs"

@@ -14,7 +14,8 @@ from typing_extensions import Self
 from mpa_core.cli.batch.jobs import Outcome
 from mpa_core.cli.batch.plan import Plan
 from mpa_core.cli.batch.signals import uninterrupted
-from mpa_core.cli.output import say_error, stdout, table
+from mpa_core.cli.output import say_error, table
+from mpa_core.cli.streams import stdout
 from mpa_core.io.folders import counted
 
 if TYPE_CHECKING:

@@ -189,7 +189,9 @@ def _serve(connection: Connection, task: Task, rules: Rules, threads: int) -> No
     with suppress(EOFError, BrokenPipeError, Terminated):
         try:
             worker = task.start()
-        except Exception as error:  # noqa: BLE001 -- reported where the others are
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 -- reported where the others are
             connection.send(failure("stopped", {}, error))
             return
         connection.send(None)

@@ -1,0 +1,160 @@
+"""From what a user gives to a folder on disk: one function for bases and paths. No torch here.
+
+A checkpoint is said in one of three ways: a bare name (``"mpa-small"``, ``"cls"``,
+``"dist:cls"``), a folder (``"./mpa-small"``, a ``Path``), or a repository of the Hugging Face Hub
+with a revision or without (``"org/repo"``, ``"org/repo@v1"``). :func:`source_of` tells them apart,
+:func:`resolve` finds the folder. Another source of checkpoints is another kind there.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mpa_core.arguments import as_path
+from mpa_core.checkpoints.bundled import bundled_bases
+from mpa_core.checkpoints.meta import BASE_CONFIG, PATH_CONFIG
+from mpa_core.errors import AmbiguousNameWarning, CheckpointError, MPAError, PathNotFoundError
+
+_REPOSITORY = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint as it was said."""
+
+    kind: Literal["name", "folder", "repository"]
+    text: str
+    """The name, the folder, or ``org/repo``."""
+    revision: str | None = None
+    """Branch, tag or commit of a repository; None where none was said."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of checkpoint that can be resolved."""
+
+    noun: str
+    """``"base"`` or ``"path"``, for messages."""
+    config: str
+    """Name of the file that a folder of this kind has."""
+    error: type[MPAError]
+    """What is raised where nothing is found."""
+    find: Callable[[str], Path]
+    """From a bare name to the folder of what is installed; raises ``error`` that names those."""
+
+
+def is_bare(source: str | Path) -> bool:
+    """Whether ``source`` is a bare name, which never means a folder.
+
+    A folder is said as a path: a ``Path`` object, or text with a separator of any system in it
+    (``./mpa-small``, ``runs/one``, ``runs\\one``, ``mpa-small/``), from ``~``, or ``.`` or ``..``.
+    So files that lie in the current folder by chance change the meaning of no name.
+    """
+    if isinstance(source, Path):
+        return False
+    return not ("/" in source or "\\" in source or source.startswith("~") or source in (".", ".."))
+
+
+def source_of(said: str | Path) -> Source:
+    """Tell a bare name, a folder and a repository apart.
+
+    Text in the form of a repository that is also a folder here means the folder.
+    """
+    text = str(said)
+    if is_bare(said):
+        return Source("name", text)
+    repository = _REPOSITORY.fullmatch(text) if isinstance(said, str) else None
+    if repository is None or Path(text).exists():
+        return Source("folder", text)
+    return Source("repository", repository[1], repository[2])
+
+
+def resolve(said: str | Path, kind: Kind) -> Path:
+    """The folder of the checkpoint that ``said`` means.
+
+    A bare name is what is installed; where a folder of that name with such a checkpoint is in the
+    current folder, an :class:`AmbiguousNameWarning` says so. A folder is returned whatever is in
+    it: who reads it says what is missing.
+
+    Args:
+        said: a name, a folder or a repository, as a user has typed it.
+        kind: :data:`BASE`, or :func:`path_on` the base it is for.
+
+    Raises:
+        MPAError: of ``kind.error``: nothing of that name is installed, or ``said`` is no name.
+        CheckpointError: a repository, of which no copy is here.
+    """
+    folder = as_path(said, kind.noun, kind.error)
+    source = source_of(said)
+    if source.kind == "folder":
+        return folder
+    if source.kind == "repository":
+        revision = f" --revision {source.revision}" if source.revision else ""
+        raise CheckpointError(
+            f"no folder {str(said)!r} here, and mpa-core does not download from the Hugging Face "
+            f"Hub; run: hf download {source.text}{revision} --local-dir FOLDER, then give ./FOLDER"
+        )
+    here = Path(source.text)
+    try:
+        found = kind.find(source.text)
+    except kind.error as error:
+        hint = f"; for the folder {here} here write ./{here}" if here.is_dir() else ""
+        raise kind.error(f"{error}{hint}") from error
+    if (here / kind.config).is_file():
+        warnings.warn(
+            AmbiguousNameWarning(
+                f"{source.text!r} is the one that is installed, not the folder {here} here; "
+                f"write ./{here} for the folder"
+            ),
+            stacklevel=2,
+        )
+    return found
+
+
+def _bundled_base(name: str) -> Path:
+    bundled = bundled_bases()
+    if name in bundled:
+        return bundled[name]
+    ids = ", ".join(bundled) or "none in this installation"
+    if Path(name).is_file():
+        raise CheckpointError(
+            f"{name} is a file, expected a checkpoint folder or a bundled base ({ids}); "
+            f"convert an authors' checkpoint with: mpa import-official {name} OUT"
+        )
+    raise CheckpointError(
+        f"{name!r} is no bundled base, expected one of: {ids}; check the spelling, or give the "
+        "folder of a base, with a separator in it"
+    )
+
+
+BASE = Kind("base", BASE_CONFIG, CheckpointError, _bundled_base)
+"""A base codec."""
+
+
+def path_on(base: str) -> Kind:
+    """A task path with weights for the base of this name, by registered name or ``dist:name``."""
+
+    def find(name: str) -> Path:
+        from mpa_core.plugins.registry import registry  # bases need no plugin
+
+        try:
+            registered = registry().get(name)
+        except PathNotFoundError as error:
+            raise PathNotFoundError(
+                f"{error}; give one of these, or the folder of a path (with {PATH_CONFIG} in it)"
+            ) from error
+        bundled = registered.spec.bundled_weights(base)
+        if bundled is None:
+            others = ", ".join(registered.spec.bundled_bases()) or "no base"
+            raise PathNotFoundError(
+                f"path {registered.name!r} of {registered.distribution} has no weights for base "
+                f"{base!r} (it has them for {others}); give a folder of trained weights"
+            )
+        return bundled
+
+    return Kind("path", PATH_CONFIG, PathNotFoundError, find)
