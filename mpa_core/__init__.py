@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from mpa_core.config import PathConfig
     from mpa_core.mix import Mix
     from mpa_core.paths.path import TaskPath
-    from mpa_core.plugins.hookspecs import PathSpec, hookimpl
+    from mpa_core.plugins.hookspecs import BaseSpec, PathSpec, hookimpl
     from mpa_core.tasks.recipe import Metric, PathBatch, Recipe, Sample
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BaseSpec",
     "MPACodec",
     "Metric",
     "Mix",
@@ -37,6 +38,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BaseSpec": "mpa_core.plugins.hookspecs",
     "MPACodec": "mpa_core.codec",
     "Metric": "mpa_core.tasks.recipe",
     "Mix": "mpa_core.mix",

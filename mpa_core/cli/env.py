@@ -8,13 +8,16 @@ import platform
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpa_core.cli.batch.crew import most_processes
 from mpa_core.cli.machine import free_memory, usable_cpus
 from mpa_core.cli.output import emit, facts
 from mpa_core.cli.threads import COUNTING, WAITING, Choice, add_threads_argument
 from mpa_core.errors import MPAError
+
+if TYPE_CHECKING:
+    from mpa_core.plugins.registry import Plugin
 
 _PACKAGES = ("torch", "compressai", "numpy", "pillow", "pydantic", "pluggy", "safetensors", "rich")
 _OPTIONAL = ("accelerate", "huggingface_hub", "lpips", "natten", "timm", "torchvision")
@@ -124,9 +127,13 @@ def _plugins() -> dict[str, str]:
         return {"error": str(error)}
     return {
         plugin.name: f"{plugin.distribution} {plugin.version}: "
-        + (plugin.error or ", ".join(path.name for path in plugin.paths))
+        + (plugin.error or ", ".join(_names(plugin)))
         for plugin in found
     }
+
+
+def _names(plugin: Plugin) -> list[str]:
+    return [*(path.name for path in plugin.paths), *(base.name for base in plugin.bases)]
 
 
 def _caches() -> dict[str, str]:

@@ -19,12 +19,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
 from torch import Tensor
 
-from mpa_core.base.tinylic.entropy import CDF_BUFFERS
+from mpa_core.base.entropy import CDF_BUFFERS
+from mpa_core.base.tinylic.codec import TinyLIC
+from mpa_core.base.tinylic.config import TinyLICConfig
 from mpa_core.checkpoints.folders import save_base
 from mpa_core.checkpoints.path_folders import save_path
 from mpa_core.checkpoints.tensors import check_finite, load_into
 from mpa_core.coding.model import MPAModel
-from mpa_core.config import BaseConfig, PathConfig
+from mpa_core.config import PathConfig
 from mpa_core.errors import CheckpointError, ConfigError, OutputError
 from mpa_core.importing.keys import PRIOR_CONSTANTS, Keys, base_key, path_key
 from mpa_core.paths.path import TaskPath
@@ -61,6 +63,7 @@ def import_official(checkpoint: Path, out: Path, force: bool = False) -> dict[st
         for index, name in enumerate(TASKS)
         if _has_task(keys, index)
     }
+    assert isinstance(model.base, TinyLIC)
     keys.check_masks(model.base.entropy)
     keys.check_all_used()
     targets = [out / "base", *(out / name for name in paths)]
@@ -152,7 +155,7 @@ def _numpy_scalars() -> list[Any]:
     return [np.dtype, *(type(np.dtype(kind)) for kind in kinds), *((scalar, n) for n in names)]
 
 
-def infer_config(keys: Keys) -> BaseConfig:
+def infer_config(keys: Keys) -> TinyLICConfig:
     """The architecture that the shapes describe.
 
     Raises:
@@ -162,7 +165,7 @@ def infer_config(keys: Keys) -> BaseConfig:
     parts = {part: _infer_stages(keys, part, mlps) for part in ("g_a", "h_a", "h_s", "g_s")}
     sides = keys.widths(r"g_a\d+\..*\.fastmlp\.fc1\.1\.weight")
     try:
-        return BaseConfig.parse(
+        return TinyLICConfig.parse(
             {
                 **parts,
                 "mlp_ratio": _ratio(mlps, "main", 2.0, keys.source),
@@ -217,7 +220,7 @@ def _ratio(widths: list[tuple[int, int]], what: str, usual: float, source: str) 
     )
 
 
-def _base_model(config: BaseConfig, keys: Keys) -> MPAModel:
+def _base_model(config: TinyLICConfig, keys: Keys) -> MPAModel:
     with making_weights():
         model = MPAModel(config).eval()
     tables = {base_key(n): n for n in model.state_dict() if n.rpartition(".")[2] in CDF_BUFFERS}
@@ -246,7 +249,7 @@ def _has_task(keys: Keys, task: int) -> bool:
     return any(pattern.match(name) for name in keys.tensors)
 
 
-def _task_path(config: BaseConfig, keys: Keys, task: int) -> TaskPath:
+def _task_path(config: TinyLICConfig, keys: Keys, task: int) -> TaskPath:
     """A path of the registered name; the first-party plugins' own classes build the same layers."""
     widths = keys.widths(rf"g_s\d+\..*\.mlp_list\.{task}\.fc1\.1\.weight")
     ratio = _ratio(widths, TASKS[task], 0.5, keys.source)
