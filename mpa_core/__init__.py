@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mpa_core.config import PathConfig
     from mpa_core.mix import Mix
     from mpa_core.paths.path import TaskPath
-    from mpa_core.plugins.hookspecs import PathSpec, hookimpl
+    from mpa_core.plugins.hookspecs import BaseSpec, PathSpec, hookimpl
     from mpa_core.tasks.metric import Metric
     from mpa_core.tasks.recipe import Recipe
     from mpa_core.tasks.samples import PathBatch, Sample
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BaseSpec",
     "MPACodec",
     "Metric",
     "Mix",
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BaseSpec": "mpa_core.plugins.hookspecs",
     "MPACodec": "mpa_core.codec",
     "Metric": "mpa_core.tasks.metric",
     "Mix": "mpa_core.mix",

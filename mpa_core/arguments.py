@@ -79,6 +79,10 @@ def as_whole(
     return found
 
 
+MAX_QUALITY = 8
+"""The highest quality that a file can say (``docs/spec/bitstream.md``); the lowest is 1."""
+
+
 def as_quality(value: Any, levels: int) -> float:
     """A quality as a float: a real number from 1 to ``levels``; raises :class:`QualityError`."""
     found = number(value)

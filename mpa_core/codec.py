@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,7 +11,7 @@ from typing_extensions import Self
 
 from mpa_core import checkpoints
 from mpa_core.arguments import as_choice, as_device, as_limit, as_text, as_whole, expect
-from mpa_core.base.tinylic.exact.fixed import Format
+from mpa_core.base.capabilities import Formats
 from mpa_core.bitstream.container import MAX_PIXELS
 from mpa_core.bitstream.parsed import Errors, ParsedFile, parse_file
 from mpa_core.coding import many
@@ -51,9 +51,7 @@ class MPACodec(LoadedPaths):
 
     @usual_defaults()
     @normal_tensors()
-    def __init__(
-        self, model: MPAModel, *, name: str, formats: Mapping[str, Format] | None = None
-    ) -> None:
+    def __init__(self, model: MPAModel, *, name: str, formats: Formats | None = None) -> None:
         expect(model, MPAModel, "model", "an MPAModel", ConfigError)
         self.model = model.eval()
         self.name = as_text(name, "name")

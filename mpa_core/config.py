@@ -1,21 +1,34 @@
-"""Configuration of a base codec and of a task path, as pydantic models.
+"""Configuration of a base codec, of whatever type, and of a task path, as pydantic models.
 
 Nothing here imports torch: a config can be read, checked and printed on a machine without it.
 """
 
 from __future__ import annotations
 
-import math
+from abc import abstractmethod
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from typing_extensions import Self
 
+from mpa_core.arguments import MAX_QUALITY
 from mpa_core.errors import ConfigError
 
 CHECKPOINT_FORMAT: Literal[1] = 1
 """Version of the checkpoint layout (``docs/spec/checkpoint.md``)."""
+
+TINYLIC = "tinylic"
+"""The type of base that an architecture without a ``type`` has."""
 
 MAX_WIDTH, MAX_DEPTH, MAX_STAGES, MAX_WINDOW = 2**14, 64, 8, 63
 """Far beyond any codec: what a config may ask for, so that a forged one cannot ask for more memory
@@ -75,30 +88,6 @@ def _problems(error: ValidationError) -> str:
     )
 
 
-class StageConfig(StrictModel):
-    """One stage of a transform: a strided convolution and a run of transformer blocks."""
-
-    width: Width
-    """Channels of the feature map."""
-    depth: Depth
-    """Number of transformer blocks; 0 leaves the convolution alone."""
-    heads: Positive
-    """Attention heads; must divide ``width``."""
-    window: Annotated[int, Field(ge=1, le=MAX_WINDOW)] = 7
-    """Side of the attention window in tokens; odd."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
-        if self.window % 2 == 0:
-            raise ValueError(f"window {self.window} is even; an odd window has a centre")
-        return self
-
-
-Stages = Annotated[tuple[StageConfig, ...], Field(min_length=1, max_length=MAX_STAGES)]
-
-
 class PathStage(NamedTuple):
     """Where a side path attaches: one stage of ``g_s`` (or of ``g_a`` for the encoder's own)."""
 
@@ -114,106 +103,89 @@ class PathStage(NamedTuple):
 
 
 class BaseConfig(StrictModel):
-    """Everything that fixes the architecture of a base codec.
+    """Everything that fixes the architecture of a base codec; each type of base has its own.
 
-    The four transforms list their stages in execution order: ``g_a`` and ``h_a`` from fine to
-    coarse, ``g_s`` and ``h_s`` from coarse to fine. SPEC's full-width model is the preset
-    ``mpa-base`` in :mod:`mpa_core.presets`.
+    A subclass sets :attr:`type`, adds the fields of its architecture and says what the rest of the
+    SDK asks of any (the abstract properties; a ``ClassVar`` of the same name does as well). Its
+    module imports no torch. In JSON an architecture is its fields and ``type``, which is left out
+    for TinyLIC.
     """
 
-    format: Literal[1] = CHECKPOINT_FORMAT
-    g_a: Stages
-    h_a: Stages
-    h_s: Stages
-    g_s: Stages
-    mlp_ratio: Ratio = 2.0
-    quality_levels: Annotated[int, Field(ge=2, le=255)] = 8
+    type: ClassVar[str]
+    """The type of base: ``distribution:name`` of the :class:`mpa_core.BaseSpec` that offers it."""
+    quality_levels: int = MAX_QUALITY
+    """Levels that the base is trained at: 2 to 8."""
     encoder_hidden_ratio: Ratio = 0.5
     """Hidden width of the encoder's side MLPs over the stage's width (a bottleneck)."""
-    drop_path: Dropout = 0.1
-    """Stochastic depth of the deepest block, in training only."""
+
+    @field_validator("quality_levels")
+    @classmethod
+    def _levels_of_a_file(cls, value: int) -> int:
+        if not 2 <= value <= MAX_QUALITY:
+            raise ValueError(
+                f"{value} quality levels; a file holds qualities from 1 to {MAX_QUALITY}: give the "
+                f"base 2 to {MAX_QUALITY} levels"
+            )
+        return value
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
-        if len(self.g_s) != len(self.g_a) or len(self.h_s) != len(self.h_a):
-            raise ValueError("g_s needs as many stages as g_a, and h_s as many as h_a")
-        if self.g_s[0].width != self.latent_channels:
+    def _check_strides(self) -> Self:
+        if self.latent_stride < 1 or self.hyper_stride % self.latent_stride:
             raise ValueError(
-                f"g_s starts at width {self.g_s[0].width}, g_a ends at {self.latent_channels}"
+                f"hyper_stride {self.hyper_stride} is not a multiple of latent_stride "
+                f"{self.latent_stride}"
             )
-        if self.h_s[0].width != self.hyper_channels:
-            raise ValueError(
-                f"h_s starts at width {self.h_s[0].width}, h_a ends at {self.hyper_channels}"
-            )
-        if min(self.slices) < 1:
-            raise ValueError(f"{self.latent_channels} latent channels are too few for 4 slices")
         return self
 
+    @model_serializer(mode="wrap")
+    def _with_type(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        dump: dict[str, Any] = fields(self)
+        return dump if self.type == TINYLIC else {"type": self.type, **dump}
+
     @property
+    @abstractmethod
     def latent_channels(self) -> int:
         """M: channels of ``y``."""
-        return self.g_a[-1].width
 
     @property
+    @abstractmethod
     def hyper_channels(self) -> int:
-        """Channels of ``z``."""
-        return self.h_a[-1].width
+        """C: channels of ``z``."""
 
     @property
+    @abstractmethod
     def latent_stride(self) -> int:
         """Pixels of the image per position of ``y``, along one side."""
-        return 2 ** len(self.g_a)
 
     @property
+    @abstractmethod
     def hyper_stride(self) -> int:
-        """Pixels per position of ``z``; images are padded to multiples of it."""
-        return int(self.latent_stride * 2 ** len(self.h_a))
+        """Pixels per position of ``z``, a multiple of the latent stride; images are padded to
+        multiples of it."""
 
     @property
-    def slices(self) -> tuple[int, ...]:
-        """Channels of the four latent slices: the cosine schedule of SPEC section 1."""
-        total = self.latent_channels
-        bounds = [math.ceil(math.cos(t * math.pi / 8) * total) for t in range(4)] + [0]
-        return tuple(bounds[t] - bounds[t + 1] for t in range(4))
-
-    @property
+    @abstractmethod
     def least_parameters(self) -> int:
-        """Weights of the large layers, about nine tenths of all: what a checkpoint holds at least.
+        """About nine tenths of all weights, or fewer: what a checkpoint holds at least.
 
-        Without building anything, so that a config can be judged before memory is spent on it.
+        A checkpoint with fewer numbers, or with far more than twice as many, is refused before
+        anything is built. So this is computed from the fields alone.
         """
-        total = 0
-        # A synthesis is an analysis backwards, with other channels at its fine end.
-        for channels, stages, kernel in (
-            (3, self.g_a, 5),
-            (self.latent_channels, self.h_a, 3),
-            (2 * self.latent_channels, self.h_s[::-1], 3),
-            (3, self.g_s[::-1], 5),
-        ):
-            for stage in stages:
-                width = stage.width
-                total += kernel**2 * channels * width
-                total += stage.depth * 2 * width * (2 * width + int(width * self.mlp_ratio))
-                channels, kernel = width, 3
-        known = 2 * self.latent_channels
-        for width in self.slices:
-            total += (25 * known + 43 * width) * width
-            known += width
-        return total
 
     @property
+    @abstractmethod
     def encoder_path_stages(self) -> tuple[PathStage, ...]:
-        """Stages of ``g_a`` with a side path: all but the coarsest, where there are blocks."""
-        return _path_stages(self.g_a, range(len(self.g_a) - 1))
+        """Stages of the analysis with a side path of the base's own; empty for none."""
 
     @property
+    @abstractmethod
     def decoder_path_stages(self) -> tuple[PathStage, ...]:
-        """Stages of ``g_s`` a task path attaches to: likewise."""
-        return _path_stages(self.g_s, range(1, len(self.g_s)))
+        """Stages of the synthesis that a task path attaches to."""
 
-
-def _path_stages(stages: tuple[StageConfig, ...], indices: range) -> tuple[PathStage, ...]:
-    return tuple(PathStage(i, stages[i].width, stages[i].depth) for i in indices if stages[i].depth)
+    @property
+    @abstractmethod
+    def summary(self) -> str:
+        """One line of Markdown on the architecture, for the card of a checkpoint."""
 
 
 class PathConfig(CallersModel):

@@ -12,17 +12,17 @@ from pathlib import Path
 import torch
 
 from mpa_core import checkpoints
-from mpa_core.base.tinylic.exact.formats import Observer, choose_formats
 from mpa_core.codec import MPACodec
-from mpa_core.coding.profiles import Profile
+from mpa_core.coding.profiles import Profile, exact_profile
 from mpa_core.errors import ImageError, OutputError
 from mpa_core.io.folders import find_files, picture_suffixes
 from mpa_core.io.images import load_image, to_pil, to_rgb_tensor
 
 logger = logging.getLogger(__name__)
 
-QUALITIES = (1.0, 2.5, 4.0, 6.0, 8.0)
-"""At which layers are observed and bits are counted."""
+PLACES = (0, 3, 6, 10, 14)
+"""Where between the lowest and the highest quality, in fourteenths, layers are observed and bits
+are counted: for 8 levels at 1, 2.5, 4, 6 and 8."""
 SAMPLE = "chelsea.png"
 
 
@@ -56,7 +56,7 @@ def convert_base(
     photos: Path | None = None,
     *,
     limit: int | None = None,
-    qualities: Sequence[float] = QUALITIES,
+    qualities: Sequence[float] | None = None,
     force: bool = False,
 ) -> Conversion:
     """Write ``base`` with formats of the exact profile that fit what its layers see on photos.
@@ -68,11 +68,13 @@ def convert_base(
         out: folder to write; that of ``base`` adds to it (with ``force``).
         photos: a picture or a folder of them; None takes a bundled one.
         limit: use so many pictures at most.
-        qualities: at which layers are observed and bits are counted.
+        qualities: at which layers are observed and bits are counted; None spreads five over the
+            levels of the base.
         force: overwrite.
 
     Raises:
         CheckpointError: the base does not load, or its weights are too large for exact sums.
+        ConfigError: the base is of a type without an exact profile.
         ImageError: no picture is there.
         OutputError: ``out`` exists and ``force`` is not set, or cannot be written.
     """
@@ -82,16 +84,20 @@ def convert_base(
             "with --force (force=True in Python)"
         )
     loaded = checkpoints.load_base(base)
+    profile = exact_profile(loaded.model)
+    if qualities is None:
+        qualities = [1 + (loaded.config.quality_levels - 1) * place / 14 for place in PLACES]
     codec = MPACodec(loaded.model, name=loaded.name)
     left_out: Counter[str] = Counter()
     pictures, skipped = _pictures(photos, limit, left_out)
-    with Observer(codec.model.base) as seen:
+    with profile.observe() as largest:
         written = _sizes(codec, pictures, qualities, "float")
-    formats = choose_formats(codec.model.base, seen.largest)
+    formats = profile.choose_formats(largest)
     exact = MPACodec(loaded.model, name=loaded.name, formats=formats)
     coded = _sizes(exact, pictures, qualities, "exact")
     meta = checkpoints.read_base_meta(loaded.folder)
     card = loaded.folder / "README.md"
+    assert exact.profiles.exact_fingerprint is not None
     exact.save_pretrained(
         out, dtype=meta.dtype, card=card.read_text(encoding="utf-8") if card.is_file() else None
     )

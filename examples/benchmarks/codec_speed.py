@@ -24,12 +24,12 @@ from rich.console import Console
 from rich.table import Table
 
 from mpa_core import MPACodec
+from mpa_core.base.tinylic.presets import PRESETS
 from mpa_core.checkpoints import bundled_bases
 from mpa_core.demo import SAMPLE
 from mpa_core.errors import MPAError
 from mpa_core.evaluation.classic import pixels_only
 from mpa_core.io.images import load_image
-from mpa_core.presets import PRESETS
 
 OPERATIONS_PER_PIXEL = 2 * 441_000
 MATRIX = 2048

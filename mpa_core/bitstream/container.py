@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Integral
 
-from mpa_core.arguments import as_limit, expect, number, shown
+from mpa_core.arguments import MAX_QUALITY, as_limit, expect, number, shown
 from mpa_core.bitstream.signatures import check_magic
 from mpa_core.errors import BitstreamError, QualityError
 
@@ -28,7 +28,7 @@ STREAM_COUNT = 2
 """Streams of a version-1 file: y, then z."""
 KNOWN_CHUNKS = frozenset({b"ICCP", b"ICCZ", b"EXIF", b"EXIZ"})
 QUALITY_SCALE = 4096
-MIN_QUALITY, MAX_QUALITY = 1, 8
+MIN_QUALITY = 1
 MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3
 """Most pixels :func:`unpack` accepts unless told otherwise; Pillow's own default limit."""
 

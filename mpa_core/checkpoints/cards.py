@@ -32,7 +32,7 @@ data = codec.encode(image, quality=4.5)
 picture = codec.decode(data)
 ```
 
-- Stages of `g_a` (width x depth): {stages}
+- {summary}
 - Latent channels: {latent}; quality levels: {levels}
 - Parameters are stored as {dtype}
 - Fingerprint: `{fingerprint}`
@@ -63,7 +63,7 @@ def base_card(meta: BaseMeta) -> str:
     config = meta.architecture
     return _FRONT.format(licence=LICENCE, extra="", kind="mpa-base") + _BASE.format(
         name=meta.name,
-        stages=", ".join(f"{stage.width} x {stage.depth}" for stage in config.g_a),
+        summary=config.summary,
         latent=config.latent_channels,
         levels=config.quality_levels,
         dtype=meta.dtype,

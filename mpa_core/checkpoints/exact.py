@@ -4,39 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
-from mpa_core.base.tinylic.codec import BaseCodec
-from mpa_core.base.tinylic.exact.fixed import Format
-from mpa_core.base.tinylic.exact.formats import check_layers, from_tensors, to_tensors
+from mpa_core.base.capabilities import ExactProfile
 from mpa_core.checkpoints import tensors as tensor_io
 from mpa_core.checkpoints.fingerprint import fingerprint
 from mpa_core.checkpoints.meta import EXACT_FORMATS
 from mpa_core.config import CHECKPOINT_FORMAT
 
 
-def exact_fingerprint(tensors: Mapping[str, Tensor], formats: Mapping[str, Format]) -> str:
-    """Identity of a base in the exact profile: its tensors and the formats together."""
-    return fingerprint({**tensors, **to_tensors(formats)})
+def exact_fingerprint(tensors: Mapping[str, Tensor], formats: Mapping[str, Tensor]) -> str:
+    """Identity of a base in the exact profile: its tensors, and those of the formats, together."""
+    return fingerprint({**tensors, **formats})
 
 
-def formats_file(formats: Mapping[str, Format], identity: str) -> bytes:
+def formats_file(formats: Mapping[str, Tensor], identity: str) -> bytes:
     """Content of ``exact.safetensors``; ``identity`` is the :func:`exact_fingerprint`."""
     return tensor_io.to_file(
-        to_tensors(formats),
+        formats,
         {"format": CHECKPOINT_FORMAT, "kind": "exact", "fingerprint": identity},
     )
 
 
 def read_formats(
-    folder: Path, base: BaseCodec, tensors: Mapping[str, Tensor], expected: str
-) -> dict[str, Format]:
+    folder: Path, profile: ExactProfile, tensors: Mapping[str, Tensor], expected: str
+) -> dict[str, Any]:
     """Formats of the base in ``folder``.
 
     Args:
         folder: of the base.
-        base: built.
+        profile: of the base, built.
         tensors: of the base.
         expected: its :func:`exact_fingerprint`, by ``config.json``.
 
@@ -44,8 +43,9 @@ def read_formats(
         CheckpointError: no such file, damaged, or of another base.
     """
     file = folder / EXACT_FORMATS
-    formats = from_tensors(tensor_io.read_file(file, "float32"), str(file))
-    check_layers(base, formats, str(file))
-    found = exact_fingerprint(tensors, formats)
+    stored = tensor_io.read_file(file, "float32")
+    formats = profile.from_tensors(stored, str(file))
+    profile.check(formats, str(file))
+    found = exact_fingerprint(tensors, stored)
     tensor_io.check_fingerprint(found, expected, str(file), "config.json (key exact)")
     return formats

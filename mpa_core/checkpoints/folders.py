@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from mpa_core.arguments import as_path, as_text, expect
-from mpa_core.base.tinylic.exact.fixed import Format
-from mpa_core.base.tinylic.exact.formats import check_layers, choose_formats
-from mpa_core.base.tinylic.exact.networks import ExactNetworks
+from mpa_core.base.api import needs
+from mpa_core.base.capabilities import Formats
 from mpa_core.checkpoints import tensors as tensor_io
 from mpa_core.checkpoints.cards import base_card
 from mpa_core.checkpoints.exact import exact_fingerprint, formats_file, read_formats
@@ -30,7 +30,7 @@ from mpa_core.checkpoints.sources import BASE, resolve
 from mpa_core.checkpoints.write import write_folder
 from mpa_core.coding.model import MPAModel
 from mpa_core.config import BaseConfig
-from mpa_core.errors import ConfigError, OutputError
+from mpa_core.errors import CheckpointError, ConfigError, OutputError
 from mpa_core.runtime.normal_tensors import normal_tensors
 from mpa_core.runtime.surroundings import making_weights, usual_defaults
 
@@ -47,8 +47,8 @@ class LoadedBase:
     folder: Path
     model: MPAModel
     """Built and filled, in eval mode, on the CPU."""
-    formats: dict[str, Format]
-    """Of the exact entropy profile, by layer."""
+    formats: dict[str, Any] | None
+    """Of the exact entropy profile, by layer; None where the base has no such profile."""
 
 
 @usual_defaults()
@@ -58,7 +58,7 @@ def save_base(
     tensors: Mapping[str, Tensor],
     *,
     name: str,
-    formats: Mapping[str, Format] | None = None,
+    formats: Formats | None = None,
     card: str | None = None,
     dtype: StorageType = "float32",
 ) -> str:
@@ -69,7 +69,7 @@ def save_base(
         config: Architecture.
         tensors: ``MPAModel.frozen_state()``: base and encoder path, CDF tables included.
         name: Id for messages and for paths that refer to this base.
-        formats: Of the exact profile; None takes those that fit any input.
+        formats: Of the exact profile; None takes those that fit any input, if there is the profile.
         card: Text of ``README.md``; None writes a plain one.
         dtype: ``float16`` halves the file by rounding matrices and kernels.
 
@@ -80,7 +80,8 @@ def save_base(
     Raises:
         CheckpointError: ``tensors`` are not exactly those of ``config``, not finite, without CDF
             tables, or do not fit float16.
-        ConfigError: ``name`` or ``dtype`` is not one the format takes.
+        ConfigError: ``name`` or ``dtype`` is not one the format takes, or ``formats`` are for an
+            exact profile, which the base does not have.
         OutputError: The folder cannot be written; what was there is untouched.
     """
     target = as_path(folder, "folder", OutputError)
@@ -93,8 +94,8 @@ def save_base(
     used = tensor_io.used(kept)
     print_ = fingerprint(used)
     model.load_state_dict(used)
-    formats = _formats_that_fit(model, formats)
-    exact = exact_fingerprint(used, formats)
+    stored_formats = _formats_that_fit(model, formats)
+    exact = None if stored_formats is None else exact_fingerprint(used, stored_formats)
     meta = BaseMeta.parse(
         {
             "name": name,
@@ -108,15 +109,14 @@ def save_base(
     weights = tensor_io.to_file(
         kept, {"format": meta.format, "kind": meta.kind, "name": name, "fingerprint": print_}
     )
-    write_folder(
-        target,
-        {
-            BASE_WEIGHTS: weights,
-            EXACT_FORMATS: formats_file(formats, exact),
-            BASE_CONFIG: canonical_json(meta).encode(),
-            CARD: (text if text is not None else base_card(meta)).encode(),
-        },
-    )
+    files = {
+        BASE_WEIGHTS: weights,
+        BASE_CONFIG: canonical_json(meta).encode(),
+        CARD: (text if text is not None else base_card(meta)).encode(),
+    }
+    if stored_formats is not None and exact is not None:
+        files[EXACT_FORMATS] = formats_file(stored_formats, exact)
+    write_folder(target, files)
     return print_
 
 
@@ -138,11 +138,16 @@ def load_base(id_or_folder: str | Path) -> LoadedBase:
     found = fingerprint(loaded)
     tensor_io.check_fingerprint(found, meta.fingerprint, source, BASE_CONFIG)
     _ = model.base.entropy.tables  # checked here, not when the first file is coded
-    formats = (
-        choose_formats(model.base)
-        if meta.exact is None
-        else read_formats(folder, model.base, loaded, meta.exact)
-    )
+    profile, formats = model.base.capabilities.exact, None
+    if meta.exact is not None:
+        if profile is None:
+            raise CheckpointError(
+                f"{folder / BASE_CONFIG} states an exact profile, which a base of type "
+                f"{model.config.type!r} has not; restore the file from its source"
+            )
+        formats = read_formats(folder, profile, loaded, meta.exact)
+    elif profile is not None:
+        formats = profile.choose_formats()
     return LoadedBase(
         config=meta.architecture,
         tensors=model.frozen_state(),
@@ -154,15 +159,20 @@ def load_base(id_or_folder: str | Path) -> LoadedBase:
     )
 
 
-def _formats_that_fit(
-    model: MPAModel, formats: Mapping[str, Format] | None
-) -> Mapping[str, Format]:
-    """``formats``, or new ones; networks are built with them once, which proves all sums exact."""
+def _formats_that_fit(model: MPAModel, formats: Formats | None) -> dict[str, Tensor] | None:
+    """``formats``, or new ones, as tensors; None for a base without an exact profile.
+
+    Networks are built with them once, which proves all sums exact.
+    """
+    profile = model.base.capabilities.exact
+    if profile is None and formats is None:
+        return None
+    profile = needs(profile, model.config, "exact entropy profile", "save without formats")
     if formats is None:
-        formats = choose_formats(model.base)
-    check_layers(model.base, formats, "formats of the exact profile")
-    ExactNetworks(model.base, formats)
-    return formats
+        formats = profile.choose_formats()
+    profile.check(formats, "formats of the exact profile")
+    profile.networks(model.base, formats)
+    return profile.to_tensors(formats)
 
 
 def _build(config: BaseConfig) -> MPAModel:

@@ -16,12 +16,12 @@ from mpa_core.config import (
     CHECKPOINT_FORMAT,
     MAX_DEPTH,
     MAX_STAGES,
-    BaseConfig,
     PathStage,
     StrictModel,
     Width,
 )
 from mpa_core.errors import CheckpointError, ConfigError
+from mpa_core.plugins.bases import Architecture
 
 BASE_CONFIG = "config.json"
 BASE_WEIGHTS = "model.safetensors"
@@ -36,7 +36,7 @@ REQUIRES = ">=0.1"
 
 _CONFIG_BYTES = 2**20
 """Most that a config may have; real ones have some thousand."""
-_TABLE_ELEMENTS = 2**22
+TABLE_ELEMENTS = 2**22
 """Most numbers that the CDF tables and the small tensors of a base hold, generously."""
 
 Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -78,10 +78,10 @@ class BaseMeta(_Versioned):
     """Id a user loads it by, and the one messages call it by."""
     fingerprint: Fingerprint
     exact: Fingerprint | None = None
-    """Of the base with the formats of the exact profile; None: a folder from before there was one,
-    whose formats are found when it is loaded."""
+    """Of the base with the formats of the exact profile; None: a base without one, or a folder from
+    before there was one, whose formats are found when it is loaded."""
     dtype: StorageType
-    architecture: BaseConfig
+    architecture: Architecture
 
 
 class PluginRef(StrictModel):
@@ -241,7 +241,7 @@ def _check_size(weights: Path, parameters: int) -> None:
     header = read_header(weights) if weights.is_file() else None
     if header is None:
         return  # no weights: for whoever reads them
-    if not parameters <= header.elements <= 2 * parameters + _TABLE_ELEMENTS:
+    if not parameters <= header.elements <= 2 * parameters + TABLE_ELEMENTS:
         raise CheckpointError(
             f"{weights} has {header.elements} numbers, the architecture in its {BASE_CONFIG} takes "
             f"{parameters} or some more: config and weights must come from the same save"

@@ -14,7 +14,7 @@ from safetensors.torch import save as dump_safetensors
 from torch import Tensor, nn
 
 from mpa_core.arguments import as_choice, expect
-from mpa_core.base.tinylic.entropy import CDF_BUFFERS
+from mpa_core.base.entropy import CDF_BUFFERS
 from mpa_core.checkpoints.fingerprint import DTYPES
 from mpa_core.checkpoints.header import read_header
 from mpa_core.checkpoints.meta import StorageType, check_inside

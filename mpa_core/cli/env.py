@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpa_core.bitstream.compiled import compiled_file
 from mpa_core.cli.batch.crew import most_processes
@@ -16,6 +16,9 @@ from mpa_core.cli.output import emit, facts
 from mpa_core.cli.threads import COUNTING, WAITING, Choice, add_threads_argument
 from mpa_core.errors import MPAError
 from mpa_core.requirements import DISTRIBUTION, needs, version_of
+
+if TYPE_CHECKING:
+    from mpa_core.plugins.registry import Plugin
 
 _NAMED_NOWHERE = ("lpips", "natten")
 """Libraries that are used where they are installed, and that no extra brings."""
@@ -176,9 +179,13 @@ def _plugins() -> dict[str, str]:
         return {"error": str(error)}
     return {
         plugin.name: f"{plugin.distribution} {plugin.version}: "
-        + (plugin.error or ", ".join(path.name for path in plugin.paths))
+        + (plugin.error or ", ".join(_names(plugin)))
         for plugin in found
     }
+
+
+def _names(plugin: Plugin) -> list[str]:
+    return [*(path.name for path in plugin.paths), *(base.name for base in plugin.bases)]
 
 
 def _caches() -> dict[str, str]:

@@ -73,8 +73,8 @@ def run_info(args: argparse.Namespace) -> int:
 
     import torch
 
+    from mpa_core.base.tinylic.presets import PRESETS
     from mpa_core.paths.path import building_path
-    from mpa_core.presets import PRESETS
 
     parameters: dict[str, int] = {}
     with building_path(path_class):

@@ -25,7 +25,9 @@ def register(
     ls.set_defaults(run=run_ls)
 
     check = commands.add_parser(
-        "check", parents=[common], help="load plugins fully and try their paths; exit 1 if broken"
+        "check",
+        parents=[common],
+        help="load plugins fully and try their paths and bases; exit 1 if broken",
     )
     check.add_argument(
         "name", nargs="?", help="entry point or distribution of the plugin (default: all)"
@@ -48,6 +50,7 @@ def run_ls(args: argparse.Namespace) -> int:
                 "plugin": plugin.name,
                 "distribution": f"{plugin.distribution} {plugin.version}",
                 "paths": ", ".join(path.name for path in plugin.paths),
+                "bases": ", ".join(base.name for base in plugin.bases),
                 "status": "ok" if plugin.error is None else f"broken: {plugin.error}",
             }
             for plugin in plugins
@@ -75,9 +78,11 @@ def run_check(args: argparse.Namespace) -> int:
         lines = []
         for plugin, problems in reports:
             paths = ", ".join(path.name for path in plugin.paths) or "none"
+            bases = ", ".join(base.name for base in plugin.bases)
             lines.append(
                 f"{'broken' if problems else 'ok':<7} {plugin.name}  "
-                f"({plugin.distribution} {plugin.version}; paths: {paths})"
+                f"({plugin.distribution} {plugin.version}; paths: {paths}"
+                f"{f'; bases: {bases}' if bases else ''})"
             )
             lines += [f"        {problem}" for problem in problems]
         return "\n".join(lines) or "no plugins found"
@@ -93,4 +98,5 @@ def _facts(plugin: Plugin) -> dict[str, object]:
         "distribution": plugin.distribution,
         "version": plugin.version,
         "paths": [path.name for path in plugin.paths],
+        "bases": [base.name for base in plugin.bases],
     }

@@ -15,10 +15,10 @@ import numpy as np
 from torch import Tensor
 
 from mpa_core.arguments import as_sequence, as_whole, expect
+from mpa_core.base.api import Base
 from mpa_core.base.gains import Quality
-from mpa_core.base.tinylic.codec import BaseCodec
-from mpa_core.base.tinylic.networks import EntropyNetworks, FloatNetworks
-from mpa_core.base.tinylic.symbols import Symbols
+from mpa_core.base.networks import EntropyNetworks
+from mpa_core.base.symbols import Symbols
 from mpa_core.errors import BitstreamError, DesyncError
 
 
@@ -44,21 +44,21 @@ class DecodedLatents(NamedTuple):
 
 
 def encode_latents(
-    base: BaseCodec,
+    base: Base,
     y: Tensor,
     z: Tensor,
     quality: Quality,
     networks: EntropyNetworks | None = None,
 ) -> list[CodedLatents]:
-    """Code ``y`` ``[B, M, h, w]`` and ``z`` ``[B, C, h/4, w/4]``, one record per picture.
+    """Code ``y`` ``[B, M, h, w]`` and ``z`` ``[B, C, h', w']``, one record per picture.
 
     ``networks`` are the arithmetic of the entropy model; None is float32 (profile 0).
     """
-    networks = networks or FloatNetworks(base)
+    networks = networks or base.float_networks()
     symbols, z_streams, z_symbols = base.entropy.encode_z(z)
     with networks.alike():
         # The latents may have been computed in another type than the base's.
-        symbols = symbols.to(networks.device, base.y_gains.gain.dtype)
+        symbols = symbols.to(networks.device, base.dtype)
         params = networks.hyper_synthesise(symbols, quality)
         _, y_streams, y_symbols = base.entropy.encode_y(y.to(params), params, networks)
     shape = (z.shape[-2], z.shape[-1])
@@ -70,7 +70,7 @@ def encode_latents(
 
 
 def decode_latents(
-    base: BaseCodec,
+    base: Base,
     pictures: Sequence[CodedLatents],
     quality: float | Tensor,
     networks: EntropyNetworks | None = None,
@@ -92,12 +92,11 @@ def decode_latents(
         DesyncError: the decoded symbols are not those that were coded.
         QualityError: a quality that the base does not have.
     """
-    networks = networks or FloatNetworks(base)
-    entropy, like, shape = base.entropy, base.y_gains.gain, pictures[0].shape
-    stride = base.config.hyper_stride // base.config.latent_stride
+    networks = networks or base.float_networks()
+    entropy, like, shape = base.entropy, base.like, pictures[0].shape
     y_streams = [picture.y for picture in pictures]
     if not conceal:
-        entropy.check_y_streams(y_streams, (stride * shape[0], stride * shape[1]))
+        entropy.check_y_streams(y_streams, base.latent_shape(shape))
     z = entropy.decode_z([picture.z for picture in pictures], shape, like, conceal=conceal)
     # Without the right z every symbol of y is read by a wrong table: noise, no picture.
     y_streams = [

@@ -101,7 +101,7 @@ class LoadedPaths:
                 "(stage: width x depth); build it from model.config.decoder_path_stages"
             )
         self.profiles.require_unchanged(self.model, coding=False)
-        self.model.paths[local] = path.eval().to(self.model.base.y_gains.gain)
+        self.model.paths[local] = path.eval().to(self.model.base.like)
         return local
 
     def unload_path(self, name: str) -> None:

@@ -1,7 +1,8 @@
 """MPAModel: the base codec, the encoder's own side path, and the task paths attached to it.
 
 A module in CompressAI's conventions (``forward``, ``compress``, ``decompress``, ``update``,
-``aux_loss``). Sizes are multiples of 64 here; :class:`mpa_core.codec.MPACodec` pads and crops.
+``aux_loss``). Sizes are multiples of the base's hyper stride here;
+:class:`mpa_core.codec.MPACodec` pads and crops.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ from torch import Tensor, nn
 
 from mpa_core.arguments import expect, shown
 from mpa_core.base.gains import Quality
-from mpa_core.base.tinylic.blocks import StageRouter
-from mpa_core.base.tinylic.codec import BaseCodec
-from mpa_core.base.tinylic.networks import EntropyNetworks
+from mpa_core.base.networks import EntropyNetworks
+from mpa_core.base.routing import StageRouter
 from mpa_core.coding import latents
 from mpa_core.coding.seal import COMPILED
 from mpa_core.config import BaseConfig, PathConfig
@@ -25,6 +25,7 @@ from mpa_core.mix import Mix
 from mpa_core.paths.aggregate import Aggregator
 from mpa_core.paths.gumbel import GumbelAggregator
 from mpa_core.paths.path import TaskPath
+from mpa_core.plugins.bases import build_base
 from mpa_core.runtime.normal_tensors import normal_tensors
 from mpa_core.runtime.surroundings import making_weights, usual_defaults
 
@@ -42,14 +43,16 @@ class MPAModel(nn.Module):
     """Base codec with multi-path aggregation.
 
     Args:
-        config: architecture of the base.
+        config: architecture of the base, of any type that is installed.
 
     Raises:
         ConfigError: ``config`` is none.
+        PluginError: its type of base is not installed, or cannot be built.
 
     Attributes:
         base: the base codec.
-        encoder_path: side path of ``g_a`` for the tokens that low qualities can do without.
+        encoder_path: side path of the analysis for the tokens that low qualities can do without;
+            None where the base has no stages for one.
         paths: task paths by local name.
     """
 
@@ -57,12 +60,14 @@ class MPAModel(nn.Module):
         super().__init__()
         expect(config, BaseConfig, "config", "a BaseConfig", ConfigError)
         self.config = config
-        self.base = BaseCodec(config)
-        self.encoder_path = TaskPath(
-            config.encoder_path_stages,
-            PathConfig(hidden_ratio=config.encoder_hidden_ratio),
-            levels=config.quality_levels,
-        )
+        self.base = build_base(config)
+        self.encoder_path: TaskPath | None = None
+        if config.encoder_path_stages:
+            self.encoder_path = TaskPath(
+                config.encoder_path_stages,
+                PathConfig(hidden_ratio=config.encoder_hidden_ratio),
+                levels=config.quality_levels,
+            )
         self.paths = nn.ModuleDict()
 
     # ------------------------------------------------------------------ CompressAI's conventions
@@ -215,8 +220,9 @@ class MPAModel(nn.Module):
         return latents.encode_latents(self.base, y, z, q, networks)
 
     def analyse(self, x: Tensor, quality: Quality) -> tuple[Tensor, Tensor]:
-        """``y`` ``[B, M, H/16, W/16]`` and ``z`` ``[B, C, H/64, W/64]``, in the model's type."""
-        x = x.to(self.base.y_gains.gain)
+        """``y`` ``[B, M, H/s, W/s]`` and ``z`` ``[B, C, H/t, W/t]``, in the model's type; s and t
+        are the base's latent and hyper stride."""
+        x = x.to(self.base.like)
         y = self.base.analyse(x, quality, self.encoder_router(quality))
         return y, self.base.hyper_analyse(y, quality)
 
@@ -231,7 +237,8 @@ class MPAModel(nn.Module):
             encoder: the router of ``g_a``; None is :meth:`encoder_router`.
 
         Returns:
-            ``y_hat`` ``[B, M, H/16, W/16]``, and the likelihoods of ``y`` and of ``z``.
+            ``y_hat`` ``[B, M, H/s, W/s]`` (s: the latent stride); likelihoods of ``y`` and of
+            ``z``.
         """
         y = self.base.analyse(x, quality, encoder or self.encoder_router(quality))
         z_hat, z = self.base.entropy.estimate_z(self.base.hyper_analyse(y, quality))
@@ -280,15 +287,23 @@ class MPAModel(nn.Module):
 
     def sealed_parts(self) -> dict[str, nn.Module]:
         """The modules that hold :meth:`frozen_state`, by name."""
-        return {"base": self.base, "encoder_path": self.encoder_path}
+        parts: dict[str, nn.Module] = {"base": self.base}
+        if self.encoder_path is not None:
+            parts["encoder_path"] = self.encoder_path
+        return parts
 
     @property
     def device(self) -> torch.device:
         """Where the base is."""
-        return self.base.y_gains.gain.device
+        return self.base.device
 
-    def encoder_router(self, quality: Quality) -> StageRouter:
-        """The router of ``g_a`` at this quality; in training mode one that has gradients."""
+    def encoder_router(self, quality: Quality) -> StageRouter | None:
+        """The router of the analysis at this quality; in training mode one that has gradients.
+
+        None where the base has no side path in its encoder.
+        """
+        if self.encoder_path is None:
+            return None
         # From the numbers, not from the tensor: counting tokens must not wait for a device.
         share = encoder_main_share(
             torch.tensor(quality.values, dtype=torch.float32), self.config.quality_levels
@@ -327,7 +342,7 @@ class MPAModel(nn.Module):
                 f"no path {missing[0]!r} is loaded (loaded: {loaded}); "
                 f"call load_path({missing[0]!r}) first"
             )
-        own = self.base.y_gains.gain.dtype
+        own = self.base.dtype
         for name in mix.path_names:
             for parameter in self.paths[name].parameters():
                 if parameter.dtype != own:
@@ -353,4 +368,4 @@ class MPAModel(nn.Module):
                 f"found {width}x{height} pixels (width x height), expected multiples of {stride}; "
                 f"pad to {fixed}, or use MPACodec, which pads and crops"
             )
-        return x.to(self.base.y_gains.gain)
+        return x.to(self.base.like)

@@ -251,9 +251,10 @@ class CodedPicture:
 def _check_origin(container: Container, profiles: EntropyProfiles) -> None:
     own = profiles.prefix(profile_of(container.profile))
     if container.fingerprint != own:
+        identity = f"{own.hex()}…" if own else "which has no exact profile"
         raise BaseMismatchError(
             f"the file was encoded by base {container.fingerprint.hex()}…, this codec is "
-            f"{profiles.name!r} ({own.hex()}…); decode it with the base that encoded it"
+            f"{profiles.name!r} ({identity}); decode it with the base that encoded it"
             + _known_base(container.fingerprint)
         )
     if container.quality > profiles.config.quality_levels:

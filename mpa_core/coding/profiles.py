@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 from mpa_core import checkpoints
 from mpa_core.arguments import as_choice
-from mpa_core.base.tinylic.exact.fixed import Format
-from mpa_core.base.tinylic.exact.formats import check_layers, choose_formats
-from mpa_core.base.tinylic.exact.networks import ExactNetworks
-from mpa_core.base.tinylic.networks import EntropyNetworks, FloatNetworks
+from mpa_core.base.api import needs
+from mpa_core.base.capabilities import ExactProfile, Formats
+from mpa_core.base.networks import EntropyNetworks
 from mpa_core.bitstream.container import PROFILES
 from mpa_core.checkpoints.fingerprint import fingerprint
 from mpa_core.coding.model import MPAModel
@@ -38,31 +36,37 @@ class EntropyProfiles:
     Args:
         model: with its final weights, float32, and CDF tables.
         name: of the base, for messages.
-        formats: of the exact profile; None takes those that fit any input.
+        formats: of the exact profile; None takes those that fit any input, if there is the profile.
 
     Attributes:
-        formats: of the exact profile, by layer.
+        formats: of the exact profile, by layer; None where the base has no exact profile.
         fingerprint: 64 hex digits of the base: paths, and files of the float profile, name it.
-        exact_fingerprint: of the base and ``formats``: files of the exact profile name it.
+        exact_fingerprint: of the base and ``formats``: files of the exact profile name it;
+            None where the base has no exact profile.
 
     Raises:
+        ConfigError: ``formats`` are for an exact profile, which the base does not have.
         CheckpointError: ``formats`` are not for this base, or the model has no CDF tables or
             tensors of a type that no base has.
     """
 
-    def __init__(self, model: MPAModel, name: str, formats: Mapping[str, Format] | None) -> None:
+    def __init__(self, model: MPAModel, name: str, formats: Formats | None) -> None:
         tensors = model.frozen_state()
         self.fingerprint = fingerprint(tensors)
         model.base.entropy.forget_tables()
         _ = model.base.entropy.tables  # a model without any cannot code
-        if formats is None:
-            formats = choose_formats(model.base)
-        check_layers(model.base, formats, name)
-        self.formats = dict(formats)
-        self.exact_fingerprint = checkpoints.exact_fingerprint(tensors, self.formats)
+        self.formats: dict[str, Any] | None = None
+        self.exact_fingerprint: str | None = None
+        if formats is not None or model.base.capabilities.exact is not None:
+            exact = exact_profile(model)
+            self.formats = exact.choose_formats() if formats is None else dict(formats)
+            exact.check(self.formats, name)
+            self.exact_fingerprint = checkpoints.exact_fingerprint(
+                tensors, exact.to_tensors(self.formats)
+            )
         self.name = name
         self._seal = Seal(model.sealed_parts())
-        self._exact: ExactNetworks | None = None
+        self._exact: EntropyNetworks | None = None
         self._precise: MPAModel | None = None
         self._device = model.device
         self._model = model
@@ -132,29 +136,30 @@ class EntropyProfiles:
     # ------------------------------------------------------------------ what codes
 
     def prefix(self, profile: Profile) -> bytes:
-        """What the header of a file says of its origin."""
+        """What the header of a file says of its origin; empty for a profile the base has not."""
         whole = self.exact_fingerprint if profile == "exact" else self.fingerprint
-        return bytes.fromhex(whole)[:FINGERPRINT_BYTES]
+        return bytes.fromhex(whole or "")[:FINGERPRINT_BYTES]
 
     def networks(self, profile: Profile) -> EntropyNetworks:
         """Those of ``profile``, where the base is; made on first use and kept.
 
         Raises:
-            ConfigError: there is no such profile.
+            ConfigError: there is no such profile, or the base does not have it.
         """
         as_choice(profile, "profile", ("exact", "float"))
         if profile == "float":
-            return FloatNetworks(self._model.base)
+            return self._model.base.float_networks()
         with self._building:
             self._follow()
             if self._exact is None:
                 self.require_unchanged(self._model)
-                base = self._model.base
+                exact, base = exact_profile(self._model), self._model.base
                 # Some devices have no float64.
                 if self._device.type == "mps":
                     base = copy.deepcopy(base).cpu()
+                assert self.formats is not None
                 with normal_tensors():
-                    self._exact = ExactNetworks(base, self.formats)
+                    self._exact = exact.networks(base, self.formats)
             return self._exact
 
     def precise(self) -> MPAModel:
@@ -179,6 +184,16 @@ class EntropyProfiles:
         if self._model.device != self._device:
             self._device = self._model.device
             self.moved()
+
+
+def exact_profile(model: MPAModel) -> ExactProfile:
+    """The exact entropy profile of the model's base; a :class:`ConfigError` if it has none."""
+    return needs(
+        model.base.capabilities.exact,
+        model.config,
+        "exact entropy profile",
+        "code with profile='float' (--profile float)",
+    )
 
 
 def profile_of(number: int) -> Profile:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mpa_core.base.tinylic.attention import NeighborhoodAttention
+from mpa_core.base.counting import DefinesMacs
 from mpa_core.coding.model import MPAModel
 from mpa_core.mix import Mix
 
@@ -29,7 +29,7 @@ def macs_per_pixel(model: MPAModel, quality: float, mix: Mix) -> dict[str, float
         quality: of the encoder's mix.
         mix: of the decoder, without regions.
     """
-    x = torch.zeros(1, 3, SIDE, SIDE, device=model.base.y_gains.gain.device)
+    x = torch.zeros(1, 3, SIDE, SIDE, device=model.device)
     counted = _Counter(model)
     with torch.inference_mode():
         q = model.base.quality(quality, x)
@@ -40,10 +40,10 @@ def macs_per_pixel(model: MPAModel, quality: float, mix: Mix) -> dict[str, float
 
 
 class _Counter:
-    """Counts what a call does, with attention put right."""
+    """Counts what a call does, with the modules put right that define their own count."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._attention = [m for m in model.modules() if isinstance(m, NeighborhoodAttention)]
+        self._defined = [m for m in model.modules() if isinstance(m, DefinesMacs)]
 
     def __call__(self, call: Callable[[], Tensor]) -> tuple[float, Tensor]:
         mode = FlopCounterMode(display=False)
@@ -55,14 +55,11 @@ class _Counter:
 
         def leave(module: nn.Module, inputs: tuple[Tensor], _output: Tensor) -> None:
             nonlocal excess
-            attention = cast(NeighborhoodAttention, module)
-            tokens = inputs[0].numel() // attention.dim
-            # qkv and projection, then queries by keys and weights by values.
-            exact = tokens * attention.dim * (4 * attention.dim + 2 * attention.window**2)
+            exact = cast(DefinesMacs, module).macs(inputs[0])
             excess += mode.get_total_flops() - before.pop() - 2 * exact
 
-        hooks = [module.register_forward_pre_hook(enter) for module in self._attention]
-        hooks += [module.register_forward_hook(leave) for module in self._attention]
+        hooks = [module.register_forward_pre_hook(enter) for module in self._defined]
+        hooks += [module.register_forward_hook(leave) for module in self._defined]
         try:
             with mode:
                 out = call()

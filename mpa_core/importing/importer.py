@@ -19,12 +19,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
 from torch import Tensor
 
-from mpa_core.base.tinylic.entropy import CDF_BUFFERS
+from mpa_core.base.entropy import CDF_BUFFERS
+from mpa_core.base.tinylic.codec import TinyLIC
+from mpa_core.base.tinylic.config import TinyLICConfig
 from mpa_core.checkpoints.folders import save_base
 from mpa_core.checkpoints.path_folders import save_path
 from mpa_core.checkpoints.tensors import check_finite, load_into
 from mpa_core.coding.model import MPAModel
-from mpa_core.config import BaseConfig, PathConfig
+from mpa_core.config import PathConfig
 from mpa_core.errors import (
     CheckpointError,
     ConfigError,
@@ -67,6 +69,7 @@ def import_official(checkpoint: Path, out: Path, force: bool = False) -> dict[st
     model = _base_model(config, keys)
     names = {task: official_path(task, keys.source) for task in _tasks(keys)}
     paths = {name: _task_path(config, keys, task, name) for task, name in names.items()}
+    assert isinstance(model.base, TinyLIC)
     keys.check_masks(model.base.entropy)
     keys.check_all_used()
     targets = [out / "base", *(out / name for name in paths)]
@@ -158,7 +161,7 @@ def _numpy_scalars() -> list[Any]:
     return [np.dtype, *(type(np.dtype(kind)) for kind in kinds), *((scalar, n) for n in names)]
 
 
-def infer_config(keys: Keys) -> BaseConfig:
+def infer_config(keys: Keys) -> TinyLICConfig:
     """The architecture that the shapes describe.
 
     Raises:
@@ -168,7 +171,7 @@ def infer_config(keys: Keys) -> BaseConfig:
     parts = {part: _infer_stages(keys, part, mlps) for part in ("g_a", "h_a", "h_s", "g_s")}
     sides = keys.widths(r"g_a\d+\..*\.fastmlp\.fc1\.1\.weight")
     try:
-        return BaseConfig.parse(
+        return TinyLICConfig.parse(
             {
                 **parts,
                 "mlp_ratio": _ratio(mlps, "main", 2.0, keys.source),
@@ -223,7 +226,7 @@ def _ratio(widths: list[tuple[int, int]], what: str, usual: float, source: str) 
     )
 
 
-def _base_model(config: BaseConfig, keys: Keys) -> MPAModel:
+def _base_model(config: TinyLICConfig, keys: Keys) -> MPAModel:
     with making_weights():
         model = MPAModel(config).eval()
     tables = {base_key(n): n for n in model.state_dict() if n.rpartition(".")[2] in CDF_BUFFERS}
@@ -279,7 +282,7 @@ def _tasks(keys: Keys) -> list[int]:
     return sorted({int(match[1] or match[2]) for match in found})
 
 
-def _task_path(config: BaseConfig, keys: Keys, task: int, name: str) -> TaskPath:
+def _task_path(config: TinyLICConfig, keys: Keys, task: int, name: str) -> TaskPath:
     """A path of the registered name; the plugins' own classes build the same layers."""
     widths = keys.widths(rf"g_s\d+\..*\.mlp_list\.{task}\.fc1\.1\.weight")
     ratio = _ratio(widths, name, 0.5, keys.source)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mpa_core.base.tinylic.entropy import EntropyModel
+from mpa_core.base.tinylic.context_entropy import ContextEntropy
 from mpa_core.base.tinylic.schedule import SCHEDULE
 from mpa_core.errors import CheckpointError
 
@@ -158,7 +158,7 @@ class Keys:
                 f"{self.source} lacks {_some(self._missing)}; give a whole released MPA checkpoint"
             )
 
-    def check_masks(self, entropy: EntropyModel) -> None:
+    def check_masks(self, entropy: ContextEntropy) -> None:
         """The masks of the spatial context are constants; other ones are another model."""
         for step in entropy.spatial_contexts:
             name = f"sc_transform_{_spatial_number(step)}.mask"

@@ -1,4 +1,4 @@
-"""The contract between the SDK and a plugin: one hook, and the record it returns.
+"""The contract between the SDK and a plugin: its hooks, and the records they return.
 
 Written out in ``docs/spec/plugin-api.md``. A plugin's top module imports this one, so nothing
 here may import torch.
@@ -10,7 +10,7 @@ import keyword
 import re
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pluggy
 from pydantic import Field, field_validator
@@ -35,7 +35,34 @@ _MEASURE = re.compile(r"[a-z][a-z0-9_-]*")
 _BASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-class PathSpec(CallersModel):
+class _Spec(CallersModel):
+    """One thing that a plugin offers under a name of its own."""
+
+    name: str
+    summary: str
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, value: str) -> str:
+        if not _NAME.fullmatch(value) or keyword.iskeyword(value):
+            raise ValueError(f"{value!r} is not a lowercase identifier such as 'det' or 'ocr_2'")
+        return value
+
+    @field_validator("summary")
+    @classmethod
+    def _check_summary(cls, value: str) -> str:
+        if not value.strip() or "\n" in value:
+            raise ValueError(f"{value!r} is not one line of text")
+        return value
+
+
+def _checked_target(value: str | None) -> str | None:
+    if value is not None and not _TARGET.fullmatch(value):
+        raise ValueError(f"{value!r} is not of the form 'package.module:Class'")
+    return value
+
+
+class PathSpec(_Spec):
     """One task path that a plugin offers, described without importing it.
 
     A value of the wrong form raises a :class:`mpa_core.errors.ConfigError`; the registry turns it
@@ -62,26 +89,12 @@ class PathSpec(CallersModel):
 
     @field_validator("name")
     @classmethod
-    def _check_name(cls, value: str) -> str:
-        if not _NAME.fullmatch(value) or keyword.iskeyword(value):
-            raise ValueError(f"{value!r} is not a lowercase identifier such as 'det' or 'ocr_2'")
+    def _check_reserved(cls, value: str) -> str:
         if value in RESERVED_NAMES:
             raise ValueError(f"{value!r} is reserved; choose another name")
         return value
 
-    @field_validator("path", "recipe")
-    @classmethod
-    def _check_target(cls, value: str | None) -> str | None:
-        if value is not None and not _TARGET.fullmatch(value):
-            raise ValueError(f"{value!r} is not of the form 'package.module:Class'")
-        return value
-
-    @field_validator("summary")
-    @classmethod
-    def _check_summary(cls, value: str) -> str:
-        if not value.strip() or "\n" in value:
-            raise ValueError(f"{value!r} is not one line of text")
-        return value
+    _check_targets = field_validator("path", "recipe")(_checked_target)
 
     @field_validator("measure")
     @classmethod
@@ -141,7 +154,45 @@ class PathSpec(CallersModel):
         return [package / self.weights for package in packages]
 
 
+class BaseSpec(_Spec):
+    """One type of base codec that a plugin offers, described without importing it.
+
+    A value of the wrong form raises a :class:`mpa_core.errors.ConfigError`; the registry turns it
+    into the error of that plugin.
+    """
+
+    name: str
+    """Name of the type: a lowercase identifier, no Python keyword. The architectures of its bases
+    have the type ``distribution:name``."""
+    base: str
+    """The :class:`mpa_core.base.api.Base` subclass, as ``"module:Class"``; imported on use."""
+    config: str
+    """Its :class:`mpa_core.config.BaseConfig` subclass, as ``"module:Class"``; imported wherever an
+    architecture is read, so its module must not import torch."""
+    summary: str
+    """One line on what it is."""
+    presets: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Named architectures: the name that ``MPACodec.from_preset`` takes, to the fields of
+    ``config``."""
+
+    _check_targets = field_validator("base", "config")(_checked_target)
+
+    @field_validator("presets")
+    @classmethod
+    def _check_presets(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name in value:
+            if not _BASE.fullmatch(name):
+                raise ValueError(f"{name!r} is not a preset's name such as 'conv-small'")
+        return value
+
+
 @hookspec
 def mpa_task_paths() -> list[PathSpec]:
     """Return the task paths this plugin offers; called once, at discovery."""
+    return []
+
+
+@hookspec
+def mpa_bases() -> list[BaseSpec]:
+    """Return the types of base codec this plugin offers; called once, at discovery."""
     return []

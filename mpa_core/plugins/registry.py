@@ -1,9 +1,9 @@
-"""Which task paths are installed: discovery by entry point, one plugin at a time, and look-up.
+"""Which paths and types of base are installed: discovery, one plugin at a time, and look-up.
 
 A plugin is an entry point of the group ``mpa.plugins`` whose value is a module. Each is imported
 and asked on its own, so that a broken one is recorded with its error and stops nothing else.
 Discovery imports the plugins' top modules only; path classes are imported by
-:meth:`Registry.load_class`.
+:meth:`Registry.load_class`, those of bases by :mod:`mpa_core.plugins.bases`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
 
@@ -28,7 +28,7 @@ from mpa_core.config import PathConfig
 from mpa_core.errors import PathNotFoundError, PluginError
 from mpa_core.plugins import hookspecs
 from mpa_core.plugins.entries import installed_entries, normalize
-from mpa_core.plugins.hookspecs import HOOK_PREFIX, PROJECT, PathSpec
+from mpa_core.plugins.hookspecs import HOOK_PREFIX, PROJECT, BaseSpec, PathSpec
 from mpa_core.runtime.foreign import describe, foreign_code
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 GROUP = "mpa.plugins"
 """The entry-point group."""
+
+Spec = TypeVar("Spec", PathSpec, BaseSpec)
 
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
@@ -60,6 +62,25 @@ class RegisteredPath:
 
 
 @dataclass(frozen=True)
+class RegisteredBase:
+    """A type of base codec and the distribution that brought it."""
+
+    spec: BaseSpec
+    distribution: str
+    version: str
+
+    @property
+    def name(self) -> str:
+        """The type's own name; two distributions may claim the same."""
+        return self.spec.name
+
+    @property
+    def type(self) -> str:
+        """What its architectures state as their type, ``distribution:name``."""
+        return f"{self.distribution}:{self.spec.name}"
+
+
+@dataclass(frozen=True)
 class Plugin:
     """One entry point as discovery found it."""
 
@@ -69,6 +90,7 @@ class Plugin:
     distribution: str
     version: str
     paths: tuple[RegisteredPath, ...] = ()
+    bases: tuple[RegisteredBase, ...] = ()
     error: str | None = None
     """Why the plugin did not load, in one line; None if it did."""
     imports_torch: bool = False
@@ -85,6 +107,11 @@ class Registry:
         """Every path of every plugin that loaded, sorted by name, then by distribution."""
         found = (path for plugin in self.plugins for path in plugin.paths)
         return tuple(sorted(found, key=lambda path: (path.name, path.distribution)))
+
+    def bases(self) -> tuple[RegisteredBase, ...]:
+        """Every type of base of every plugin that loaded, sorted by name, then by distribution."""
+        found = (base for plugin in self.plugins for base in plugin.bases)
+        return tuple(sorted(found, key=lambda base: (base.name, base.distribution)))
 
     def conflicts(self) -> frozenset[str]:
         """Names claimed more than once: these need ``distribution:name``."""
@@ -173,11 +200,13 @@ class Registry:
         known = sorted({path.name for path in self.paths()})
         names = known + [path.qualified_name for path in self.paths()]
         text = f"no task path {name!r} is installed; known: {', '.join(known) or 'none'}"
-        text += _did_you_mean(name, names)
+        text += did_you_mean(name, names)
+        return text + self.broken_plugins()
+
+    def broken_plugins(self) -> str:
+        """Which plugins did not load, to be added to an error about a name that is not there."""
         broken = [plugin.name for plugin in self.plugins if plugin.error is not None]
-        if broken:
-            text += f"; did not load, see `mpa plugins ls`: {', '.join(broken)}"
-        return text
+        return f"; did not load, see `mpa plugins ls`: {', '.join(broken)}" if broken else ""
 
 
 def registry(*, refresh: bool = False) -> Registry:
@@ -202,7 +231,7 @@ def _discover() -> Registry:
     # Sorted, because the order of distributions is the file system's.
     found = sorted(
         (
-            Plugin(entry.name, entry.module, entry.distribution, entry.version, (), entry.error)
+            Plugin(entry.name, entry.module, entry.distribution, entry.version, error=entry.error)
             for entry in installed_entries(GROUP)
         ),
         key=lambda plugin: (plugin.distribution, plugin.name),
@@ -227,12 +256,13 @@ def _wanted(installed: list[Plugin]) -> list[Plugin]:
 
 def _load(plugin: Plugin, strict: bool) -> Plugin:
     had_torch = "torch" in sys.modules
-    specs: list[PathSpec] = []
+    paths: list[PathSpec] = []
+    bases: list[BaseSpec] = []
     problem: str | None = None
     try:
         if plugin.error is not None:
             raise PluginError(plugin.error)
-        specs = _ask(plugin)
+        paths, bases = _ask(plugin)
     except KeyboardInterrupt:  # the user's
         raise
     # Whatever else foreign code raises is its own failure, sys.exit() included.
@@ -245,14 +275,15 @@ def _load(plugin: Plugin, strict: bool) -> Plugin:
             ) from error
     return replace(
         plugin,
-        paths=tuple(RegisteredPath(spec, plugin.distribution, plugin.version) for spec in specs),
+        paths=tuple(RegisteredPath(spec, plugin.distribution, plugin.version) for spec in paths),
+        bases=tuple(RegisteredBase(spec, plugin.distribution, plugin.version) for spec in bases),
         error=problem,
         imports_torch="torch" in sys.modules and not had_torch,
     )
 
 
-def _ask(plugin: Plugin) -> list[PathSpec]:
-    """Import one plugin's top module, call its hook, and check what it returns."""
+def _ask(plugin: Plugin) -> tuple[list[PathSpec], list[BaseSpec]]:
+    """Import one plugin's top module, call its hooks, and check what they return."""
     if not _MODULE.fullmatch(plugin.module):
         raise PluginError(
             f"entry point {plugin.name} = {plugin.module!r} must be a module such as "
@@ -264,16 +295,16 @@ def _ask(plugin: Plugin) -> list[PathSpec]:
     manager.add_hookspecs(hookspecs)
     _check_hooks(module, manager)
     manager.register(module, name=plugin.name)
-    implementations = manager.hook.mpa_task_paths.get_hookimpls()
-    if not implementations:
+    hook = manager.hook
+    if not (hook.mpa_task_paths.get_hookimpls() or hook.mpa_bases.get_hookimpls()):
         raise PluginError(
             f"module {plugin.module!r} implements no hook; expected a function "
-            "mpa_task_paths() marked @hookimpl"
+            "mpa_task_paths() or mpa_bases() marked @hookimpl"
         )
-    answers: list[Any] = manager.hook.mpa_task_paths()
-    if len(answers) != len(implementations):  # pluggy drops the answer None
-        raise PluginError("mpa_task_paths() returned None; expected a list of PathSpec")
-    return _check_specs(answers)
+    return (
+        _offered(hook.mpa_task_paths, PathSpec, "paths"),
+        _offered(hook.mpa_bases, BaseSpec, "bases"),
+    )
 
 
 def _check_hooks(module: ModuleType, manager: pluggy.PluginManager) -> None:
@@ -289,28 +320,32 @@ def _check_hooks(module: ModuleType, manager: pluggy.PluginManager) -> None:
         if hook not in known:
             raise PluginError(
                 f"{hook!r} in {module.__name__} is no hook of this version; "
-                f"known: {', '.join(known)}{_did_you_mean(hook, known)}"
+                f"known: {', '.join(known)}{did_you_mean(hook, known)}"
             )
         if options is None:
             raise PluginError(f"hook {hook!r} in {module.__name__} is not marked @hookimpl")
 
 
-def _check_specs(answers: list[Any]) -> list[PathSpec]:
-    specs: list[PathSpec] = []
+def _offered(hook: pluggy.HookCaller, kind: type[Spec], what: str) -> list[Spec]:
+    """What the implementations of one hook return together: a list of ``kind``, no name twice."""
+    answers: list[Any] = hook()
+    if len(answers) != len(hook.get_hookimpls()):  # pluggy drops the answer None
+        raise PluginError(f"{hook.name}() returned None; expected a list of {kind.__name__}")
+    specs: list[Spec] = []
     for answer in answers:
         if not isinstance(answer, list):
             raise PluginError(
-                f"mpa_task_paths() returned {_kind(answer)}; expected a list of PathSpec"
+                f"{hook.name}() returned {_kind(answer)}; expected a list of {kind.__name__}"
             )
         for spec in answer:
-            if not isinstance(spec, PathSpec):
+            if not isinstance(spec, kind):
                 raise PluginError(
-                    f"mpa_task_paths() returned a list with {_kind(spec)} in it; "
-                    "expected PathSpec only"
+                    f"{hook.name}() returned a list with {_kind(spec)} in it; "
+                    f"expected {kind.__name__} only"
                 )
             if any(spec.name == other.name for other in specs):
                 raise PluginError(
-                    f"mpa_task_paths() returned two paths named {spec.name!r}; give each its own"
+                    f"{hook.name}() returned two {what} named {spec.name!r}; give each its own"
                 )
             specs.append(spec)
     return specs
@@ -342,12 +377,13 @@ def _is_called(plugin: Plugin, name: str) -> bool:
 
 def _unknown_plugin(found: str, name: str, installed: Iterable[Plugin]) -> str:
     known = sorted({plugin.name for plugin in installed})
-    hint = _did_you_mean(
+    hint = did_you_mean(
         name, [each for plugin in installed for each in (plugin.name, plugin.distribution)]
     )
     return f"{found}; installed: {', '.join(known) or 'none'}{hint}"
 
 
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """End of an error about ``name``: the one of ``known`` that is most like it, if any is."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -13,7 +13,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
-from mpa_core.config import BaseConfig, StrictModel
+from mpa_core.config import StrictModel
+from mpa_core.plugins.bases import Architecture
 from mpa_core.presets import preset
 from mpa_core.tasks.settings import PhotoSettings
 from mpa_core.training.adversarial import AdversarialSettings
@@ -64,7 +65,7 @@ class InitSettings(StrictModel):
 
     transform: Literal["random", "klt"] = "random"
     """``klt``: the linear part of ``g_a`` and ``g_s`` starts as a Karhunen-Loeve transform of the
-    photos (:mod:`mpa_core.training.klt`)."""
+    photos (:mod:`mpa_core.base.tinylic.klt`); what other bases have of the kind is theirs."""
     block_rescale: PositiveFloat = 1.0
     """Factor on how fast the blocks learn, after either start and after ``--from`` as well
     (:mod:`mpa_core.training.rescale`). The KLT starts blocks near the identity: give it 20."""
@@ -210,7 +211,7 @@ class RunSettings(StrictModel):
 class TrainConfig(StrictModel):
     """Everything that fixes a stage-1 run, apart from the photos."""
 
-    model: BaseConfig
+    model: Architecture
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     init: InitSettings = InitSettings()
     data: DataSettings = DataSettings()

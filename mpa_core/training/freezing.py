@@ -14,9 +14,7 @@ from torch import nn
 
 from mpa_core.coding.model import MPAModel
 from mpa_core.errors import ConfigError
-
-AFTER_DECODING = ("base.g_s.*", "base.y_gains.inverse_gain", "paths.*")
-"""Parameters that the bits of a picture do not depend on."""
+from mpa_core.training.rescale import block_rescaling
 
 
 def freeze_all_but(model: MPAModel, patterns: Sequence[str]) -> dict[str, nn.Parameter]:
@@ -41,7 +39,8 @@ def freeze_all_but(model: MPAModel, patterns: Sequence[str]) -> dict[str, nn.Par
         if own and not any(parameter.requires_grad for parameter in own):
             module.eval()
     trainable = {name: value for name, value in named.items() if value.requires_grad}
-    if any(not _matches(name, AFTER_DECODING) for name in trainable):
+    after_decoding = ("paths.*", *(f"base.{pattern}" for pattern in model.base.after_decoding))
+    if any(not _matches(name, after_decoding) for name in trainable):
         # The rate's gradient needs the noise, even through an entropy model that is frozen.
         model.base.entropy.train()
     return trainable
@@ -53,9 +52,18 @@ def entropy_is_frozen(model: MPAModel) -> bool:
 
 
 def blocks_are_frozen(model: MPAModel) -> bool:
-    """Whether any parameter that :func:`rescale_blocks` changes does not train."""
-    parts = (model.base.g_a, model.base.g_s, model.encoder_path)
-    return not all(parameter.requires_grad for part in parts for parameter in part.parameters())
+    """Whether any parameter that :func:`rescale_blocks` changes does not train.
+
+    Raises:
+        ConfigError: the base offers no such change.
+    """
+    parts = (*block_rescaling(model).parts, model.encoder_path)
+    return not all(
+        parameter.requires_grad
+        for part in parts
+        if part is not None
+        for parameter in part.parameters()
+    )
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mpa_core.base.tinylic.blocks import BlockRouter, NSABlock
+from mpa_core.base.api import needs
+from mpa_core.base.capabilities import MainMLP
+from mpa_core.base.routing import BlockRouter
 from mpa_core.coding.model import MPAModel
 from mpa_core.errors import ConfigError
 from mpa_core.paths.mlp import SideMLP
@@ -50,8 +51,14 @@ def init_from_main(path: TaskPath, model: MPAModel, y_hat: Tensor, quality: Tens
         quality: [B].
 
     Raises:
-        ConfigError: the path builds other MLPs.
+        ConfigError: the path builds other MLPs, or the base has none to begin with.
     """
+    main_mlp = needs(
+        model.base.capabilities.main_mlp,
+        model.config,
+        "MLPs that a path could start from",
+        "set init.mlp=random",
+    )
     recorder = _Recorder()
     model.base.synthesise(y_hat, model.base.quality(quality, y_hat), recorder)
     for place in path.layout:
@@ -63,14 +70,13 @@ def init_from_main(path: TaskPath, model: MPAModel, y_hat: Tensor, quality: Tens
                     f"init.mlp is main, and path {path.name!r} builds {type(side).__name__} and "
                     "not mpa_core.paths.SideMLP; set init.mlp=random"
                 )
-            stage = model.base.g_s.stages[place.stage]
-            block = cast(NSABlock, cast(nn.ModuleList, stage.blocks)[index])
-            _init_one(side, block, recorder.tokens[place.stage, index])
+            main = main_mlp(place.stage, index)
+            _init_one(side, main, recorder.tokens[place.stage, index])
 
 
-def _init_one(side: SideMLP, block: NSABlock, tokens: Tensor) -> None:
-    main1, main2 = block.mlp.fc1, block.mlp.fc2
-    side.norm.load_state_dict(block.norm2.state_dict())
+def _init_one(side: SideMLP, main: MainMLP, tokens: Tensor) -> None:
+    main1, main2 = main.fc1, main.fc2
+    side.norm.load_state_dict(main.norm.state_dict())
     width, main_width = len(side.fc1.weight), len(main1.weight)
     if width >= main_width:
         side.fc1.weight[:main_width] = main1.weight
@@ -79,7 +85,7 @@ def _init_one(side: SideMLP, block: NSABlock, tokens: Tensor) -> None:
         side.fc2.weight[:, :main_width] = main2.weight
         side.fc2.bias.copy_(main2.bias)
         return
-    hidden = side.act(main1(block.norm2(tokens)))
+    hidden = side.act(main1(main.norm(tokens)))
     weight = hidden.var(0) * main2.weight.square().sum(0)
     kept = weight.topk(width).indices.sort().values
     side.fc1.weight.copy_(main1.weight[kept])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mpa_core.base.tinylic.entropy import CDF_BUFFERS
+from mpa_core.base.entropy import CDF_BUFFERS
 from mpa_core.checkpoints import load_base
 from mpa_core.codec import MPACodec
 from mpa_core.coding.model import MPAModel

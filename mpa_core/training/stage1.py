@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from mpa_core.base.tinylic.entropy import CDF_BUFFERS
+from mpa_core.base.api import needs
+from mpa_core.base.entropy import CDF_BUFFERS
 from mpa_core.coding.model import MPAModel
 from mpa_core.errors import CheckpointError, ConfigError
-from mpa_core.training import klt
 from mpa_core.training.config import TrainConfig
 from mpa_core.training.data import BatchSource
 from mpa_core.training.ema import ParameterAverage
@@ -58,11 +58,24 @@ class Stage1:
         self.shards = own_shards(accelerator, config.data.batch, config.data.shards)
         torch.manual_seed(config.seed)
         self.model = MPAModel(config.model).to(self.device)
+        offered = self.model.base.capabilities
         if config.init.transform == "klt":
             crops = torch.cat([source.batch(step).images for step in range(KLT_BATCHES)])
-            klt.initialise(self.model, crops.to(self.device))
-        self.model.base.y_gains.spread(*config.init.y_gain)
-        self.model.base.z_gains.spread(*config.init.z_gain)
+            start = needs(
+                offered.start_from_photos,
+                config.model,
+                "start from photos",
+                "set init.transform=random",
+            )
+            start(crops.to(self.device))
+        if (config.init.y_gain, config.init.z_gain) != ((1.0, 1.0), (1.0, 1.0)):
+            spread = needs(
+                offered.spread_gains,
+                config.model,
+                "gains to spread",
+                "leave out init.y_gain and init.z_gain",
+            )
+            spread(config.init.y_gain, config.init.z_gain)
         trainable = freeze_all_but(self.model, config.optim.trainable)
         self._rescale_blocks()
         distance = loss_distance(config.loss)

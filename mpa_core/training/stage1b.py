@@ -47,7 +47,7 @@ class Stage1b(Stage1):
         self.adversarial = config.adversarial
         torch.manual_seed(stream_seed(config.seed, _START))
         self.discriminator = Discriminator(
-            config.model.g_a[-1].width,
+            config.model.latent_channels,
             config.model.quality_levels if self.adversarial.per_level else 1,
             widths=self.adversarial.widths,
             context_channels=self.adversarial.context_channels,

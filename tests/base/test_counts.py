@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from mpa_core.base.tinylic.attention import NeighborhoodAttention
+from mpa_core.base.tinylic.presets import PRESETS
 from mpa_core.coding.model import MPAModel
 from mpa_core.config import BaseConfig, PathConfig
 from mpa_core.paths.path import TaskPath
-from mpa_core.presets import PRESETS
 
 
 @cache

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mpa_core.base.likelihoods import coded
-from mpa_core.base.tinylic.entropy import EntropyModel
+from mpa_core.base.tinylic.context_entropy import ContextEntropy
 from mpa_core.base.tinylic.schedule import (
     SCHEDULE,
     coding_order,
@@ -21,9 +21,9 @@ from mpa_core.errors import BitstreamError, CheckpointError
 SLICES = (3, 7, 10, 12)
 
 
-def without_tables() -> EntropyModel:
+def without_tables() -> ContextEntropy:
     torch.manual_seed(0)
-    model = EntropyModel(SLICES, 16).eval()
+    model = ContextEntropy(SLICES, 16).eval()
     for net, channels in zip(model.parameter_nets, SLICES, strict=True):
         net[-1].weight.data.mul_(3)  # so that means and scales vary, about scales that fit y
         net[-1].bias.data[:channels] = 3.0
@@ -31,7 +31,7 @@ def without_tables() -> EntropyModel:
 
 
 @pytest.fixture(scope="module")
-def entropy() -> EntropyModel:
+def entropy() -> ContextEntropy:
     model = without_tables()
     model.update()
     return model
@@ -157,14 +157,14 @@ def test_training_is_differentiable_and_noisy(entropy):
 
 
 def test_no_tables_is_an_error():
-    model = EntropyModel(SLICES, 16).eval()
+    model = ContextEntropy(SLICES, 16).eval()
     y, params = latents(1)
     with pytest.raises(CheckpointError, match="update"):
         model.encode_y(y, params)
 
 
 def test_tables_travel_in_the_state(entropy):
-    other = EntropyModel(SLICES, 16).eval()
+    other = ContextEntropy(SLICES, 16).eval()
     other.load_state_dict(entropy.state_dict())
     y, params = latents(1)
     with torch.no_grad():

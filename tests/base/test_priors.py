@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mpa_core.base.likelihoods import gaussian
 from mpa_core.base.priors import EntropyBottleneck, GaussianConditional, LowerBound, quantized_cdf
-from mpa_core.base.tinylic.entropy import EntropyModel
+from mpa_core.base.tinylic.context_entropy import ContextEntropy
 from mpa_core.codec import MPACodec
 from mpa_core.errors import CheckpointError
 
@@ -85,7 +85,7 @@ def test_the_gaussian_gives_what_is_stored():
 
 
 def test_rows_of_scales_are_what_is_stored():
-    model = EntropyModel((3, 7, 10, 12), 16)
+    model = ContextEntropy((3, 7, 10, 12), 16)
     model.y_prior = GaussianConditional(given_numbers.SCALES)
     _, scales = given_numbers.residuals_and_scales()
     assert model._scale_indexes(scales).tolist() == STORED["y_rows"].tolist()

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
+from mpa_core.base.tinylic.presets import PRESETS
 from mpa_core.config import PathConfig
 from mpa_core.paths.path import TaskPath
-from mpa_core.presets import PRESETS
 
 CONFIG = PRESETS["mpa-tiny"]
 

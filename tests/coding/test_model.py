@@ -5,16 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
+from mpa_core.base.tinylic.config import StageConfig, TinyLICConfig
+from mpa_core.base.tinylic.presets import PRESETS
 from mpa_core.checkpoints.fingerprint import fingerprint
 from mpa_core.codec import MPACodec
 from mpa_core.coding.model import MPAModel, encoder_main_share
-from mpa_core.config import BaseConfig, PathConfig, StageConfig
+from mpa_core.config import PathConfig
 from mpa_core.errors import DesyncError, ImageError, PathNotFoundError, QualityError
 from mpa_core.mix import Mix
 from mpa_core.paths.path import TaskPath
-from mpa_core.presets import PRESETS
 
-ODD_ONE = BaseConfig(
+ODD_ONE = TinyLICConfig(
     g_a=tuple(
         StageConfig(width=w, depth=d, heads=h, window=k)
         for w, d, h, k in ((6, 0, 1, 3), (12, 2, 3, 5), (10, 1, 5, 7), (24, 1, 2, 3))

@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 
 from mpa_core import Mix, MPACodec, PathConfig, TaskPath
+from mpa_core.base.tinylic.presets import PRESETS
 from mpa_core.bitstream.container import unpack
 from mpa_core.coding.model import MPAModel
 from mpa_core.errors import PathNotFoundError
 from mpa_core.evaluation import compressai_eval
 from mpa_core.evaluation.complexity import macs_per_pixel
 from mpa_core.evaluation.metrics import ms_ssim, psnr
-from mpa_core.presets import PRESETS
 
 PREDICTORS = 1.975
 """Thousand multiply-adds per pixel of one side; the released code runs them even where all tokens

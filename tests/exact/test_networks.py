@@ -20,7 +20,7 @@ from mpa_core.base.tinylic.exact.formats import (
     to_tensors,
 )
 from mpa_core.base.tinylic.exact.networks import ExactNetworks
-from mpa_core.base.tinylic.networks import FloatNetworks
+from mpa_core.base.tinylic.networks import FloatContextNetworks
 from mpa_core.bitstream.container import unpack
 from mpa_core.errors import CheckpointError, DesyncError
 from mpa_core.io.images import to_rgb_tensor
@@ -68,7 +68,7 @@ def threads(count: int) -> Iterator[None]:
 def test_close_to_the_float_networks(preset, quality):
     model = MPACodec.from_preset(preset, seed=2).model
     base, entropy = model.base, model.base.entropy
-    exact, usual = ExactNetworks(base, choose_formats(base)), FloatNetworks(base)
+    exact, usual = ExactNetworks(base, choose_formats(base)), FloatContextNetworks(base)
     generator = torch.Generator().manual_seed(1)
     shape = (2, model.config.hyper_channels, 1, 3)  # smaller than the window of attention
     symbols = torch.randn(shape, generator=generator).mul(4).round()

@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mpa_core import checkpoints
+from mpa_core.base.tinylic.config import StageConfig, TinyLICConfig
 from mpa_core.coding.model import MPAModel, encoder_main_share
-from mpa_core.config import BaseConfig, PathConfig, StageConfig
+from mpa_core.config import PathConfig
 from mpa_core.errors import CheckpointError, OutputError, PluginError
 from mpa_core.importing import importer
 from mpa_core.importing.importer import import_official, official_path
@@ -128,8 +129,8 @@ def test_golden_folders_fit_the_first_party_plugins(golden):
 # ---------------------------------------------------------------- other architectures
 
 
-def config_of(g_a, h_a, h_s, g_s, **options) -> BaseConfig:
-    return BaseConfig(
+def config_of(g_a, h_a, h_s, g_s, **options) -> TinyLICConfig:
+    return TinyLICConfig(
         **{
             part: tuple(StageConfig(width=w, depth=d, heads=h, window=k) for w, d, h, k in stages)
             for part, stages in {"g_a": g_a, "h_a": h_a, "h_s": h_s, "g_s": g_s}.items()
@@ -174,7 +175,7 @@ def rough(module: torch.nn.Module) -> None:
                 parameter.add_(torch.randn_like(parameter) * 0.1)
 
 
-def build(config: BaseConfig, tasks=TASKS) -> tuple[MPAModel, dict[str, TaskPath]]:
+def build(config: TinyLICConfig, tasks=TASKS) -> tuple[MPAModel, dict[str, TaskPath]]:
     torch.manual_seed(0)
     model = MPAModel(config).eval()
     rough(model)
@@ -188,7 +189,7 @@ def build(config: BaseConfig, tasks=TASKS) -> tuple[MPAModel, dict[str, TaskPath
     return model, paths
 
 
-def released(config: BaseConfig, tasks=TASKS) -> dict[str, torch.Tensor]:
+def released(config: TinyLICConfig, tasks=TASKS) -> dict[str, torch.Tensor]:
     model, paths = build(config, tasks)
     tensors = {base_key(name): t for name, t in model.frozen_state().items()}
     for name, path in paths.items():

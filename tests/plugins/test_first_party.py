@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from mpa_core.base.tinylic.presets import PRESETS
 from mpa_core.plugins.check import check_plugin
 from mpa_core.plugins.registry import registry
-from mpa_core.presets import PRESETS
 
 FIRST_PARTY = [path for path in registry().paths() if path.distribution == "mpa-core"]
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from mpa_core.base.tinylic.presets import PRESETS
 from mpa_core.errors import ConfigError
-from mpa_core.presets import PRESETS
 from mpa_core.training.config import FIXED, load_config
 from mpa_core.training.trees import changed_keys, is_below, save_config
 

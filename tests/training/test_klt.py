@@ -3,10 +3,10 @@ from __future__ import annotations
 import torch
 
 from mpa_core.base.gains import Quality
+from mpa_core.base.tinylic import klt
+from mpa_core.base.tinylic.presets import PRESETS
 from mpa_core.coding.model import MPAModel
-from mpa_core.presets import PRESETS
 from mpa_core.tasks.photos import PhotoFolder
-from mpa_core.training import klt
 from mpa_core.training.data import BatchSource
 
 
@@ -25,13 +25,13 @@ def test_the_start_is_nearly_a_projection_of_photos(photo_folder, settings):
     model = MPAModel(PRESETS["mpa-tiny"]).eval()
     variance = (x - x.mean((2, 3), keepdim=True)).square().mean()
     assert (reconstruct(model, x) - x).square().mean() > variance
-    klt.initialise(model, x)
+    klt.initialise(model.base, x)
     # 32 components of 768 keep most of a photo's energy.
     assert (reconstruct(model, x) - x).square().mean() < 0.2 * variance
     first = {name: value.clone() for name, value in model.state_dict().items()}
     torch.manual_seed(0)
     again = MPAModel(PRESETS["mpa-tiny"]).eval()
-    klt.initialise(again, x)
+    klt.initialise(again.base, x)
     assert all(torch.equal(value, first[name]) for name, value in again.state_dict().items())
 
 

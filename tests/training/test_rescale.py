@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import torch
 
+from mpa_core.base.tinylic.presets import PRESETS
 from mpa_core.coding.model import MPAModel
-from mpa_core.presets import PRESETS
 from mpa_core.training.rescale import rescale_blocks
 
 

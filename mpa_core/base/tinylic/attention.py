@@ -82,6 +82,11 @@ class NeighborhoodAttention(nn.Module):
         out: Tensor = self.proj(attended)
         return out
 
+    def macs(self, tokens: Tensor) -> int:
+        """Multiply-adds by definition, for ``tokens`` ``[B, H, W, C]``: qkv and projection, then
+        queries by keys and weights by values, each query its window of keys."""
+        return tokens.numel() * (4 * self.dim + 2 * self.window**2)
+
     def extra_repr(self) -> str:
         return f"dim={self.dim}, heads={self.heads}, window={self.window}"
 

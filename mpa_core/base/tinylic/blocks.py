@@ -2,15 +2,11 @@
 
 SPEC section 1, "NSA block". Feature maps inside a run of blocks are *tokens*: ``[B, H, W, C]``,
 channels last, so that every linear layer works in place on contiguous memory.
-
-A *router* replaces the feed-forward part of the blocks of a stage. The base knows nothing else
-about task paths: with no router it is the plain base codec.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,28 +15,12 @@ from torchvision.ops import stochastic_depth
 
 from mpa_core.base.gains import Quality
 from mpa_core.base.linear import TokenLinear
+from mpa_core.base.routing import BlockRouter, StageRouter
 from mpa_core.base.tinylic.attention import NeighborhoodAttention
 
 RESIDUAL_SCALE = 0.2
 """Initial value of the residual scales gamma: blocks start near the identity, so that the linear
 part of the autoencoder is learned first."""
-
-
-class BlockRouter(Protocol):
-    """Chosen for one stage of one call; asked once per block."""
-
-    def __call__(self, tokens: Tensor, block: int, main: Callable[[Tensor], Tensor]) -> Tensor:
-        """Feed-forward output ``[B, H, W, C]`` for ``tokens`` ``[B, H, W, C]``.
-
-        ``main`` is the block's own ``mlp(norm2(tokens))``, for tokens of any leading shape.
-        """
-
-
-class StageRouter(Protocol):
-    """Asked once per stage, before its first block."""
-
-    def __call__(self, stage: int, tokens: Tensor) -> BlockRouter | None:
-        """The router of this stage's blocks, or None for the main path alone."""
 
 
 class MLP(nn.Module):

@@ -1,26 +1,37 @@
-"""The frozen base codec: pixels to latents to pixels, and nothing about tasks."""
+"""TinyLIC with variable rate, the base codec of the paper."""
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import Tensor, nn
 
+from mpa_core.base.api import Base
+from mpa_core.base.capabilities import BlockRescaling, Capabilities, MainMLP
 from mpa_core.base.gains import Gains, Quality
-from mpa_core.base.tinylic.blocks import StageRouter
-from mpa_core.base.tinylic.entropy import EntropyModel
+from mpa_core.base.routing import StageRouter
+from mpa_core.base.tinylic.blocks import NSABlock, Stage
+from mpa_core.base.tinylic.config import TinyLICConfig
+from mpa_core.base.tinylic.context_entropy import ContextEntropy
+from mpa_core.base.tinylic.exact.profile import TinyLICExactProfile
+from mpa_core.base.tinylic.klt import initialise
+from mpa_core.base.tinylic.networks import FloatContextNetworks
+from mpa_core.base.tinylic.rescale import rescale_blocks
 from mpa_core.base.tinylic.transforms import analysis, drop_path_rates, synthesis
-from mpa_core.config import BaseConfig
 
 
-class BaseCodec(nn.Module):
+class TinyLIC(Base):
     """Transforms, variable-rate gains and entropy model of SPEC section 1.
 
     ``y`` is the scaled latent (after its gain), ``y_hat`` its decoded value (before the inverse
     gain), likewise ``z`` and ``z_hat``: the values that are rounded and coded.
     """
 
-    def __init__(self, config: BaseConfig) -> None:
-        super().__init__()
-        self.config = config
+    config: TinyLICConfig
+    entropy: ContextEntropy
+
+    def __init__(self, config: TinyLICConfig) -> None:
+        super().__init__(config)
         stages = (config.g_a, config.h_a, config.h_s, config.g_s)
         depths = [[stage.depth for stage in part] for part in stages]
         # Stochastic depth rises along the encoder (g_a, h_a), then again along the decoder.
@@ -47,13 +58,7 @@ class BaseCodec(nn.Module):
         nn.init.constant_(self.get_parameter(f"g_s.stages.{len(config.g_s) - 1}.conv.bias"), 0.5)
         self.y_gains = Gains(latent, config.quality_levels)
         self.z_gains = Gains(hyper, config.quality_levels)
-        self.entropy = EntropyModel(config.slices, hyper)
-
-    def quality(self, value: float | Tensor, like: Tensor) -> Quality:
-        """``value`` (one number, or ``[B]``) for the batch ``like`` (``[B, ...]``)."""
-        return Quality(
-            value, levels=self.config.quality_levels, batch=len(like), device=like.device
-        )
+        self.entropy = ContextEntropy(config.slices, hyper)
 
     def analyse(self, x: Tensor, quality: Quality, router: StageRouter | None = None) -> Tensor:
         """``x`` ``[B, 3, H, W]`` in [0, 1] to ``y`` ``[B, M, H/16, W/16]``."""
@@ -74,3 +79,33 @@ class BaseCodec(nn.Module):
         """``y_hat`` to ``x_hat`` ``[B, 3, H, W]``, not clamped."""
         x_hat: Tensor = self.g_s(self.y_gains.unscale(y_hat, quality), quality, router)
         return x_hat
+
+    def float_networks(self) -> FloatContextNetworks:
+        """See :meth:`mpa_core.base.api.Base.float_networks`."""
+        return FloatContextNetworks(self)
+
+    @property
+    def after_decoding(self) -> tuple[str, ...]:
+        """See :attr:`mpa_core.base.api.Base.after_decoding`."""
+        return ("g_s.*", "y_gains.inverse_gain")
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """All there are."""
+        return Capabilities(
+            exact=TinyLICExactProfile(self),
+            spread_gains=self._spread_gains,
+            start_from_photos=lambda photos: initialise(self, photos),
+            rescaling=BlockRescaling(
+                (self.g_a, self.g_s), lambda factor: rescale_blocks(self, factor)
+            ),
+            main_mlp=self._main_mlp,
+        )
+
+    def _spread_gains(self, y: tuple[float, float], z: tuple[float, float]) -> None:
+        self.y_gains.spread(*y)
+        self.z_gains.spread(*z)
+
+    def _main_mlp(self, stage: int, block: int) -> MainMLP:
+        chosen = cast(NSABlock, cast(Stage, self.g_s.stages[stage]).blocks[block])
+        return MainMLP(chosen.norm2, chosen.mlp.fc1, chosen.mlp.fc2)

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from mpa_core.base.gains import Quality
-from mpa_core.base.tinylic.blocks import NSABlock, Stage, StageRouter
-from mpa_core.config import BaseConfig, StageConfig
+from mpa_core.base.routing import StageRouter
+from mpa_core.base.tinylic.blocks import NSABlock, Stage
+from mpa_core.base.tinylic.config import StageConfig, TinyLICConfig
 
 
-def _blocks(stage: StageConfig, config: BaseConfig, rates: Sequence[float]) -> list[NSABlock]:
+def _blocks(stage: StageConfig, config: TinyLICConfig, rates: Sequence[float]) -> list[NSABlock]:
     return [
         NSABlock(
             stage.width, stage.heads, stage.window, config.mlp_ratio, config.quality_levels, rate
@@ -32,7 +33,7 @@ class AnalysisStage(Stage):
         in_channels: int,
         stage: StageConfig,
         kernel: int,
-        config: BaseConfig,
+        config: TinyLICConfig,
         rates: Sequence[float],
     ) -> None:
         super().__init__(_blocks(stage, config, rates))
@@ -52,7 +53,7 @@ class SynthesisStage(Stage):
         stage: StageConfig,
         out_channels: int,
         kernel: int,
-        config: BaseConfig,
+        config: TinyLICConfig,
         rates: Sequence[float],
     ) -> None:
         super().__init__(_blocks(stage, config, rates))
@@ -88,7 +89,7 @@ class Transform(nn.Module):
 
 def analysis(
     stages: Sequence[StageConfig],
-    config: BaseConfig,
+    config: TinyLICConfig,
     *,
     in_channels: int,
     outer_kernel: int,
@@ -106,7 +107,7 @@ def analysis(
 
 def synthesis(
     stages: Sequence[StageConfig],
-    config: BaseConfig,
+    config: TinyLICConfig,
     *,
     out_channels: int,
     outer_kernel: int,

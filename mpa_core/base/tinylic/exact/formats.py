@@ -6,19 +6,20 @@ import math
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from mpa_core.arguments import expect, shown
 from mpa_core.base.tinylic.attention import NeighborhoodAttention
-from mpa_core.base.tinylic.codec import BaseCodec
 from mpa_core.base.tinylic.contexts import SpatialContext
 from mpa_core.base.tinylic.exact.blocks import attention_fits, norm_fits
 from mpa_core.base.tinylic.exact.fixed import Format, weight_digits
 from mpa_core.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from mpa_core.base.tinylic.codec import TinyLIC
 
 MAGNITUDE, FRACTION = 10, 14
 """Without calibration inputs are clamped to +-1024; with it they keep at least so many digits."""
@@ -30,7 +31,7 @@ _LEAST_WEIGHT_DIGITS = 8
 _LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.LayerNorm, SpatialContext)
 
 
-def exact_layers(base: BaseCodec) -> dict[str, nn.Module]:
+def exact_layers(base: TinyLIC) -> dict[str, nn.Module]:
     """Layers that need a format, by name: those with products, norms, and attentions."""
     layers: dict[str, nn.Module] = {}
     for part in ("h_s", "entropy"):
@@ -41,9 +42,7 @@ def exact_layers(base: BaseCodec) -> dict[str, nn.Module]:
     return layers
 
 
-def choose_formats(
-    base: BaseCodec, largest: Mapping[str, float] | None = None
-) -> dict[str, Format]:
+def choose_formats(base: TinyLIC, largest: Mapping[str, float] | None = None) -> dict[str, Format]:
     """A format for each of :func:`exact_layers`.
 
     Args:
@@ -96,13 +95,13 @@ def _weights(layer: nn.Module) -> tuple[Tensor, Tensor]:
 class Observer:
     """Records the largest input of every layer of the float networks while it is entered."""
 
-    def __init__(self, base: BaseCodec) -> None:
+    def __init__(self, base: TinyLIC) -> None:
         self._layers = exact_layers(base)
         self._hooks = ExitStack()
         self.largest = dict.fromkeys(self._layers, 0.0)
         """Layer to magnitude."""
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> dict[str, float]:
         for name, layer in self._layers.items():
             # The format of an attention is of its queries, keys and values.
             if isinstance(layer, NeighborhoodAttention):
@@ -110,7 +109,7 @@ class Observer:
             else:
                 hook = layer.register_forward_pre_hook(partial(self._saw_input, name))
             self._hooks.callback(hook.remove)
-        return self
+        return self.largest
 
     def __exit__(self, *_: object) -> None:
         self._hooks.close()
@@ -153,7 +152,7 @@ def from_tensors(tensors: Mapping[str, Tensor], source: str) -> dict[str, Format
     return formats
 
 
-def check_layers(base: BaseCodec, formats: Mapping[str, Format], source: str) -> None:
+def check_layers(base: TinyLIC, formats: Mapping[str, Format], source: str) -> None:
     """Refuse formats for other layers than the base has (:class:`CheckpointError`)."""
     expect(formats, Mapping, f"{source}: formats", "a Format for each layer", CheckpointError)
     for name, form in formats.items():

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
 from mpa_core.base.gains import Quality
 from mpa_core.base.tinylic.blocks import NSABlock
-from mpa_core.base.tinylic.codec import BaseCodec
 from mpa_core.base.tinylic.contexts import SpatialContext
 from mpa_core.base.tinylic.exact.blocks import ExactBlock
 from mpa_core.base.tinylic.exact.fixed import FixedConv, FixedLinear, Format
@@ -19,6 +18,9 @@ from mpa_core.base.tinylic.exact.rows import QualityRows
 from mpa_core.base.tinylic.exact.tables import gelu
 from mpa_core.base.tinylic.transforms import SynthesisStage
 from mpa_core.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from mpa_core.base.tinylic.codec import TinyLIC
 
 
 class _Stage:
@@ -89,7 +91,7 @@ class _Spatial:
 class ExactNetworks:
     """Hyper-synthesis and context model of a base, the same everywhere.
 
-    Profile 1 (:class:`mpa_core.base.tinylic.networks.EntropyNetworks`). It holds copies: a base
+    Profile 1 (:class:`mpa_core.base.networks.EntropyNetworks`). It holds copies: a base
     whose weights change needs a new one.
 
     Args:
@@ -106,7 +108,7 @@ class ExactNetworks:
         "processor); decode it on another machine, or encode the picture again"
     )
 
-    def __init__(self, base: BaseCodec, formats: Mapping[str, Format]) -> None:
+    def __init__(self, base: TinyLIC, formats: Mapping[str, Format]) -> None:
         self.formats = dict(formats)
         entropy = base.entropy
         try:

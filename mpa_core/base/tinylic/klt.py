@@ -12,13 +12,15 @@ Channels that the transform does not need keep their random weights, scaled down
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
 from mpa_core.base.tinylic.transforms import AnalysisStage, SynthesisStage
-from mpa_core.coding.model import MPAModel
+
+if TYPE_CHECKING:
+    from mpa_core.base.tinylic.codec import TinyLIC
 
 WHITENING = 0.5
 """Inside the transforms a component of standard deviation s is scaled by s**-WHITENING: layer norm
@@ -32,15 +34,15 @@ SMALLEST_SCALE = 1e-3
 
 
 @torch.no_grad()
-def initialise(model: MPAModel, photos: Tensor) -> None:
+def initialise(base: TinyLIC, photos: Tensor) -> None:
     """Set the convolutions of ``g_a`` and ``g_s`` from ``photos`` ``[B, 3, H, W]`` in [0, 1].
 
-    H and W are multiples of the model's latent stride. The same photos give the same weights.
+    H and W are multiples of the base's latent stride. The same photos give the same weights.
     """
     features = photos.to(torch.float64)
     scale_in = torch.ones(3, dtype=torch.float64)
-    analysis = [cast(AnalysisStage, s) for s in model.base.g_a.stages]
-    synthesis = [cast(SynthesisStage, s) for s in reversed(model.base.g_s.stages)]
+    analysis = [cast(AnalysisStage, s) for s in base.g_a.stages]
+    synthesis = [cast(SynthesisStage, s) for s in reversed(base.g_s.stages)]
     for index, (down, up) in enumerate(zip(analysis, synthesis, strict=True)):
         last = index == len(analysis) - 1
         blocks = _blocks(features)
@@ -61,7 +63,7 @@ def initialise(model: MPAModel, photos: Tensor) -> None:
         projected = torch.einsum("kc,bcn->bkn", basis, blocks - mean[:, None])
         features = projected.unflatten(2, (features.shape[-2] // 2, features.shape[-1] // 2))
         scale_in = scale_out
-    for transform in (model.base.g_a, model.base.g_s):
+    for transform in (base.g_a, base.g_s):
         for name, parameter in transform.named_parameters():
             if name.endswith(("gamma1", "gamma2")):
                 parameter.fill_(BLOCK_SCALE)

@@ -1,36 +1,24 @@
-"""Entropy model: factorized prior of ``z``, and a Gaussian with multistage context for ``y``.
+"""Entropy model: factorized prior of ``z``, and a Gaussian for ``y`` that is walked step by step.
 
-SPEC section 1, "Entropy model". :meth:`EntropyModel.walk` is the only walk over the coding steps:
-estimation, encoding and decoding hand it a *visitor* that turns the predicted means and scales of
-a step into decoded values, each in its own way.
+Each type of base has its own :meth:`EntropyModel.walk` over the coding steps, and it is the only
+one: estimation, encoding and decoding hand it a *visitor* that turns the predicted means and scales
+of a step into decoded values, each in its own way.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mpa_core.base.likelihoods import coded, gaussian
+from mpa_core.base.networks import EntropyNetworks
 from mpa_core.base.priors import SCALE_MIN, EntropyBottleneck, GaussianConditional
-from mpa_core.base.tinylic.contexts import (
-    ChannelContext,
-    ContextNetworks,
-    ParameterNet,
-    SpatialContext,
-)
-from mpa_core.base.tinylic.schedule import (
-    SCHEDULE,
-    Phase,
-    Step,
-    coding_order,
-    join_phases,
-    split_phases,
-)
-from mpa_core.base.tinylic.symbols import Decoded, Symbols, as_symbols, finish
+from mpa_core.base.symbols import Decoded, Symbols, as_symbols, finish
 from mpa_core.bitstream.cdf import CdfTables
 from mpa_core.bitstream.rangecoder import RangeDecoder, RangeEncoder, check_capacity
 from mpa_core.errors import CheckpointError
@@ -39,8 +27,9 @@ SCALE_MAX, SCALE_LEVELS = 256.0, 64
 CDF_BUFFERS = ("_quantized_cdf", "_offset", "_cdf_length")
 """Integer tables of the range coder; they travel in the checkpoint."""
 
-Visitor = Callable[[Step, Tensor, Tensor], Tensor]
-"""(step, means, scales), each ``[P, B, C, h, w]``, to decoded values of the same shape."""
+Visitor = Callable[[Any, Tensor, Tensor], Tensor]
+"""(step, means, scales), each ``[P, B, C, h, w]``, to decoded values of the same shape. P is the
+number of parts that a type of base cuts the positions of a step into; it may be 1."""
 
 
 def round_straight_through(tensor: Tensor) -> Tensor:
@@ -48,103 +37,58 @@ def round_straight_through(tensor: Tensor) -> Tensor:
     return tensor + (tensor.round() - tensor).detach()
 
 
-def _spatial_kernel(step: Step) -> int:
-    # The odd-odd pass sees only the four diagonal neighbours: a 3x3 kernel holds them all.
-    return 3 if step.known == ((0, 0),) else 5
-
-
-class EntropyModel(nn.Module):
+class EntropyModel(nn.Module, ABC):
     """Probabilities of ``z`` and ``y``, and their symbols.
 
+    A subclass is the context model: it walks ``y`` in steps of its own and predicts each from those
+    before.
+
     Args:
-        slices: channels of the slices of ``y``.
+        latent_channels: channels M of ``y``.
         hyper_channels: channels of ``z``.
     """
 
-    def __init__(self, slices: Sequence[int], hyper_channels: int) -> None:
+    def __init__(self, latent_channels: int, hyper_channels: int) -> None:
         super().__init__()
-        self.slices = tuple(slices)
-        params = 2 * sum(self.slices)
+        self.latent_channels = latent_channels
         self.z_prior = EntropyBottleneck(hyper_channels)
         table = torch.exp(
             torch.linspace(np.log(SCALE_MIN), np.log(SCALE_MAX), SCALE_LEVELS, dtype=torch.float32)
         )
         self.y_prior = GaussianConditional(table.tolist())
-        self.channel_contexts = nn.ModuleList(
-            ChannelContext(params + sum(self.slices[:i]), c) for i, c in enumerate(self.slices)
-        )
-        spatial = {
-            str(i): SpatialContext(self.slices[step.slice], step, _spatial_kernel(step))
-            for i, step in enumerate(SCHEDULE)
-            if step.known
-        }
-        self.spatial_contexts = nn.ModuleDict(spatial)
-        with_spatial = {step.slice for step in SCHEDULE if step.known}
-        self.parameter_nets = nn.ModuleList(
-            ParameterNet(
-                params + 2 * c + (2 * c if i in with_spatial else 0),
-                (10 * c // 3, 8 * c // 3, 2 * c) if i in with_spatial else (2 * c,) * 3,
-            )
-            for i, c in enumerate(self.slices)
-        )
-        for net, channels in zip(self.parameter_nets, self.slices, strict=True):
-            # Scales start at 1: at the lower bound a value of 3 costs 30 bits and has no gradient.
-            nn.init.ones_(cast(nn.Conv2d, cast(ParameterNet, net)[-1]).bias[:channels])  # type: ignore[index]
         self._tables: tuple[CdfTables, CdfTables] | None = None
 
-    # ------------------------------------------------------------------ the one walk
+    # ------------------------------------------------------------------ of each type
 
+    @abstractmethod
     def walk(
-        self, params: Tensor, visit: Visitor, networks: ContextNetworks | None = None
+        self, params: Tensor, visit: Visitor, networks: EntropyNetworks | None = None
     ) -> Tensor:
-        """Decode ``y`` step by step: ``params`` ``[B, 2M, H, W]`` to ``y_hat`` ``[B, M, H, W]``.
+        """Decode ``y`` step by step.
 
-        H and W are even. ``visit`` sees each step once, in coding order. ``networks`` predict;
-        None are the model's own.
+        Args:
+            params: what the base's ``hyper_synthesise`` gives, ``[B, …, H, W]``.
+            visit: sees each step once, in coding order.
+            networks: of the profile, which predict; None are the model's own.
+
+        Returns:
+            ``y_hat`` ``[B, M, H, W]``.
         """
-        networks = networks or self
-        decoded: list[Tensor] = []
-        parts: dict[Phase, Tensor] = {}
-        for number, step in enumerate(SCHEDULE):
-            if not step.known:
-                channel = networks.channel_context(step.slice, torch.cat([params, *decoded], 1))
-                parts = {}
-            by_channel = split_phases(channel, step.phases)
-            context = [split_phases(params, step.phases), by_channel]
-            if step.known:
-                context.insert(1, networks.spatial_context(number, join_phases(parts)))
-            elif self._has_spatial(step.slice):
-                context.insert(1, torch.zeros_like(by_channel))
-            features = torch.cat(context, 2)
-            predicted = networks.predict(step.slice, features.flatten(0, 1))
-            scales, means = predicted.unflatten(0, features.shape[:2]).chunk(2, 2)
-            values = visit(step, means, scales)
-            parts.update(zip(step.phases, values.unbind(0), strict=True))
-            if len(parts) == 4:
-                decoded.append(join_phases(parts))
-        return torch.cat(decoded, 1)
 
-    def channel_context(self, index: int, known: Tensor) -> Tensor:
-        """See :class:`ContextNetworks`."""
-        out: Tensor = self.channel_contexts[index](known)
-        return out
+    @abstractmethod
+    def take(self, y: Tensor, step: Any) -> Tensor:
+        """The values of ``y`` ``[B, M, H, W]`` that are coded in ``step``: ``[P, B, C, h, w]``."""
 
-    def spatial_context(self, step: int, known: Tensor) -> Tensor:
-        """See :class:`ContextNetworks`."""
-        out: Tensor = self.spatial_contexts[str(step)](known)
-        return out
+    @abstractmethod
+    def assemble(self, parts: Sequence[Tensor]) -> Tensor:
+        """The reverse: what :meth:`take` gives for each step in order, to ``[B, M, H, W]``."""
 
-    def predict(self, index: int, features: Tensor) -> Tensor:
-        """See :class:`ContextNetworks`."""
-        out: Tensor = self.parameter_nets[index](features)
-        return out
+    @abstractmethod
+    def coding_order(self, part: Tensor) -> Tensor:
+        """The values of a step of one picture, ``[P, C, h, w]``, in the order of their symbols.
 
-    def _has_spatial(self, index: int) -> bool:
-        return any(step.slice == index and step.known for step in SCHEDULE)
-
-    def _slice(self, y: Tensor, index: int) -> Tensor:
-        start = sum(self.slices[:index])
-        return y[:, start : start + self.slices[index]]
+        A view of any shape, since decoding writes into it.
+        """
 
     # ------------------------------------------------------------------ estimation
 
@@ -157,10 +101,9 @@ class EntropyModel(nn.Module):
         none yet (:meth:`update`), under the Gaussian.
         """
         likelihoods: list[Tensor] = []
-        parts: dict[Phase, Tensor] = {}
 
-        def visit(step: Step, means: Tensor, scales: Tensor) -> Tensor:
-            values = split_phases(self._slice(y, step.slice), step.phases)
+        def visit(step: Any, means: Tensor, scales: Tensor) -> Tensor:
+            values = self.take(y, step)
             residual = round_straight_through(values - means)
             if self.training:
                 noisy = values - means + torch.rand_like(values) - 0.5
@@ -169,14 +112,11 @@ class EntropyModel(nn.Module):
                 likelihood = coded(residual, self._scale_indexes(scales), self.y_prior)
             else:
                 likelihood = gaussian(residual, scales, self.y_prior)
-            parts.update(zip(step.phases, likelihood.unbind(0), strict=True))
-            if len(parts) == 4:
-                likelihoods.append(join_phases(parts))
-                parts.clear()
+            likelihoods.append(likelihood)
             return residual + means
 
         y_hat = self.walk(params, visit)
-        return y_hat, torch.cat(likelihoods, 1)
+        return y_hat, self.assemble(likelihoods)
 
     def estimate_z(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """``z_hat`` and the likelihoods of ``z``, both ``[B, C, h, w]``; see :meth:`estimate`."""
@@ -241,19 +181,19 @@ class EntropyModel(nn.Module):
         return np.repeat(np.arange(self.z_prior.channels, dtype=np.int32), shape[0] * shape[1])
 
     def encode_y(
-        self, y: Tensor, params: Tensor, networks: ContextNetworks | None = None
+        self, y: Tensor, params: Tensor, networks: EntropyNetworks | None = None
     ) -> tuple[Tensor, list[bytes], list[Symbols]]:
         """``y_hat``, one stream per picture, and the symbols of each (int32, coding order)."""
         y_table = self.tables[1]
         encoders = [RangeEncoder() for _ in range(len(y))]
         written: list[list[Symbols]] = [[] for _ in encoders]
 
-        def visit(step: Step, means: Tensor, scales: Tensor) -> Tensor:
-            residual = (split_phases(self._slice(y, step.slice), step.phases) - means).round()
+        def visit(step: Any, means: Tensor, scales: Tensor) -> Tensor:
+            residual = (self.take(y, step) - means).round()
             indexes = self._scale_indexes(scales)
             for i, encoder in enumerate(encoders):
-                symbols = as_symbols(coding_order(residual[:, i]))
-                encoder.encode(symbols, as_symbols(coding_order(indexes[:, i])), y_table)
+                symbols = as_symbols(self.coding_order(residual[:, i]))
+                encoder.encode(symbols, as_symbols(self.coding_order(indexes[:, i])), y_table)
                 written[i].append(symbols)
             return residual + means
 
@@ -264,7 +204,7 @@ class EntropyModel(nn.Module):
         self,
         streams: Sequence[bytes],
         params: Tensor,
-        networks: ContextNetworks | None = None,
+        networks: EntropyNetworks | None = None,
         *,
         conceal: bool = False,
     ) -> Decoded:
@@ -274,12 +214,12 @@ class EntropyModel(nn.Module):
         decoders = [RangeDecoder(data, count, conceal=conceal) for data in streams]
         read: list[list[Symbols]] = [[] for _ in decoders]
 
-        def visit(_: Step, means: Tensor, scales: Tensor) -> Tensor:
+        def visit(_: Any, means: Tensor, scales: Tensor) -> Tensor:
             indexes = self._scale_indexes(scales)
             residual = torch.empty_like(means)
             for i, decoder in enumerate(decoders):
-                symbols = decoder.decode(as_symbols(coding_order(indexes[:, i])), y_table)
-                target = coding_order(residual[:, i])  # a view: writing to it fills residual
+                symbols = decoder.decode(as_symbols(self.coding_order(indexes[:, i])), y_table)
+                target = self.coding_order(residual[:, i])  # a view: writing to it fills residual
                 target.copy_(torch.from_numpy(symbols).reshape(target.shape))
                 read[i].append(symbols)
             return residual + means
@@ -290,7 +230,7 @@ class EntropyModel(nn.Module):
 
     def y_symbols(self, shape: tuple[int, int]) -> int:
         """How many symbols ``y`` of this height and width has."""
-        return sum(self.slices) * shape[0] * shape[1]
+        return self.latent_channels * shape[0] * shape[1]
 
     def check_y_streams(self, streams: Sequence[bytes], shape: tuple[int, int]) -> None:
         """Refuse streams that cannot hold the symbols of ``y`` of this height and width.

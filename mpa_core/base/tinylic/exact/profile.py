@@ -1,0 +1,47 @@
+"""The exact profile of a TinyLIC base, as any base's is asked for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
+
+from torch import Tensor, nn
+
+from mpa_core.base.capabilities import Formats
+from mpa_core.base.tinylic.exact import formats as layer_formats
+from mpa_core.base.tinylic.exact.fixed import Format
+from mpa_core.base.tinylic.exact.networks import ExactNetworks
+
+if TYPE_CHECKING:
+    from mpa_core.base.tinylic.codec import TinyLIC
+
+
+class TinyLICExactProfile:
+    """See :class:`mpa_core.base.capabilities.ExactProfile`; the formats are one per layer."""
+
+    def __init__(self, base: TinyLIC) -> None:
+        self._base = base
+
+    def choose_formats(self, largest: Mapping[str, float] | None = None) -> dict[str, Format]:
+        """See :func:`mpa_core.base.tinylic.exact.formats.choose_formats`."""
+        return layer_formats.choose_formats(self._base, largest)
+
+    def observe(self) -> layer_formats.Observer:
+        """Watches the inputs of the float networks' layers."""
+        return layer_formats.Observer(self._base)
+
+    def check(self, formats: Formats, source: str) -> None:
+        """See :func:`mpa_core.base.tinylic.exact.formats.check_layers`."""
+        layer_formats.check_layers(self._base, formats, source)
+
+    def networks(self, base: nn.Module, formats: Formats) -> ExactNetworks:
+        """See :class:`mpa_core.base.tinylic.exact.networks.ExactNetworks`."""
+        return ExactNetworks(cast("TinyLIC", base), formats)
+
+    def to_tensors(self, formats: Formats) -> dict[str, Tensor]:
+        """Int32 ``[3]`` by ``exact.`` and the layer's name."""
+        return layer_formats.to_tensors(formats)
+
+    def from_tensors(self, tensors: Mapping[str, Tensor], source: str) -> dict[str, Format]:
+        """The reverse of :meth:`to_tensors`."""
+        return layer_formats.from_tensors(tensors, source)

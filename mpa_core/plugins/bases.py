@@ -1,0 +1,163 @@
+"""From the type of an architecture to its classes. Nothing here imports torch by itself.
+
+TinyLIC is one of the types, in the same record as those that plugins offer. It needs no discovery,
+so that a base of the SDK's own is found whatever is installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator, SerializeAsAny, ValidationError
+
+from mpa_core.arguments import as_text, shown
+from mpa_core.base.tinylic.presets import PRESETS
+from mpa_core.config import TINYLIC, BaseConfig
+from mpa_core.errors import ConfigError, PluginError
+from mpa_core.plugins.entries import normalize
+from mpa_core.plugins.hookspecs import BaseSpec
+from mpa_core.plugins.registry import RegisteredBase, did_you_mean, load_target, registry
+from mpa_core.runtime.foreign import foreign_code
+
+if TYPE_CHECKING:
+    from mpa_core.base.api import Base
+
+
+class _OwnBase(RegisteredBase):
+    """TinyLIC, whose type is without a distribution."""
+
+    @property
+    def type(self) -> str:
+        return self.spec.name
+
+
+@cache
+def _tinylic() -> RegisteredBase:
+    from mpa_core.checkpoints.meta import DISTRIBUTION, sdk_version
+
+    spec = BaseSpec(
+        name=TINYLIC,
+        base="mpa_core.base.tinylic.codec:TinyLIC",
+        config="mpa_core.base.tinylic.config:TinyLICConfig",
+        summary="The base codec of the paper: neighborhood attention, variable rate.",
+        presets={name: config.model_dump() for name, config in PRESETS.items()},
+    )
+    return _OwnBase(spec, DISTRIBUTION, sdk_version())
+
+
+def known_bases() -> tuple[RegisteredBase, ...]:
+    """Every type of base there is: TinyLIC, then those of the plugins that loaded."""
+    return (_tinylic(), *registry().bases())
+
+
+def find_base(type_: str) -> RegisteredBase:
+    """The type of base that an architecture states: ``"tinylic"``, or ``"distribution:name"``.
+
+    A name without a distribution will do where only one plugin claims it.
+
+    Raises:
+        PluginError: no plugin that is installed offers it, or more than one does.
+    """
+    if type_ == TINYLIC:
+        return _tinylic()
+    distribution, _, name = as_text(type_, "the type of a base", ConfigError).rpartition(":")
+    found = [
+        base
+        for base in registry().bases()
+        if base.name == name
+        and (not distribution or normalize(base.distribution) == normalize(distribution))
+    ]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        types = " or ".join(repr(base.type) for base in found)
+        raise PluginError(f"base type {type_!r} is claimed by more than one plugin; say {types}")
+    known = [base.type for base in known_bases()]
+    source = f"pip install {distribution}" if distribution else "install the plugin that has it"
+    raise PluginError(
+        f"base type {type_!r} is of no plugin that is installed (known: {', '.join(known)}); "
+        f"{source}{did_you_mean(type_, known)}{registry().broken_plugins()}"
+    )
+
+
+def load_config_class(type_: str) -> type[BaseConfig]:
+    """Import the class of the architectures of a type, and hold it to the contract.
+
+    Raises:
+        PluginError: as :func:`find_base`, or the import fails or yields anything but a
+            :class:`BaseConfig` subclass of that type.
+    """
+    found = find_base(type_)
+    where = f"base type {found.type!r}: {found.spec.config!r}"
+    loaded = load_target(found.spec.config, where)
+    if not (isinstance(loaded, type) and issubclass(loaded, BaseConfig)):
+        raise PluginError(
+            f"{where} is {shown(loaded)}, expected a subclass of mpa_core.config.BaseConfig"
+        )
+    own_type = getattr(loaded, "type", None)
+    if own_type != found.type:
+        raise PluginError(
+            f"{where} has type = {own_type!r}, expected {found.type!r}, the distribution and the "
+            "name in its BaseSpec; make the two equal"
+        )
+    return loaded
+
+
+def load_base_class(type_: str) -> type[Base]:
+    """Import the class of the bases of a type, and hold it to the contract. Imports torch.
+
+    Raises:
+        PluginError: as :func:`find_base`, or the import fails or yields anything but a
+            :class:`mpa_core.base.api.Base` subclass.
+    """
+    from mpa_core.base.api import Base
+
+    found = find_base(type_)
+    where = f"base type {found.type!r}: {found.spec.base!r}"
+    loaded = load_target(found.spec.base, where)
+    if not (isinstance(loaded, type) and issubclass(loaded, Base)):
+        raise PluginError(
+            f"{where} is {shown(loaded)}, expected a subclass of mpa_core.base.api.Base"
+        )
+    return loaded
+
+
+def build_base(config: BaseConfig) -> Base:
+    """A base of this architecture, with weights as torch's generator gives them.
+
+    Raises:
+        PluginError: its type is not installed, or its class cannot be built.
+    """
+    base_class = load_base_class(config.type)
+    with foreign_code(f"a base of type {config.type!r} cannot be built"):
+        return base_class(config)
+
+
+def architecture(value: Any) -> Any:
+    """An architecture from its fields and its type, as JSON and settings have it.
+
+    Anything but a mapping is returned as it is.
+
+    Raises:
+        PluginError: its type is not installed.
+        pydantic.ValidationError: fields that the type does not have, or values it refuses.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    fields = dict(value)
+    type_ = fields.pop("type", TINYLIC)
+    if not isinstance(type_, str):
+        raise ValueError(f"type is {shown(type_)}, expected the name of a type of base")
+    config_class = load_config_class(type_)
+    with foreign_code(f"an architecture of base type {type_!r} cannot be read"):
+        try:
+            return config_class.model_validate(fields)
+        except ValidationError as error:
+            problem = error
+    raise problem
+
+
+Architecture = Annotated[BaseConfig, BeforeValidator(architecture), SerializeAsAny()]
+"""A field of a pydantic model that holds the architecture of a base of any type."""
