@@ -51,11 +51,18 @@ class MPACodec(LoadedPaths):
 
     @usual_defaults()
     @normal_tensors()
-    def __init__(self, model: MPAModel, *, name: str, formats: Formats | None = None) -> None:
+    def __init__(
+        self,
+        model: MPAModel,
+        *,
+        name: str,
+        formats: Formats | None = None,
+        _fingerprints: tuple[str | None, str | None] = (None, None),
+    ) -> None:
         expect(model, MPAModel, "model", "an MPAModel", ConfigError)
         self.model = model.eval()
         self.name = as_text(name, "name")
-        self.profiles = EntropyProfiles(model, name, formats)
+        self.profiles = EntropyProfiles(model, name, formats, _fingerprints)
         """Entropy profiles: formats and fingerprint of the exact one."""
 
     @property
@@ -77,7 +84,12 @@ class MPACodec(LoadedPaths):
             CheckpointError: nothing there, or files that are damaged or of another version.
         """
         loaded = checkpoints.load_base(id_or_folder)
-        return cls(loaded.model, name=loaded.name, formats=loaded.formats)
+        return cls(
+            loaded.model,
+            name=loaded.name,
+            formats=loaded.formats,
+            _fingerprints=(loaded.fingerprint, loaded.exact_fingerprint),
+        )
 
     @classmethod
     @normal_tensors()

@@ -49,6 +49,8 @@ class LoadedBase:
     """Built and filled, in eval mode, on the CPU."""
     formats: dict[str, Any] | None
     """Of the exact entropy profile, by layer; None where the base has no such profile."""
+    exact_fingerprint: str | None
+    """Of ``tensors`` and ``formats``; None where it was not computed, for want of a stored one."""
 
 
 @usual_defaults()
@@ -145,7 +147,7 @@ def load_base(id_or_folder: str | Path) -> LoadedBase:
                 f"{folder / BASE_CONFIG} states an exact profile, which a base of type "
                 f"{model.config.type!r} has not; restore the file from its source"
             )
-        formats = read_formats(folder, profile, loaded, meta.exact)
+        formats = read_formats(folder, profile, loaded, meta.exact)  # whose identity is checked
     elif profile is not None:
         formats = profile.choose_formats()
     return LoadedBase(
@@ -156,6 +158,7 @@ def load_base(id_or_folder: str | Path) -> LoadedBase:
         folder=folder,
         model=model,
         formats=formats,
+        exact_fingerprint=meta.exact,
     )
 
 

@@ -37,6 +37,8 @@ class EntropyProfiles:
         model: with its final weights, float32, and CDF tables.
         name: of the base, for messages.
         formats: of the exact profile; None takes those that fit any input, if there is the profile.
+        fingerprints: of the base and of the exact profile, from whoever has just computed them of
+            these very tensors and formats; None stands for one that is not known.
 
     Attributes:
         formats: of the exact profile, by layer; None where the base has no exact profile.
@@ -50,9 +52,15 @@ class EntropyProfiles:
             tensors of a type that no base has.
     """
 
-    def __init__(self, model: MPAModel, name: str, formats: Formats | None) -> None:
+    def __init__(
+        self,
+        model: MPAModel,
+        name: str,
+        formats: Formats | None,
+        fingerprints: tuple[str | None, str | None] = (None, None),
+    ) -> None:
         tensors = model.frozen_state()
-        self.fingerprint = fingerprint(tensors)
+        self.fingerprint = fingerprints[0] or fingerprint(tensors)
         model.base.entropy.forget_tables()
         _ = model.base.entropy.tables  # a model without any cannot code
         self.formats: dict[str, Any] | None = None
@@ -61,7 +69,7 @@ class EntropyProfiles:
             exact = exact_profile(model)
             self.formats = exact.choose_formats() if formats is None else dict(formats)
             exact.check(self.formats, name)
-            self.exact_fingerprint = checkpoints.exact_fingerprint(
+            self.exact_fingerprint = fingerprints[1] or checkpoints.exact_fingerprint(
                 tensors, exact.to_tensors(self.formats)
             )
         self.name = name

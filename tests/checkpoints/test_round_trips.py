@@ -6,7 +6,7 @@ import torch
 from folder_tools import CONFIG, WidePath
 from safetensors.torch import load_file
 
-from mpa_core import checkpoints
+from mpa_core import MPACodec, checkpoints
 from mpa_core.checkpoints.fingerprint import fingerprint
 
 
@@ -94,3 +94,20 @@ def test_path_keeps_plugin_revision_and_card(tmp_path, path):
     meta = checkpoints.read_path_meta(tmp_path / "p")
     assert (meta.plugin, meta.base.revision) == (plugin, "abc")
     assert (tmp_path / "p" / "README.md").read_text() == "# Mine\n"
+
+
+def test_a_base_is_hashed_once_for_each_of_its_identities(tmp_path, monkeypatch, tiny_base):
+    hashed = []
+
+    def counted(tensors):
+        hashed.append(len(tensors))
+        return fingerprint(tensors)
+
+    for module in ("checkpoints.folders", "checkpoints.exact", "coding.profiles"):
+        monkeypatch.setattr(f"mpa_core.{module}.fingerprint", counted)
+    loaded = MPACodec.from_pretrained(tiny_base)
+    assert len(hashed) == 2  # the base, and the base with the formats of its exact profile
+    monkeypatch.undo()
+    alike = MPACodec(loaded.model, name="alike", formats=loaded.profiles.formats)
+    for name in ("fingerprint", "exact_fingerprint"):
+        assert getattr(alike.profiles, name) == getattr(loaded.profiles, name)
