@@ -67,8 +67,9 @@ class EntropyProfiles:
         self.exact_fingerprint: str | None = None
         if formats is not None or model.base.capabilities.exact is not None:
             exact = exact_profile(model)
-            self.formats = exact.choose_formats() if formats is None else dict(formats)
-            exact.check(self.formats, name)
+            formats = exact.choose_formats() if formats is None else formats
+            exact.check(formats, name)
+            self.formats = dict(formats)
             self.exact_fingerprint = fingerprints[1] or checkpoints.exact_fingerprint(
                 tensors, exact.to_tensors(self.formats)
             )
