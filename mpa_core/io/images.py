@@ -39,7 +39,6 @@ What :mod:`mpa_core.io.header` reads from a file is lost when Pillow has loaded 
 from __future__ import annotations
 
 import os
-import warnings
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Union
 
@@ -62,6 +61,7 @@ from mpa_core.io.output import (
     to_pil,
 )
 from mpa_core.io.pillow_errors import pillow_errors
+from mpa_core.runtime.caller import warn_caller
 
 __all__ = [
     "OUTPUT_FORMATS",
@@ -199,12 +199,11 @@ def to_rgb_tensor(
             tensor = _from_bytes(np.asarray(_to_rgb(image, background, header, colour)))
         icc = colour.carried
         if colour.ignored:
-            warnings.warn(
+            warn_caller(
                 PictureWarning(
                     f"the picture has {', '.join(colour.ignored)}: not followed, its colours are "
                     "taken as they are; convert it to sRGB first if they come out wrong"
-                ),
-                stacklevel=2,
+                )
             )
     elif isinstance(image, np.ndarray):
         tensor = _from_bytes(_array_to_rgb(image, background))

@@ -24,8 +24,8 @@ from PIL import Image, ImageFile
 from mpa_core import MPACodec
 from mpa_core.base.tinylic import attention
 from mpa_core.base.tinylic.exact import tables as exact_tables
-from mpa_core.errors import DamageWarning, ImageError
-from mpa_core.io.images import load_image
+from mpa_core.errors import DamageWarning, ImageError, PictureWarning
+from mpa_core.io.images import load_image, to_rgb_tensor
 
 SCRIPT = Path(__file__).with_name("process_state.py")
 
@@ -99,6 +99,16 @@ def test_a_damage_warning_points_at_its_caller(tiny_base, picture):
     with pytest.warns(DamageWarning) as caught:
         codec.decode(data[:-1], errors="conceal")
     assert caught[0].filename == __file__
+
+
+def test_a_picture_warning_points_at_its_caller(tiny_base, picture):
+    codec = MPACodec.from_pretrained(tiny_base)
+    odd = picture.copy()
+    odd.info["icc_profile"] = b"no profile"
+    for call in (codec.encode, to_rgb_tensor, lambda image: codec.encode_many([image])):
+        with pytest.warns(PictureWarning, match="damaged ICC profile") as caught:
+            call(odd)
+        assert caught[0].filename == __file__
 
 
 # ---------------------------------------------------------------------- what we depend on
