@@ -128,7 +128,8 @@ def test_ctrl_c_is_exit_130_and_leaves_nothing_behind(start, base, picture, tmp_
         stdin.write(bytes(1 << 20))
         stdin.flush()
         running.signal(signal.SIGINT)
-        done = running.wait()
+    # Now the pipe is closed: what comes between two reads is seen when the second returns.
+    done = running.wait()
     assert (done.code, done.err) == (130, "mpa: interrupted\n")
     assert list(folder.iterdir()) == []
 
