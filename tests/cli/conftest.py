@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forks import COMMANDS, ForkServer, Result, Running, fork_server
 from PIL import Image
 
 from mpa_core import MPACodec
 from mpa_core.cli.main import main
-
-
-@dataclass
-class Result:
-    """What one call of the command did."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def data(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def errors(self) -> list[str]:
-        return self.err.splitlines()
 
 
 @pytest.fixture(autouse=True)
@@ -92,89 +72,19 @@ def encoded(base, picture, tmp_path_factory) -> Path:
     return file
 
 
-FORKS = """
-import ctypes, json, os, resource, signal, struct, sys
-import torch, mpa_core.codec, mpa_core.io.images, mpa_core.cli.batch.run
-from mpa_core.cli.main import main
-
-for line in sys.stdin:
-    request = json.loads(line)
-    if "wait" in request:
-        status = os.waitpid(request["wait"], 0)[1]
-        print(os.waitstatus_to_exitcode(status), flush=True)
-        continue
-    pid = os.fork()
-    if pid:
-        print(pid, flush=True)
-        continue
-    os.setpgid(0, 0)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup would have it ignored
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        flags = os.O_WRONLY | os.O_CREAT if number else os.O_RDONLY
-        os.dup2(os.open(request[name], flags), number)
-    if request["largest"]:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (request["largest"],) * 2)
-    if request["unprivileged"] and sys.platform == "linux":
-        # Without its capabilities even root is held to the permissions of its own files.
-        header, nothing = struct.pack("Ii", 0x20080522, 0), bytes(24)
-        assert ctypes.CDLL(None).capset(header, nothing) == 0
-    code = main(request["words"])
-    sys.stdout.flush()
-    os._exit(code)
-"""
-
-
-class Running:
-    """A command line in a process (and process group) of its own."""
-
-    def __init__(self, ask: Callable[..., int], words: list[str], folder: Path, **more: object):
-        self._ask = ask
-        self.stdout, self.stderr = folder / "stdout", folder / "stderr"
-        self.pid = ask(words=words, stdout=str(self.stdout), stderr=str(self.stderr), **more)
-
-    def signal(self, number: int, *, group: bool = False) -> None:
-        (os.killpg if group else os.kill)(self.pid, number)
-
-    def wait(self) -> Result:
-        """The exit code is the negative number of a signal that ended the process."""
-        code = self._ask(wait=self.pid)
-        return Result(code, self.stdout.read_text(), self.stderr.read_text())
-
-
 @pytest.fixture(scope="session")
-def _forks() -> Iterator[Callable[..., int]]:
-    """A process that has imported torch, and forks one for each command it is given."""
-    with subprocess.Popen(
-        [sys.executable, "-c", FORKS],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    ) as process:
-
-        def ask(**request: object) -> int:
-            process.stdin.write(json.dumps(request) + "\n")
-            process.stdin.flush()
-            return int(process.stdout.readline())
-
-        yield ask
-        process.stdin.close()
+def _forks() -> Iterator[ForkServer]:
+    with fork_server(COMMANDS, env={**os.environ, "OMP_NUM_THREADS": "1"}) as server:
+        yield server
 
 
 @pytest.fixture
 def start(_forks, tmp_path_factory) -> Callable[..., Running]:
     """Start ``mpa`` with arguments in a real process, which can be killed."""
 
-    def call(
-        *args: object,
-        stdin: object = os.devnull,
-        largest: int = 0,
-        unprivileged: bool = False,
-    ) -> Running:
+    def call(*args: object, stdin: object = os.devnull, **more: Any) -> Running:
         folder = tmp_path_factory.mktemp("process")
-        limits = {"largest": largest, "unprivileged": unprivileged}
-        return Running(_forks, [str(arg) for arg in args], folder, stdin=str(stdin), **limits)
+        return _forks.start(folder, words=[str(arg) for arg in args], stdin=str(stdin), **more)
 
     return call
 

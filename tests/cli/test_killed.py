@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -227,8 +228,9 @@ def big(photos, tmp_path) -> Iterator[Path]:
     folder = tmp_path / "big"
     folder.mkdir()
     with Image.open(photos[0]) as photo:
-        for number in range(50):
-            photo.convert("RGB").crop((number, 0, number + 256, 256)).save(folder / f"{number}.png")
+        photo.convert("RGB").crop((0, 0, 256, 256)).save(folder / "0.png")
+    for number in range(1, 50):
+        shutil.copy(folder / "0.png", folder / f"{number}.png")
     return folder
 
 

@@ -117,24 +117,22 @@ def test_unexpected_errors_are_one_line_with_a_hint(mpa, picture, tmp_path, monk
     assert "encode.py" in done.err
 
 
-def test_ctrl_c_is_exit_130_and_leaves_nothing_behind(base, picture, tmp_path):
+def test_ctrl_c_is_exit_130_and_leaves_nothing_behind(start, base, picture, tmp_path):
     """Interrupted while it waits for its input, with everything loaded."""
-    out = tmp_path / "a.mpa"
-    process = subprocess.Popen(
-        [*COMMAND, "encode", "-", "-o", str(out), "--base", str(base)],
-        stdin=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+    folder, pipe = tmp_path / "out", tmp_path / "pipe"
+    folder.mkdir()
+    os.mkfifo(pipe)
+    running = start("encode", "-", "-o", folder / "a.mpa", "--base", base, stdin=pipe)
     # More than a pipe holds: writing returns only once the process is reading.
-    process.stdin.write(picture.read_bytes()[:64])
-    process.stdin.write(bytes(1 << 20))
-    process.stdin.flush()
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=600)
-    assert process.returncode == 130
-    assert err == b"mpa: interrupted\n"
-    assert list(tmp_path.iterdir()) == []
+    with pipe.open("wb") as stdin:
+        stdin.write(picture.read_bytes()[:64])
+        stdin.write(bytes(1 << 20))
+        stdin.flush()
+        running.signal(signal.SIGINT)
+    # Now the pipe is closed: what comes between two reads is seen when the second returns.
+    done = running.wait()
+    assert (done.code, done.err) == (130, "mpa: interrupted\n")
+    assert list(folder.iterdir()) == []
 
 
 def test_a_closed_pipe_is_quiet(encoded):

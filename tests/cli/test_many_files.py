@@ -233,9 +233,8 @@ def test_an_input_that_vanishes_on_the_way(start, base, tree, tmp_path):
     """The list is read before anything is done; one of its files goes meanwhile."""
     source = tmp_path / "in"
     source.mkdir()
-    big = Image.open(tree / "x.png").resize((640, 640))
-    for name in "abc":
-        big.save(source / f"{name}.png")
+    for name, side in {"a": 32, "b": 640, "c": 32}.items():  # the second takes long enough
+        Image.open(tree / "x.png").resize((side, side)).save(source / f"{name}.png")
     running = start("encode", source, "-o", tmp_path / "out", "--base", base)
     (source / "c.png").unlink() if _seen(tmp_path / "out" / "a.mpa") else pytest.fail("no output")
     done = running.wait()

@@ -111,7 +111,7 @@ def test_both_options_at_once_are_wrong_usage(mpa, tagged, tmp_path):
 
 @pytest.mark.parametrize(
     ("option", "jobs"),
-    [("--strip", ()), ("--strip-location", ()), ("--strip-location", ("--jobs", 2))],
+    [("--strip", ()), ("--strip-location", ()), ("--strip-location", ("--jobs", 1))],
 )
 def test_batches(mpa, base, tagged, tmp_path, option: str, jobs):
     (tmp_path / "in").mkdir()

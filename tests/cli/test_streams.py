@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 
 COMMAND = [sys.executable, "-W", "error", "-X", "dev", "-m", "mpa_core.cli"]
 """Python in its development mode names every file that nobody closed."""
+# Its checks of every allocation would only make importing torch slow.
+ENVIRONMENT = {**os.environ, "PYTHONMALLOC": "default"}
 FULL = Path("/dev/full")
 NUMBERS = {"stdin": 0, "stdout": 1, "stderr": 2}
 
@@ -28,6 +31,7 @@ def mpa(*words: object, closed: str = "", stdout: object = subprocess.PIPE):
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
+        env=ENVIRONMENT,
         errors="replace",
         preexec_fn=close if closed else None,
     )
@@ -44,7 +48,7 @@ WRITING = (
     "info {mpa}",
     "info {mpa} --format json",
     "decode {mpa} --base {base} -o -",
-    "encode {png} --base {base} -o {out} --format json",
+    "encode {png} --base {base} -q 3 -o {out} --format json",
     "paths ls",
     "--help",
     "info --help",
@@ -60,12 +64,14 @@ def test_nothing_is_left_open(words, text):
 
 
 @pytest.mark.parametrize("text", WRITING)
-def test_a_closed_stdout_is_one_line(words, text):
+def test_a_closed_stdout_is_one_line(words, text, encoded, tmp_path):
     done = mpa(*words(text), closed="stdout")
     (line,) = done.stderr.splitlines()
     assert done.returncode == 1
     assert line.startswith("mpa: error: ")
     assert "cannot write to stdout: it is closed; give " in line
+    if text.startswith("encode"):  # what was made is whole, though the report is lost
+        assert (tmp_path / "out").read_bytes() == encoded.read_bytes()
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="no device that is always full")
@@ -79,16 +85,10 @@ def test_a_full_stdout_is_one_line(words, text):
     assert "cannot write to stdout: No space left on device; give " in line
 
 
-def test_what_was_made_is_whole_where_the_report_is_lost(words, encoded, tmp_path):
-    assert mpa(*words("encode {png} --base {base} -q 3 -o {out}"), closed="stdout").returncode == 1
-    assert (tmp_path / "out").read_bytes() == encoded.read_bytes()
-
-
-def test_where_nothing_is_written_a_closed_stdout_is_no_error(words, tmp_path):
+def test_where_nothing_is_written_a_closed_stdout_is_no_error(words, encoded, tmp_path):
     """A file that is there already leaves nothing to say on stdout."""
-    text = "encode {png} --base {base} -o {out}"
-    assert mpa(*words(text)).returncode == 0
-    done = mpa(*words(text + " --resume"), closed="stdout")
+    shutil.copy(encoded, tmp_path / "out")
+    done = mpa(*words("encode {png} --base {base} -q 3 -o {out} --resume"), closed="stdout")
     assert (done.returncode, done.stderr) == (0, "mpa: 1 inputs: 0 done, 1 skipped, 0 failed\n")
 
 
@@ -138,7 +138,11 @@ print("mine")
     if not Path("/proc/self/fd").exists():
         pytest.skip("no list of open descriptors")
     done = subprocess.run(
-        [*COMMAND[:-2], "-c", code], capture_output=True, text=True, stdin=subprocess.DEVNULL
+        [*COMMAND[:-2], "-c", code],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("mine\n")

@@ -49,6 +49,11 @@ def latents(codec: MPACodec, data: bytes) -> torch.Tensor:
     return codec.open(data).latents()
 
 
+@pytest.fixture(scope="module")
+def wanted(codec, files) -> list[torch.Tensor]:
+    return [latents(codec, data) for data in files]
+
+
 @contextmanager
 def threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
@@ -100,14 +105,12 @@ def test_costs_nothing_in_bits(codec, pictures):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_threads(codec, files, count):
-    wanted = [latents(codec, data) for data in files]
+def test_threads(codec, files, wanted, count):
     with threads(count):
         assert all(torch.equal(latents(codec, d), w) for d, w in zip(files, wanted, strict=True))
 
 
-def test_oneDNN_and_precision_settings(codec, files):  # noqa: N802
-    wanted = [latents(codec, data) for data in files]
+def test_oneDNN_and_precision_settings(codec, files, wanted):  # noqa: N802
     before = torch.get_float32_matmul_precision(), torch.backends.mkldnn.enabled
     try:
         torch.set_float32_matmul_precision("medium")
@@ -155,8 +158,7 @@ class Shuffled:
         return total
 
 
-def test_any_order_of_summation_gives_the_same(codec, files, monkeypatch):
-    wanted = [latents(codec, data) for data in files]
+def test_any_order_of_summation_gives_the_same(codec, files, wanted, monkeypatch):
     shuffled = Shuffled(1)
 
     def product(self: fixed.FixedLinear, values: torch.Tensor) -> torch.Tensor:
@@ -175,11 +177,10 @@ def test_any_order_of_summation_gives_the_same(codec, files, monkeypatch):
     assert not torch.equal(shuffled(weight, values), weight @ values)
 
 
-def test_one_ulp_breaks_the_float_profile_and_not_this_one(codec, pictures, files):
+def test_one_ulp_breaks_the_float_profile_and_not_this_one(codec, pictures, files, wanted):
     """What another processor does to the float networks: every output off by one ulp."""
     big = pictures[0].resize((768, 512)), pictures[1].resize((512, 768))
     usual = [codec.encode(p, 8, profile="float") for p in big]
-    wanted = [latents(codec, data) for data in files]
     base = codec.model.base
     generator = torch.Generator().manual_seed(0)
 
@@ -192,7 +193,9 @@ def test_one_ulp_breaks_the_float_profile_and_not_this_one(codec, pictures, file
     hooks = [layer.register_forward_hook(off_by_one_ulp) for layer in exact_layers(base).values()]
     lost, kept = 0, []
     try:
-        for _ in range(15):  # other noise each time: an ulp need not move a symbol
+        for turn in range(15):  # other noise each time: an ulp need not move a symbol
+            if lost and turn >= 3:
+                break
             for data in usual:
                 try:
                     codec.open(data).latents()

@@ -31,15 +31,15 @@ def read(request: pytest.FixtureRequest, tiny: MPACodec) -> Callable[[bytes], ob
 
 
 def test_every_change_of_one_byte(read, real_file):
-    refused = 0
+    """Decoding unpacks first: there the change of each single bit is enough."""
+    bits = [1 << bit for bit in range(8)]
+    changes = range(1, 256) if read is unpack else bits
     for position in range(len(real_file)):
         changed = bytearray(real_file)
-        for value in set(range(256)) - {real_file[position]}:
-            changed[position] = value
+        for change in changes:
+            changed[position] = real_file[position] ^ change
             text = refusal(read, bytes(changed))
             assert any(words in text for words in ADVICE), text
-            refused += 1
-    assert refused == 255 * len(real_file)
 
 
 def test_every_truncation(read, real_file):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forks import COMMANDS, ForkServer, Result, fork_server
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,10 +19,12 @@ SPEC = 'PathSpec(name="{name}", path="{module}.path:{class_name}", summary="For 
 
 
 class Site:
-    """A folder of installed distributions, seen by a fresh interpreter."""
+    """A folder of installed distributions, seen by processes of their own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, bare: ForkServer) -> None:
         self.folder = folder
+        self._bare = bare
+        self._calls = 0
         self.distributions = {"mpa-core"}
 
     def install(
@@ -55,19 +58,25 @@ class Site:
         """A plugin that keeps the contract at discovery, with one path of class ``P``."""
         return self.install(distribution, module, hook_returning(name, module), path=path)
 
-    def run(self, code: str, *, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run ``code`` in a fresh interpreter in which every warning is an error."""
-        clean = {key: value for key, value in os.environ.items() if not key.startswith("MPA_")}
-        places = os.pathsep.join([str(self.folder), str(ROOT)])
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
-            env={**clean, "PYTHONPATH": places, "PYTHONDONTWRITEBYTECODE": "1", **env},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert not check or done.returncode == 0, done.stderr
+    def run(
+        self, code: str, *, check: bool = True, server: ForkServer | None = None, **env: str
+    ) -> Result:
+        """Run ``code`` in a process that has not looked for plugins; every warning is an error.
+
+        Without ``server`` it has not imported torch either.
+        """
+        done = self.fork(server or self._bare, code=textwrap.dedent(code), env=env)
+        assert not check or done.code == 0, done.err
         return done
+
+    def fork(self, server: ForkServer, *, env: dict[str, str], **what: Any) -> Result:
+        """A process of ``server`` that sees what is installed here."""
+        self._calls += 1
+        output = self.folder / f"process-{self._calls}"
+        output.mkdir()
+        places = os.pathsep.join([str(self.folder), str(ROOT)])
+        env = {"PYTHONPATH": places, **env}
+        return server.start(output, env=env, path=[str(self.folder)], **what).wait()
 
     def discover(self, **env: str) -> dict[str, dict[str, Any]]:
         """What a fresh registry says of our plugins, by entry point.
@@ -89,7 +98,7 @@ class Site:
             }
             print(json.dumps({"plugins": plugins, "torch": "torch" in sys.modules}))
         """
-        answer = json.loads(self.run(code, **env).stdout)
+        answer = json.loads(self.run(code, **env).out)
         assert answer["torch"] == any(p["imports_torch"] for p in answer["plugins"].values())
         return {
             name: plugin
@@ -107,6 +116,26 @@ def hook_returning(name: str, module: str) -> str:
     )
 
 
+def _server(imports: str) -> AbstractContextManager[ForkServer]:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("MPA_")}
+    env = {**clean, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    return fork_server(imports, "-W", "error", env=env)
+
+
+@pytest.fixture(scope="session")
+def _bare() -> Iterator[ForkServer]:
+    """What discovery itself imports is imported; torch is not."""
+    with _server("import mpa_core.plugins.registry, mpa_core.cli.main") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def commands() -> Iterator[ForkServer]:
+    """torch is imported, and plugins have not been looked for."""
+    with _server(COMMANDS) as server:
+        yield server
+
+
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(tmp_path)
+def site(tmp_path: Path, _bare: ForkServer) -> Site:
+    return Site(tmp_path, _bare)

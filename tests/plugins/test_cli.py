@@ -22,12 +22,12 @@ def test_ls_shows_broken_and_good_without_torch(site):
     site.install("mpa-plugin-bad", "bad", "import no_such_module_xyz")
     site.install_path("mpa-plugin-det", "mpa_plugin_det", "det")
     done = site.run(RUN.format(args=["plugins", "ls"]))
-    assert done.stderr.split() == ["False"]
-    lines = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert done.err.split() == ["False"]
+    lines = {line.split()[0]: line for line in done.out.splitlines()}
     assert lines["mpa-plugin-det"].split()[1:] == ["mpa-plugin-det", "1.2.0", "det", "ok"]
     assert "broken: ModuleNotFoundError: No module named" in lines["mpa-plugin-bad"]
 
-    rows = json.loads(site.run(RUN.format(args=["plugins", "ls", "--format", "json"])).stdout)
+    rows = json.loads(site.run(RUN.format(args=["plugins", "ls", "--format", "json"])).out)
     found = {row["plugin"]: row for row in rows}
     assert found["cls"]["paths"] == ["cls"]
     assert found["cls"]["error"] is None
@@ -39,14 +39,14 @@ def test_paths_ls_qualifies_names_that_two_claim(site):
     package = site.install_path("other-det", "det_two", "det")
     (package / "weights" / "mpa-small").mkdir(parents=True)
     done = site.run(RUN.format(args=["paths", "ls", "--format", "json"]))
-    assert done.stderr.split() == ["False"]
-    rows = {row["name"]: row for row in json.loads(done.stdout)}
+    assert done.err.split() == ["False"]
+    rows = {row["name"]: row for row in json.loads(done.out)}
     assert {"cls", "mpa-plugin-det:det", "other-det:det"} <= set(rows)
     assert "det" not in rows
     assert rows["mpa-plugin-det:det"]["bundled_for"] == []
     assert rows["other-det:det"]["bundled_for"] == ["mpa-small"]
 
-    text = site.run(RUN.format(args=["paths", "ls"])).stdout
+    text = site.run(RUN.format(args=["paths", "ls"])).out
     assert "other-det:det" in text
     assert "mpa-small" in text
 
@@ -62,16 +62,16 @@ class P(TaskPath):
 """
 
 
-def test_check_fails_on_a_path_that_breaks_the_contract(site):
+def test_check_fails_on_a_path_that_breaks_the_contract(site, commands):
     site.install_path("mpa-plugin-det", "mpa_plugin_det", "det", path=BROKEN_PATH)
     code = "import warnings; warnings.simplefilter('default')\n" + "\n".join(
         line.strip() for line in RUN.format(args=["plugins", "check"]).splitlines()
     )
-    done = site.run(code, check=False)
-    assert done.returncode == 1
-    assert "ok      cls  (mpa-core " in done.stdout
-    assert "broken  mpa-plugin-det  (mpa-plugin-det 1.2.0; paths: det)" in done.stdout
-    assert "has name = 'dett', expected 'det'" in done.stdout
+    done = site.run(code, check=False, server=commands)
+    assert done.code == 1
+    assert "ok      cls  (mpa-core " in done.out
+    assert "broken  mpa-plugin-det  (mpa-plugin-det 1.2.0; paths: det)" in done.out
+    assert "has name = 'dett', expected 'det'" in done.out
 
 
 def test_check_passes_and_selects(capsys):

@@ -1,4 +1,4 @@
-"""Discovery over real distributions, each test in fresh interpreters."""
+"""Discovery over real distributions, each test in processes that have not looked yet."""
 
 from __future__ import annotations
 
@@ -110,12 +110,12 @@ def test_strict_makes_a_broken_plugin_fatal(site):
     site.install("mpa-plugin-bad", "bad", "import no_such_module_xyz")
     code = "from mpa_core.plugins.registry import registry; registry()"
     done = site.run(code, check=False, MPA_STRICT_PLUGINS="1")
-    assert done.returncode == 1
-    last = done.stderr.strip().splitlines()[-1]
+    assert done.code == 1
+    last = done.err.strip().splitlines()[-1]
     assert last.startswith("mpa_core.errors.PluginError: plugin 'mpa-plugin-bad'")
     assert "no_such_module_xyz" in last
     # The cause is chained, for who has to repair it.
-    assert "ModuleNotFoundError" in done.stderr
+    assert "ModuleNotFoundError" in done.err
     site.run(code, MPA_STRICT_PLUGINS="0")
 
 
@@ -132,8 +132,8 @@ def test_the_filter_loads_only_what_is_named(site):
 def test_the_filter_refuses_a_name_that_is_not_installed(site):
     code = "from mpa_core.plugins.registry import registry; registry()"
     done = site.run(code, check=False, MPA_PLUGINS="cls,mce")
-    assert done.returncode == 1
-    last = done.stderr.strip().splitlines()[-1]
+    assert done.code == 1
+    last = done.err.strip().splitlines()[-1]
     assert last.startswith(
         "mpa_core.errors.PluginError: MPA_PLUGINS names 'mce', which is not installed; installed: "
     )
@@ -154,7 +154,7 @@ def test_one_name_claimed_by_two_distributions(site):
         except PathNotFoundError as error:
             print(error)
     """
-    assert site.run(code).stdout.splitlines() == [
+    assert site.run(code).out.splitlines() == [
         "True False",
         "det_one.path:P det_two.path:P",
         "task path 'det' is claimed by mpa-plugin-det 1.2.0 and other-det 1.2.0; "
@@ -185,7 +185,7 @@ def test_refresh_finds_what_was_installed_meanwhile(site):
             for found in (before, registry(), registry(refresh=True))
         ])
     """
-    assert site.run(code).stdout.strip() == "[False, False, True]"
+    assert site.run(code).out.strip() == "[False, False, True]"
 
 
 DAMAGED = {
@@ -214,7 +214,7 @@ def test_damaged_metadata_is_listed_with_its_folder(site, case):
     assert str(info) in broken["error"]
     strict = "from mpa_core.plugins.registry import registry; registry()"
     done = site.run(strict, check=False, MPA_STRICT_PLUGINS="1")
-    assert str(info) in done.stderr.splitlines()[-1]
+    assert str(info) in done.err.splitlines()[-1]
 
 
 def leftover(site, version: str, *, entries: bool = True, metadata: str | None = None) -> Path:
@@ -243,7 +243,7 @@ def test_a_leftover_without_a_name_hides_nothing(site, version, metadata):
     """In whatever order the system lists the two folders."""
     site.install_path("mpa-plugin-det", "mpa_plugin_det", "det")
     info = leftover(site, version, metadata=metadata)
-    whole, broken = json.loads(site.run(LISTING).stdout)
+    whole, broken = json.loads(site.run(LISTING).out)
     assert whole == ["mpa-plugin-det", "1.2.0", None]
     assert broken[:2] == ["mpa_plugin_det", version]
     assert f"in {info}; reinstall the distribution or delete the folder" in broken[2]
@@ -253,13 +253,13 @@ def test_a_leftover_without_a_name_hides_nothing(site, version, metadata):
 def test_an_empty_leftover_hides_nothing(site, version):
     site.install_path("mpa-plugin-det", "mpa_plugin_det", "det")
     leftover(site, version, entries=False)
-    assert json.loads(site.run(LISTING).stdout) == [["mpa-plugin-det", "1.2.0", None]]
+    assert json.loads(site.run(LISTING).out) == [["mpa-plugin-det", "1.2.0", None]]
 
 
 @pytest.mark.parametrize("name", ["mpa_plugin_det", "mpa-plugin-det", "MPA.Plugin_Det", "det"])
 def test_two_without_a_name_are_told_apart_by_their_folders(site, name):
     folders = [leftover(site, version) for version in ("0.8", "0.9")]
-    found = json.loads(site.run(LISTING, MPA_PLUGINS=name).stdout)
+    found = json.loads(site.run(LISTING, MPA_PLUGINS=name).out)
     assert [each[:2] for each in found] == [["mpa_plugin_det", "0.8"], ["mpa_plugin_det", "0.9"]]
     for folder, (_, _, error) in zip(folders, found, strict=True):
         assert f"no Name and no Version in {folder};" in error
@@ -273,9 +273,9 @@ def test_of_a_distribution_installed_twice_the_first_counts(site):
     other = leftover(site, "0.9", metadata="Name: MPA_Plugin.Det\nVersion: 0.9\n")
     other.rename(second / other.name)
     listed = f"import sys; sys.path.append({str(second)!r})\n{LISTING}"
-    assert json.loads(site.run(listed).stdout) == [["mpa-plugin-det", "1.2.0", None]]
+    assert json.loads(site.run(listed).out) == [["mpa-plugin-det", "1.2.0", None]]
     first = f"import sys; sys.path.insert(0, {str(second)!r})\n{LISTING}"
-    assert [each[:2] for each in json.loads(site.run(first).stdout)] == [["MPA_Plugin.Det", "0.9"]]
+    assert [each[:2] for each in json.loads(site.run(first).out)] == [["MPA_Plugin.Det", "0.9"]]
 
 
 def test_eggs_are_told_apart(site):
@@ -287,7 +287,7 @@ def test_eggs_are_told_apart(site):
         (info / "PKG-INFO").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[mpa.plugins]\ndet-{name} = no_such_module\n")
         eggs.append(str(info.parent))
-    found = json.loads(site.run(f"import sys; sys.path += {eggs!r}\n{LISTING}").stdout)
+    found = json.loads(site.run(f"import sys; sys.path += {eggs!r}\n{LISTING}").out)
     assert [each[:2] for each in found] == [["one", "1.0"], ["two", "1.0"]]
 
 
@@ -303,19 +303,19 @@ def test_where_torch_fails_for_a_damaged_stranger_the_command_says_whose(site, s
     site.install("stranger", "stranger", "")
     info = site.folder / "stranger-1.2.0.dist-info"
     (info / "entry_points.txt").write_bytes(b"no section\n\xff")
-    assert site.run("import torch", check=False).returncode != 0
+    assert site.run("import torch", check=False).code != 0
     sample.resize((64, 64)).save(tmp_path / "a.png")
     words = ["encode", str(tmp_path / "a.png"), "-o", str(tmp_path / "a.mpa")]
     code = f"from mpa_core.cli.main import main; raise SystemExit(main({words!r}))"
     done = site.run(code, check=False)
-    (line,) = done.stderr.splitlines()
-    assert done.returncode == 1
+    (line,) = done.err.splitlines()
+    assert done.code == 1
     assert f"as in {info}: reinstall that distribution or delete the folder" in line
     listed = site.run("from mpa_core.cli.main import main; raise SystemExit(main(['paths', 'ls']))")
-    assert "cls" in listed.stdout
+    assert "cls" in listed.out
 
 
-def test_a_recipe_that_ends_the_program_is_an_error(site):
+def test_a_recipe_that_ends_the_program_is_an_error(site, commands):
     package = site.install(
         "mpa-plugin-det",
         "mpa_plugin_det",
@@ -339,11 +339,11 @@ try:
 except PluginError as error:
     print(error)
 """
-    text = site.run(code).stdout
+    text = site.run(code, server=commands).out
     assert "cannot be imported: SystemExit: 3 (mpa_plugin_det/recipe.py, line 1)" in text
 
 
 def test_ctrl_c_during_discovery_ends_the_program(site):
     site.install("mpa-plugin-bad", "bad", "raise KeyboardInterrupt")
     code = "from mpa_core.plugins.registry import registry; registry()"
-    assert "KeyboardInterrupt" in site.run(code, check=False).stderr.splitlines()[-1]
+    assert "KeyboardInterrupt" in site.run(code, check=False).err.splitlines()[-1]

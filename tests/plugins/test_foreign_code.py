@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from mpa_core.errors import ConfigError, MissingDependencyError, PluginError
@@ -50,12 +48,6 @@ class P(TaskPath):
         return Layer(dim, dim)
 """
 
-MAIN = """
-import sys
-from mpa_core.cli.main import main
-sys.exit(main(sys.argv[1:] or {words!r}))
-"""
-
 WAYS = {
     "raise SystemExit(3)": "SystemExit: 3",
     "import sys; sys.exit()": "SystemExit",
@@ -66,48 +58,56 @@ WAYS = {
 }
 
 
+class Plugin:
+    """The package, and ``mpa`` where it is installed."""
+
+    def __init__(self, site, commands):
+        self.site, self._commands = site, commands
+        self.package = site.install_path("mpa-plugin-det", "mpa_plugin_det", "det", path=PATH)
+
+    def mpa(self, *words: str, **env: str):
+        return self.site.fork(self._commands, words=list(words), env=env)
+
+
 @pytest.fixture
-def plugin(site):
-    site.install_path("mpa-plugin-det", "mpa_plugin_det", "det", path=PATH)
-    return site
+def plugin(site, commands):
+    return Plugin(site, commands)
 
 
 @pytest.mark.parametrize(
     ("where", "way"), [("Config", "raise SystemExit(3)"), *(("__init__", way) for way in WAYS)]
 )
 def test_paths_info_of_a_path_that_cannot_be_built(plugin, where, way):
-    words = ["paths", "info", "det", "--format", "json"]
-    done = plugin.run(MAIN.format(words=words), check=False, FAIL_IN=where, FAIL_BY=way)
-    (line,) = done.stderr.splitlines()
-    assert done.returncode == 1
+    done = plugin.mpa("paths", "info", "det", "--format", "json", FAIL_IN=where, FAIL_BY=way)
+    (line,) = done.errors
+    assert done.code == 1
     assert line.startswith(f"mpa: error: task path 'det' cannot be built: {WAYS[way]} (")
     assert line.endswith("); repair or upgrade the plugin")
-    assert json.loads(done.stdout)["error"]["type"] == "PluginError"
+    assert done.data["error"]["type"] == "PluginError"
 
 
 @pytest.fixture
-def decoding(plugin, sample, tmp_path):
+def decoding(plugin, sample, tmp_path, commands):
     """A small base, a file of it, and a folder of the plugin's path for it."""
     sample.resize((64, 64)).save(tmp_path / "a.png")
     code = f"""
-        from pathlib import Path
-        from PIL import Image
-        from mpa_core import checkpoints
-        from mpa_core import MPACodec
-        from mpa_core.plugins.registry import registry
-        here = Path({str(tmp_path)!r})
-        codec = MPACodec.from_preset("mpa-tiny")
-        codec.save_pretrained(here / "base")
-        (here / "a.mpa").write_bytes(codec.encode(Image.open(here / "a.png")))
-        path = registry().load_class("det")(codec.model.config.decoder_path_stages)
-        plugin = checkpoints.PluginRef(distribution="mpa-plugin-det", version=">=1")
-        checkpoints.save_path(
-            here / "det", path,
-            base_name="base", base_fingerprint=codec.fingerprint, plugin=plugin,
-        )
-    """
-    plugin.run(code)
-    (tmp_path / "list").write_text(f"{tmp_path}/a.mpa\n")
+from pathlib import Path
+from PIL import Image
+from mpa_core import checkpoints
+from mpa_core import MPACodec
+from mpa_core.plugins.registry import registry
+here = Path({str(tmp_path)!r})
+codec = MPACodec.from_preset("mpa-tiny")
+codec.save_pretrained(here / "base")
+(here / "a.mpa").write_bytes(codec.encode(Image.open(here / "a.png")))
+path = registry().load_class("det")(codec.model.config.decoder_path_stages)
+plugin = checkpoints.PluginRef(distribution="mpa-plugin-det", version=">=1")
+checkpoints.save_path(
+    here / "det", path,
+    base_name="base", base_fingerprint=codec.fingerprint, plugin=plugin,
+)
+"""
+    plugin.site.run(code, server=commands)
     words = f"decode {tmp_path}/a.mpa -o {tmp_path}/b.png --base {tmp_path}/base"
     return [*words.split(), "--load", f"{tmp_path}/det", "--path", "det"]
 
@@ -115,33 +115,30 @@ def decoding(plugin, sample, tmp_path):
 @pytest.mark.parametrize(("where", "said"), [("__init__", "cannot be built"), ("forward", "Layer")])
 @pytest.mark.parametrize("jobs", [[], ["--jobs", "1"]])
 def test_decoding_by_a_path_that_ends_the_program(plugin, decoding, where, said, jobs, tmp_path):
-    code = MAIN.format(words=decoding + jobs)
-    way = {"FAIL_IN": where, "FAIL_BY": "raise SystemExit(3)"}
-    done = plugin.run(code, check=False, **way)
-    errors = [line for line in done.stderr.splitlines() if line.startswith("mpa: error: ")]
+    done = plugin.mpa(*decoding, *jobs, FAIL_IN=where, FAIL_BY="raise SystemExit(3)")
+    errors = [line for line in done.errors if line.startswith("mpa: error: ")]
     (line,) = errors
-    assert done.returncode == 1
+    assert done.code == 1
     assert said in line and ": SystemExit: 3 (" in line
     assert not (tmp_path / "b.png").exists()
-    assert plugin.run(code).returncode == 0
+    assert plugin.mpa(*decoding).code == 0
     assert (tmp_path / "b.png").exists()
 
 
 @pytest.mark.parametrize("where", ["__init__", "forward"])
 def test_ctrl_c_in_a_plugin_is_ctrl_c(plugin, decoding, where):
-    way = {"FAIL_IN": where, "FAIL_BY": "raise KeyboardInterrupt"}
-    done = plugin.run(MAIN.format(words=decoding), check=False, **way)
-    assert (done.returncode, done.stderr.splitlines()[-1]) == (130, "mpa: interrupted")
+    done = plugin.mpa(*decoding, FAIL_IN=where, FAIL_BY="raise KeyboardInterrupt")
+    assert (done.code, done.errors[-1]) == (130, "mpa: interrupted")
 
 
 def test_what_ends_the_program_anywhere_else_is_one_line(plugin):
     """Code of a plugin that no rule covers; here what it does to a function of the SDK."""
-    top = plugin.folder / "mpa_plugin_det" / "__init__.py"
+    top = plugin.package / "__init__.py"
     lines = ["import sys", "import mpa_core.cli.output", "mpa_core.cli.output._cell = sys.exit"]
     top.write_text("\n".join([*lines, top.read_text()]))
-    done = plugin.run(MAIN.format(words=["paths", "ls"]), check=False)
-    (line,) = done.stderr.splitlines()
-    assert done.returncode == 1
+    done = plugin.mpa("paths", "ls")
+    (line,) = done.errors
+    assert done.code == 1
     assert line.startswith("mpa: error: unexpected SystemExit: ")
 
 
