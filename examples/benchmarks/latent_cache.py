@@ -20,10 +20,10 @@ import torch
 
 from mpa_core import checkpoints
 from mpa_core.tasks.recipe import load_recipe
-from mpa_core.training.parallel import make_accelerator
-from mpa_core.training.path_config import load_path_config
-from mpa_core.training.path_runs import build_stage
-from mpa_core.training.stage2 import Stage2
+from mpa_core.training.engine.parallel import make_accelerator
+from mpa_core.training.objectives.path import Stage2
+from mpa_core.training.runs.path import build_stage
+from mpa_core.training.settings.path import load_path_config
 
 MODES = ("encoder in the loop", "cold cache", "warm cache")
 

@@ -24,10 +24,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mpa_core.tasks.perceptual import build_distance
 from mpa_core.tasks.photos import PhotoFolder
-from mpa_core.training.config import load_config
-from mpa_core.training.data import BatchSource
-from mpa_core.training.parallel import make_accelerator
-from mpa_core.training.stage1 import Stage1
+from mpa_core.training.data.photos import BatchSource
+from mpa_core.training.engine.parallel import make_accelerator
+from mpa_core.training.objectives.base import Stage1
+from mpa_core.training.settings.base import load_config
 
 
 def make_stage(args: argparse.Namespace, folder: Path) -> Stage1:

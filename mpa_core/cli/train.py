@@ -10,7 +10,7 @@ from mpa_core.cli import train_path
 from mpa_core.cli.threads import add_threads_argument
 
 if TYPE_CHECKING:
-    from mpa_core.training.loop import Outcome
+    from mpa_core.training.engine.loop import Outcome
 
 
 def register(
@@ -131,9 +131,9 @@ def report(args: argparse.Namespace, outcome: Outcome) -> int:
 def run_base(args: argparse.Namespace) -> int:
     """Train, or go on training. Ends with a checkpoint at the budget's end or on a signal."""
     from mpa_core.cli.common import UsageError
-    from mpa_core.training.config import load_config
-    from mpa_core.training.run_folder import stored_config
-    from mpa_core.training.runs import BaseRun, pretrained, train_base
+    from mpa_core.training.runs.base import BaseRun, pretrained, train_base
+    from mpa_core.training.runs.folder import stored_config
+    from mpa_core.training.settings.base import load_config
 
     base: dict[str, Any]
     if args.resume:
@@ -159,8 +159,8 @@ def run_export(args: argparse.Namespace) -> int:
     from mpa_core.checkpoints.meta import BASE_CONFIG, PATH_CONFIG
     from mpa_core.cli.output import emit
     from mpa_core.errors import OutputError
-    from mpa_core.training.path_export import export_path, is_path_run
-    from mpa_core.training.runs import export_run
+    from mpa_core.training.runs.base import export_run
+    from mpa_core.training.runs.export import export_path, is_path_run
 
     kind, config = ("path", PATH_CONFIG) if is_path_run(args.source) else ("base", BASE_CONFIG)
     if (args.out / config).exists() and not args.force:

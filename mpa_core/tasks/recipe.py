@@ -1,7 +1,7 @@
 """What a plugin supplies to train a path: data, a frozen task model, a loss, metrics, defaults.
 
 The contract is written out in ``docs/spec/plugin-api.md``. Everything else (latents, routing,
-optimiser, checkpoints, export) is done for it by :mod:`mpa_core.training.stage2`.
+optimiser, checkpoints, export) is done for it by :mod:`mpa_core.training.objectives.path`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from mpa_core.config import StrictModel
 from mpa_core.errors import PluginError, TrainingError
 from mpa_core.plugins.registry import load_target, registry
 from mpa_core.tasks.datasets import PhotoCrops, Sample, WholePhotos
-from mpa_core.training.losses import squared_error_255
+from mpa_core.training.objectives.losses import squared_error_255
 
 if TYPE_CHECKING:
-    from mpa_core.training.path_config import PathDataSettings
+    from mpa_core.training.settings.path import PathDataSettings
 
 __all__ = [
     "Metric",
@@ -185,7 +185,7 @@ class Recipe:
         data: PathDataSettings | None = None,
         seed: int = 0,
     ) -> None:
-        from mpa_core.training.path_config import PathDataSettings
+        from mpa_core.training.settings.path import PathDataSettings
 
         if not isinstance(settings, self.Settings):
             tree = settings.model_dump() if isinstance(settings, StrictModel) else settings

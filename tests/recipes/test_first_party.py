@@ -12,8 +12,8 @@ import torch
 
 from mpa_core import MPACodec, checkpoints
 from mpa_core.tasks.recipe import collate, load_recipe
-from mpa_core.training.path_config import load_path_config
-from mpa_core.training.path_runs import PathRun, train_path
+from mpa_core.training.runs.path import PathRun, train_path
+from mpa_core.training.settings.path import load_path_config
 
 CPU = torch.device("cpu")
 

@@ -12,10 +12,10 @@ from PIL import Image
 from mpa_core import MPACodec, checkpoints
 from mpa_core.plugins.registry import registry
 from mpa_core.tasks.recipe import load_recipe
-from mpa_core.training.parallel import make_accelerator
-from mpa_core.training.path_config import PathTrainConfig, load_path_config
-from mpa_core.training.path_runs import build_stage
-from mpa_core.training.stage2 import Stage2
+from mpa_core.training.engine.parallel import make_accelerator
+from mpa_core.training.objectives.path import Stage2
+from mpa_core.training.runs.path import build_stage
+from mpa_core.training.settings.path import PathTrainConfig, load_path_config
 
 DISTRIBUTION = "mpa-plugin-edges"
 

@@ -22,11 +22,11 @@ from mpa_core.errors import (
     MPAError,
     TrainingError,
 )
-from mpa_core.training.checkpoint import load_latest
-from mpa_core.training.path_config import PathTrainConfig, load_path_config
-from mpa_core.training.path_export import export_path, is_path_run
-from mpa_core.training.path_runs import PathRun, averaged_path, train_path
-from mpa_core.training.progress import Progress
+from mpa_core.training.engine.checkpoint import load_latest
+from mpa_core.training.engine.progress import Progress
+from mpa_core.training.runs.export import export_path, is_path_run
+from mpa_core.training.runs.path import PathRun, averaged_path, train_path
+from mpa_core.training.settings.path import PathTrainConfig, load_path_config
 
 
 class StopAfter(Progress):
@@ -228,7 +228,7 @@ def test_runs_that_cannot_start_or_go_on(tmp_path, photo_folder, settings, finis
 def test_foreign_code_that_writes_to_the_base_is_found_out(
     tmp_path, photo_folder, settings, monkeypatch
 ):
-    from mpa_core.training.stage2 import Stage2
+    from mpa_core.training.objectives.path import Stage2
 
     step = Stage2.train_step
 

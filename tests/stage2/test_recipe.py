@@ -18,7 +18,7 @@ from mpa_core.tasks.recipe import (
     load_recipe,
     psnr_metric,
 )
-from mpa_core.training.path_config import PathDataSettings
+from mpa_core.training.settings.path import PathDataSettings
 
 
 def sample(side=8, dtype=np.uint8, **target):

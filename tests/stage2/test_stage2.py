@@ -17,11 +17,11 @@ from mpa_core.paths.aggregate import Aggregator
 from mpa_core.plugins.registry import registry
 from mpa_core.tasks.perceptual import FeatureDistance
 from mpa_core.tasks.recipe import load_recipe
-from mpa_core.training.losses import squared_error_255
-from mpa_core.training.path_init import init_from_main
-from mpa_core.training.path_loss import PathLoss
-from mpa_core.training.path_runs import build_path
-from mpa_core.training.path_source import PathSource
+from mpa_core.training.data.samples import PathSource
+from mpa_core.training.objectives.losses import squared_error_255
+from mpa_core.training.objectives.path_loss import PathLoss
+from mpa_core.training.runs.path import build_path
+from mpa_core.training.runs.side_start import init_from_main
 
 TRAINABLE = sorted(path.qualified_name for path in registry().paths() if path.spec.recipe)
 

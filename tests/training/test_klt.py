@@ -7,7 +7,7 @@ from mpa_core.coding.model import MPAModel
 from mpa_core.presets import PRESETS
 from mpa_core.tasks.photos import PhotoFolder
 from mpa_core.training import klt
-from mpa_core.training.data import BatchSource
+from mpa_core.training.data.photos import BatchSource
 
 
 def reconstruct(model, x):
@@ -36,7 +36,7 @@ def test_the_start_is_nearly_a_projection_of_photos(photo_folder, settings):
 
 
 def test_a_run_can_start_there(photo_folder, tmp_path, settings):
-    from mpa_core.training.runs import BaseRun, train_base
+    from mpa_core.training.runs.base import BaseRun, train_base
 
     wanted = settings("init.transform=klt", "budget.steps=1", "init.y_gain=[1.2, 12.0]")
     outcome = train_base(BaseRun(tmp_path / "run", photo_folder), wanted)

@@ -18,8 +18,8 @@ from mpa_core.tasks.photos import (
     read_photo,
     shrink,
 )
-from mpa_core.training.config import DataSettings, LossSettings
-from mpa_core.training.data import BatchSource
+from mpa_core.training.data.photos import BatchSource
+from mpa_core.training.settings.base import DataSettings, LossSettings
 
 LOSS = LossSettings(quality_sampling="per_image", quality_values="real")
 
