@@ -13,9 +13,11 @@ from PIL import Image
 
 from mpa_core.tasks.datasets import Sample
 from mpa_core.tasks.photos import Indexed
+from mpa_core.tasks.seeds import plugin_generator
 from mpa_plugins.seg.stamps import Stamp, as_array
 
-_STREAM = 41  # of the seed
+_STREAM = 41
+"""Stream of the seed; see :mod:`mpa_core.tasks.seeds`."""
 
 AREA_PER_STAMP = 112**2
 """Pixels of the picture for each stamp: five on a crop of 256."""
@@ -119,7 +121,7 @@ class Composites(Indexed[Sample]):
     def item(self, index: int) -> Sample:
         """Sample ``index``; raises :class:`ImageError` if its photo is damaged."""
         photo = self.photos[index].image
-        random = np.random.default_rng((self.seed, _STREAM, index))
+        random = plugin_generator(self.seed, _STREAM, index)
         placed = place(self.stamps, photo.shape[1], photo.shape[0], random)
         picture, labels = paste(photo, placed)
         return Sample(picture, {"mask": torch.from_numpy(labels)})

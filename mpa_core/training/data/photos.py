@@ -17,10 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mpa_core.tasks.photos import PhotoFolder, Replacing, random_crop
+from mpa_core.tasks.seeds import Stream, generator
 from mpa_core.training.settings.base import DataSettings, LossSettings
-
-# Each use of the seed has a stream of its own.
-_ORDER, _CROP, _QUALITY = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class Places:
         """Index of the item at ``place``."""
         epoch, index = divmod(place, self.count)
         if self._order[0] != epoch:
-            random = np.random.default_rng((self.seed, _ORDER, epoch))
+            random = generator(self.seed, Stream.ORDER, epoch)
             self._order = (epoch, random.permutation(self.count))
         return int(self._order[1][index])
 
@@ -93,7 +91,7 @@ class Places:
         return float(random.integers(1, self.levels, endpoint=True))
 
     def _quality(self, number: int) -> float:
-        return self.level(np.random.default_rng((self.seed, _QUALITY, number)))
+        return self.level(generator(self.seed, Stream.QUALITY, number))
 
 
 class BatchSource:
@@ -166,7 +164,7 @@ class BatchSource:
         return Batch(images, self.places.quality(step)[list(rows)])
 
     def _crop(self, place: int) -> NDArray[np.uint8]:
-        random = np.random.default_rng((self.seed, _CROP, place))
+        random = generator(self.seed, Stream.CROP, place)
         data = self.data
         return random_crop(
             self._whole[self.places.item(place)],

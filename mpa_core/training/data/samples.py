@@ -11,10 +11,9 @@ from torch import Tensor
 
 from mpa_core.tasks.photos import Replacing
 from mpa_core.tasks.recipe import PathBatch, Sample, collate
+from mpa_core.tasks.seeds import Stream, generator
 from mpa_core.training.data.photos import Places
 from mpa_core.training.settings.path import PathDataSettings, PathLossSettings
-
-_SHARE = 5  # stream of the seed; the others are in data.py, stage1.py and datasets.py
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class PathSource:
         )
 
     def _q_task(self, number: int) -> float:
-        random = np.random.default_rng((self.seed, _SHARE, number))
+        random = generator(self.seed, Stream.SHARE, number)
         if random.uniform() < self.loss.full_share:
             return float(self.levels)
         return self.places.level(random)

@@ -7,13 +7,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mpa_core.tasks.seeds import Stream, torch_seed
 from mpa_core.training.settings.base import OptimSettings
-
-_NOISE = 3  # stream of the seed; the others are in data.py
 
 
 @dataclass(frozen=True)
@@ -72,12 +70,6 @@ def allocate_state(optimizer: torch.optim.Optimizer, named: Mapping[str, nn.Para
         }
 
 
-def stream_seed(seed: int, stream: int, *key: int) -> int:
-    """What torch is seeded with for one use of a run's ``seed``: its ``stream``, and ``key``."""
-    state = np.random.SeedSequence((seed, stream, *key)).generate_state(1, np.uint64)
-    return int(state[0]) >> 1
-
-
 def noise_seed(seed: int, step: int, shard: int = 0) -> int:
     """Seed of all that is drawn while ``shard`` of ``step`` is computed."""
-    return stream_seed(seed, _NOISE, step, shard)
+    return torch_seed(seed, Stream.NOISE, step, shard)

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from mpa_core.errors import ConfigError
+from mpa_core.tasks.seeds import Stream, torch_seed
 from mpa_core.training.data.photos import BatchSource
 from mpa_core.training.engine.loop import StepRecord
-from mpa_core.training.engine.optim import Trained, adam, stream_seed
+from mpa_core.training.engine.optim import Trained, adam
 from mpa_core.training.engine.parallel import run_forward
 from mpa_core.training.objectives.base import Stage1
 from mpa_core.training.objectives.discriminator import (
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 NAME = "discriminator"
 """Of its optimiser, and what its tensors begin with in the state."""
-
-_START = 6  # stream of the seed; the others are in data.py, datasets.py, optim.py, path_source.py
 
 
 class Stage1b(Stage1):
@@ -49,7 +48,7 @@ class Stage1b(Stage1):
             )
         super().__init__(config, source, accelerator)
         self.adversarial = config.adversarial
-        torch.manual_seed(stream_seed(config.seed, _START))
+        torch.manual_seed(torch_seed(config.seed, Stream.DISCRIMINATOR))
         self.discriminator = Discriminator(
             config.model.g_a[-1].width,
             config.model.quality_levels if self.adversarial.per_level else 1,
