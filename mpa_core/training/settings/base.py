@@ -217,11 +217,6 @@ class RunSettings(StrictModel):
     max_bad_steps: PositiveInt = 20
     """This many steps in a row without a finite loss and gradient end the run."""
 
-    @field_validator("mixed_precision", mode="before")
-    @classmethod
-    def _no(cls, value: Any) -> Any:
-        return "no" if value is False else value  # what YAML makes of a bare ``no``
-
 
 class TrainConfig(StrictModel):
     """Everything that fixes a stage-1 run, apart from the photos."""

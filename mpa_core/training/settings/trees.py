@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpa_core.config import StrictModel
 from mpa_core.errors import ConfigError, MissingDependencyError, OutputError
+
+if TYPE_CHECKING:
+    from ruamel.yaml import YAML
 
 
 def read_tree(path: Path | None, base: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -34,8 +38,7 @@ def override(tree: Mapping[str, Any], item: str) -> dict[str, Any]:
     if not equals or not key or not key.isprintable():
         shown = " ".join(item.split())
         raise ConfigError(f"--set {shown}: expected key=value, for example optim.lr=3e-4")
-    # YAML 1.1 reads "3e-4" (no dot) as text; pydantic turns such text into the number.
-    nested: Any = _safe_load(value, f"--set {item}")
+    nested: Any = _load(value, f"--set {item}")
     for part in reversed(key.split(".")):
         nested = {part: nested}
     return merge(tree, nested)
@@ -77,35 +80,46 @@ def is_below(key: str, parents: Sequence[str]) -> bool:
 
 def save_config(config: StrictModel, path: Path) -> None:
     """Write ``config`` as YAML, every key spelt out; raises :class:`OutputError`."""
-    text = _yaml().safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    text = io.StringIO()
+    _yaml().dump(config.model_dump(mode="json"), text)
     try:
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text.getvalue(), encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error}") from error
 
 
 def _parse_yaml(text: str, source: str) -> dict[str, Any]:
-    tree = _safe_load(text, source)
+    tree = _load(text, source)
     if not isinstance(tree, dict):
         raise ConfigError(f"{source}: expected a mapping of settings, found {type(tree).__name__}")
     return tree
 
 
-def _safe_load(text: str, source: str) -> Any:
+def _load(text: str, source: str) -> Any:
     yaml = _yaml()
+    from ruamel.yaml.error import YAMLError
+
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return yaml.load(text)
+    # Beside its own: text after a tag such as !!int that is no such value, and endless nesting.
+    except (YAMLError, ValueError, KeyError, RecursionError) as error:
         detail = " ".join(str(error).split())
         raise ConfigError(f"{source}: not valid YAML: {detail}") from error
 
 
-def _yaml() -> Any:
+def _yaml() -> YAML:
+    """A reader and writer of YAML 1.2 that makes plain values alone.
+
+    In 1.2 ``no`` and ``on`` are text, ``1e-3`` is a number and ``012`` is twelve.
+    """
     try:
-        import yaml
+        from ruamel.yaml import YAML
     except ImportError as error:
         raise MissingDependencyError(
-            "training settings are YAML and PyYAML is not installed; "
+            "training settings are YAML and ruamel.yaml is not installed; "
             "run: pip install mpa-core[train]"
         ) from error
+    yaml = YAML(typ="safe", pure=True)  # the compiled parser is one of YAML 1.1
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     return yaml

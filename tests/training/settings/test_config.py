@@ -5,7 +5,13 @@ import pytest
 from mpa_core.errors import ConfigError
 from mpa_core.presets import PRESETS
 from mpa_core.training.settings.base import FIXED, load_config
-from mpa_core.training.settings.trees import changed_keys, is_below, save_config
+from mpa_core.training.settings.trees import (
+    changed_keys,
+    is_below,
+    override,
+    read_tree,
+    save_config,
+)
 
 
 def test_defaults_are_the_published_constants():
@@ -38,6 +44,49 @@ def test_file_then_command_line(tmp_path):
     assert config.model == PRESETS["mpa-tiny"]
     assert (config.data.crop, config.data.batch, config.optim.lr) == (128, 8, 3e-4)
     assert config.optim.lr_factors == {"*gain": 5.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("no", "no"),
+        ("on", "on"),
+        ("y", "y"),
+        ("1e-3", 0.001),
+        ("1E3", 1000.0),
+        ("012", 12),
+        ("0o17", 15),
+        ("1:30", "1:30"),
+        ("true", True),
+        ("~", None),
+        ("{'*gain*': [5, x]}", {"*gain*": [5, "x"]}),
+    ],
+)
+def test_values_are_yaml_1_2(tmp_path, text, value):
+    """YAML 1.1 reads the first three as truth values, then a text, a 10, and 90."""
+    path = tmp_path / "run.yaml"
+    path.write_text(f"a: {text}\n")
+    for found in (read_tree(path)["a"], override({}, f"a={text}")["a"]):
+        assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    "text", ["[", "a: b: c", "!!int x", "!!bool maybe", "!!python/name:os.system", "*a", "<<", "=",
+             "{a: 1, a: 2}", "\0", "[" * 9999],
+)  # fmt: skip
+def test_text_that_is_no_value_is_refused_in_one_line(text):
+    with pytest.raises(ConfigError, match=r"^--set a=.*: not valid YAML: ") as error:
+        override({}, f"a={text}")
+    assert "\n" not in str(error.value)
+
+
+def test_a_bare_no_is_a_precision(tmp_path, settings):
+    path = tmp_path / "run.yaml"
+    path.write_text("model: mpa-tiny\nrun: {mixed_precision: no}\noptim: {lr: 1e-3}\n")
+    config = load_config(path)
+    assert (config.run.mixed_precision, config.optim.lr) == ("no", 1e-3)
+    save_config(config, tmp_path / "again.yaml")
+    assert load_config(tmp_path / "again.yaml") == config
 
 
 def test_saved_settings_read_back_the_same(tmp_path, settings):
