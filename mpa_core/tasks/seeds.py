@@ -33,6 +33,8 @@ class Stream(IntEnum):
     """The share of a picture's tokens that a path takes; key: the step or the place."""
     DISCRIMINATOR = 6
     """First weights of the discriminator of stage 1b; no key."""
+    SAMPLES = 7
+    """What a recipe's data set draws anew at each step; key: the step, the shard."""
 
 
 def generator(seed: int, stream: Stream, *key: int) -> np.random.Generator:

@@ -12,7 +12,7 @@ def test_the_numbers_of_the_sdk_are_what_they_were():
     """Other numbers would make every run another one."""
     assert {stream.name: stream.value for stream in Stream} == {
         "ORDER": 0, "CROP": 1, "QUALITY": 2, "NOISE": 3, "PATH_CROP": 4, "SHARE": 5,
-        "DISCRIMINATOR": 6,
+        "DISCRIMINATOR": 6, "SAMPLES": 7,
     }  # fmt: skip
     assert torch_seed(7, Stream.NOISE, 3, 1) == 1671613828519552266
     assert generator(7, Stream.CROP, 5).integers(2**32) == 634492400

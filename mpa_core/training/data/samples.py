@@ -12,7 +12,8 @@ from torch import Tensor
 from mpa_core.tasks.photos import Replacing
 from mpa_core.tasks.recipe import PathBatch, Sample, collate
 from mpa_core.tasks.seeds import Stream, generator
-from mpa_core.training.data.photos import Places
+from mpa_core.training.data.loader import Source
+from mpa_core.training.data.places import Places
 from mpa_core.training.settings.path import PathDataSettings, PathLossSettings
 
 
@@ -29,8 +30,8 @@ class PathStep:
     """[B] float64: rho = 1 - (q_task - 1) / (levels - 1)."""
 
 
-class PathSource:
-    """Steps of a recipe's data set.
+class SampleBatches(Source[PathStep]):
+    """Batches of a recipe's data set, by step.
 
     Args:
         dataset: of the recipe; every sample is seen once per epoch, in an order of its own. One
@@ -60,8 +61,8 @@ class PathSource:
         """Steps in which every sample is seen about once."""
         return self.places.steps_per_epoch
 
-    def step(self, step: int, rows: Sequence[int] | None = None) -> PathStep:
-        """The input of ``step`` (counted from 0), or these ``rows`` of it and no others."""
+    def batch(self, step: int, rows: Sequence[int] | None = None) -> PathStep:
+        """Collate the samples of ``step`` (counted from 0), or of these ``rows`` of it alone."""
         places = self.places.of(step)
         chosen = list(range(len(places)) if rows is None else rows)
         samples = [self.samples[self.places.item(places[row])] for row in chosen]

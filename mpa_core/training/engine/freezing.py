@@ -1,8 +1,8 @@
 """Which parameters train; everything else is frozen for real.
 
 A part with no trainable parameter runs in eval mode and gets no gradient, so it computes in
-training what it computes in use: no stochastic depth, no Gumbel noise, and, where nothing that
-fixes the bits trains, rounding in place of quantisation noise.
+training what it computes in use: no stochastic depth, no dropout, no Gumbel noise, and, where
+nothing that fixes the bits trains, rounding in place of quantisation noise.
 """
 
 from __future__ import annotations
@@ -19,28 +19,33 @@ AFTER_DECODING = ("base.g_s.*", "base.y_gains.inverse_gain", "paths.*")
 """Parameters that the bits of a picture do not depend on."""
 
 
-def freeze_all_but(model: MPAModel, patterns: Sequence[str]) -> dict[str, nn.Parameter]:
+def freeze_all_but(module: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Parameter]:
     """Train the parameters that match any of the shell ``patterns``; returns them by name.
 
     Sets ``requires_grad`` and the mode of every module. Raises :class:`ConfigError` if a pattern
     matches nothing.
     """
-    named = dict(model.named_parameters())
+    named = dict(module.named_parameters())
     for pattern in patterns:
         if not fnmatch.filter(named, pattern):
             known = ", ".join(sorted({".".join(n.split(".")[:2]) for n in named}))
             raise ConfigError(
-                f"optim.trainable: no parameter is called {pattern!r}; parameters begin with "
-                f"{known}, so a decoder is 'base.g_s.*'"
+                f"optim.trainable: no parameter is called {pattern!r}; names begin with "
+                f"{known or 'nothing: there are none'}, and * stands for any text"
             )
     for name, parameter in named.items():
         parameter.requires_grad_(_matches(name, patterns))
-    model.train()
-    for module in model.modules():
-        own = list(module.parameters())
+    module.train()
+    for part in module.modules():
+        own = list(part.parameters())
         if own and not any(parameter.requires_grad for parameter in own):
-            module.eval()
-    trainable = {name: value for name, value in named.items() if value.requires_grad}
+            part.eval()
+    return {name: value for name, value in named.items() if value.requires_grad}
+
+
+def freeze_model(model: MPAModel, patterns: Sequence[str]) -> dict[str, nn.Parameter]:
+    """:func:`freeze_all_but` for a base, whose rate needs noise wherever its bits train."""
+    trainable = freeze_all_but(model, patterns)
     if any(not _matches(name, AFTER_DECODING) for name in trainable):
         # The rate's gradient needs the noise, even through an entropy model that is frozen.
         model.base.entropy.train()

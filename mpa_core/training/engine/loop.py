@@ -1,7 +1,7 @@
-"""The loop every stage runs in: budget, checkpoints, signals, metrics, bad steps.
+"""The loop every run is: budget, checkpoints, signals, metrics, bad steps.
 
-It knows nothing about codecs: a *stage* gives it steps, state and validation. With several
-processes each runs a loop in step with the main process's, which alone decides and writes.
+It knows nothing about codecs: a *trainer* gives it steps and state. With several processes each
+runs a loop in step with the main process's, which alone decides and writes.
 """
 
 from __future__ import annotations
@@ -62,8 +62,12 @@ class StepRecord:
     lr: float
 
 
-class Stage(Protocol):
-    """What can be trained by :class:`TrainingLoop`."""
+Validator = Callable[[int], list[dict[str, float]]]
+"""Called with the step; gives what to log for each quality: ``quality``, ``bpp``, ``psnr``, …"""
+
+
+class Trainable(Protocol):
+    """Steps and state, as :class:`~mpa_core.training.engine.trainer.Trainer` has them."""
 
     def train_step(self, step: int, fraction: float) -> StepRecord:
         """Do step ``step`` (from 0); ``fraction`` of the budget is spent."""
@@ -90,23 +94,23 @@ class Outcome:
 
 
 class TrainingLoop:
-    """Runs a stage until its budget is spent or a signal comes; then writes a checkpoint.
+    """Runs a trainer until its budget is spent or a signal comes; then writes a checkpoint.
 
     Args:
-        stage: what is trained.
+        trainer: what is run.
         folder: the run's folder, which exists.
         settings: intervals and limits.
         accelerator: the processes (:mod:`mpa_core.training.engine.parallel`).
         steps, hours: the budget; at least one is given, the first one reached ends the run.
         meta: what every checkpoint and the first line of the metrics record about the run.
-        validate: called now and then with the step, returns what to log.
+        validate: called now and then.
         start: (step, seconds) that are already done.
         board: where metrics and pictures go besides; used by the main process.
     """
 
     def __init__(
         self,
-        stage: Stage,
+        trainer: Trainable,
         folder: Path,
         settings: RunSettings,
         accelerator: Accelerator,
@@ -114,12 +118,12 @@ class TrainingLoop:
         steps: int | None,
         hours: float | None,
         meta: Mapping[str, Any],
-        validate: Callable[[int], list[dict[str, float]]] | None = None,
+        validate: Validator | None = None,
         start: tuple[int, float] = (0, 0.0),
         progress: Progress | None = None,
         board: Board | None = None,
     ) -> None:
-        self.stage = stage
+        self.trainer = trainer
         self.folder = folder
         self.settings = settings
         self.accelerator = accelerator
@@ -155,7 +159,7 @@ class TrainingLoop:
         """
         if self.is_main:
             clear_staging(self.folder / CHECKPOINTS)
-        share_state(self.accelerator, self.stage.tensors())
+        share_state(self.accelerator, self.trainer.tensors())
         self._started = time.monotonic()
         last_checkpoint = last_validation = self._started
         self._write({"event": "start", "step": self.step, "elapsed": self.elapsed, **self.meta})
@@ -196,9 +200,9 @@ class TrainingLoop:
             **self.meta,
             "elapsed": self.elapsed,
             "bad_steps": self.bad_steps,
-            "stage": dict(self.stage.meta()),
+            "stage": dict(self.trainer.meta()),
         }
-        return save_state(self.folder / CHECKPOINTS, self.step, self.stage.tensors(), meta)
+        return save_state(self.folder / CHECKPOINTS, self.step, self.trainer.tensors(), meta)
 
     def _decide(self) -> tuple[bool, float]:
         """Whether a signal ends the run now, and the fraction of the budget that is spent."""
@@ -208,7 +212,7 @@ class TrainingLoop:
 
     def _one_step(self, fraction: float) -> None:
         began = time.perf_counter()
-        record = self.stage.train_step(self.step, fraction)
+        record = self.trainer.train_step(self.step, fraction)
         self.step += 1
         if record.finite:
             self._bad_run = 0

@@ -14,13 +14,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from mpa_core.errors import MissingDependencyError, TrainingError
+from mpa_core.training.data.places import Shard
 from mpa_core.training.engine.optim import Trained
 from mpa_core.training.settings.base import RunSettings
 
@@ -87,15 +87,6 @@ def joined(run: RunSettings, accelerator: Accelerator | None = None) -> Iterator
         yield accelerator
     finally:
         accelerator.end_training()
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A part of a step's batch."""
-
-    number: int
-    rows: range
-    """Its rows of the whole batch."""
 
 
 def own_shards(accelerator: Accelerator, batch: int, shards: int) -> list[Shard]:

@@ -1,4 +1,4 @@
-"""The path of a run as a folder that a codec loads, with a card that says how it came about."""
+"""The weights of a run as a folder that a codec loads; a path with a card of how it came about."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import shlex
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mpa_core import checkpoints
 from mpa_core.checkpoints.cards import LICENCE, path_card
-from mpa_core.errors import CheckpointError
+from mpa_core.codec import MPACodec
 from mpa_core.tasks.recipe import load_recipe
 from mpa_core.training.engine.checkpoint import SavedState, load_latest
 from mpa_core.training.engine.loop import CHECKPOINTS, METRICS_FILE
-from mpa_core.training.runs.path import STAGE, averaged_path, require_base
+from mpa_core.training.runs.path import require_base
+from mpa_core.training.runs.weights import averaged_model, averaged_path, is_path_run
 from mpa_core.training.settings.path import PathTrainConfig, load_path_config
 from mpa_core.training.settings.trees import changed_keys, flatten, is_below
 
@@ -26,32 +27,34 @@ _ELSEWHERE = ("name", "base", "budget", "run", "cache")
 """Settings that the command of a card states in another way, or that change nothing learned."""
 
 
-def is_path_run(folder: Path) -> bool:
-    """Whether the run in ``folder`` is one of ``mpa train path``.
-
-    Raises :class:`CheckpointError` if there is no run.
-    """
-    return bool(load_latest(folder / CHECKPOINTS).meta.get("kind") == STAGE)
+Kind = Literal["base", "path"]
 
 
-def export_path(
+def run_kind(folder: Path) -> Kind:
+    """What the run in ``folder`` trains; raises :class:`CheckpointError` if there is no run."""
+    return "path" if is_path_run(load_latest(folder / CHECKPOINTS)) else "base"
+
+
+def export_run(
     folder: Path,
     out: Path,
     *,
-    base: str | None = None,
     dtype: StorageType = "float32",
+    name: str | None = None,
+    base: str | None = None,
     licence: str = LICENCE,
     figures: str | None = None,
 ) -> str:
-    """Write the run's averaged weights as a path folder and return the path's fingerprint.
+    """Write a run's averaged weights as a base folder or a path folder; returns its fingerprint.
 
     Args:
         folder: of the run.
-        out: path folder to write.
-        base: where the base is now, if not where the run found it.
+        out: folder to write.
         dtype: ``float16`` halves the file.
-        licence: of the weights, for the card.
-        figures: Markdown for the card; None takes the run's last validation.
+        name: what a base is called by; None takes the folder's own name.
+        base: where a path's base is now, if not where the run found it.
+        licence: of a path's weights, for the card.
+        figures: Markdown for a path's card; None takes the run's last validation.
 
     Raises:
         BaseMismatchError: ``base`` is another one than the run's.
@@ -59,19 +62,31 @@ def export_path(
         OutputError: the folder cannot be written.
     """
     state = load_latest(folder / CHECKPOINTS)
-    if state.meta.get("kind") != STAGE:
-        raise CheckpointError(
-            f"{folder} is a run of {state.meta.get('kind')!r}, expected one of mpa train path"
-        )
+    if is_path_run(state):
+        return _export_path(folder, out, state, dtype, base, licence, figures)
+    codec = MPACodec(averaged_model(folder), name=name or out.name)
+    codec.save_pretrained(out, dtype=dtype)
+    # Rounding to float16 makes another base: what counts is the one in the folder.
+    return MPACodec.from_pretrained(out).fingerprint
+
+
+def _export_path(
+    folder: Path,
+    out: Path,
+    state: SavedState,
+    dtype: StorageType,
+    base: str | None,
+    licence: str,
+    figures: str | None,
+) -> str:
     config = PathTrainConfig.parse(state.meta["config"], source=str(state.folder))
     loaded = checkpoints.load_base(base or config.base)
     require_base(folder, state, loaded, "give that base with --base")
-    path = averaged_path(folder, loaded)
     plugin = state.meta["plugin"]
     notes = _notes(folder, state, config, loaded.name, figures)
     return checkpoints.save_path(
         out,
-        path,
+        averaged_path(folder, loaded),
         base_name=loaded.name,
         base_fingerprint=loaded.fingerprint,
         plugin=checkpoints.PluginRef(

@@ -1,56 +1,59 @@
-"""What runs of every stage do with their folder, their settings and their budget."""
+"""The folder of a run, its settings, its budget and its record; whatever it trains."""
 
 from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mpa_core.config import StrictModel
 from mpa_core.errors import CheckpointError, TrainingError
 from mpa_core.io.folders import claim_output
 from mpa_core.training.engine.board import Board
 from mpa_core.training.engine.checkpoint import SavedState, has_checkpoint, load_latest
-from mpa_core.training.engine.loop import CHECKPOINTS, Outcome, Stage, TrainingLoop
-from mpa_core.training.settings.base import BudgetSettings, TrainConfig
-from mpa_core.training.settings.path import PathTrainConfig
+from mpa_core.training.engine.loop import CHECKPOINTS, Outcome, TrainingLoop, Validator
+from mpa_core.training.engine.trainer import Trainer
+from mpa_core.training.settings.base import BudgetSettings, RunConfig
 from mpa_core.training.settings.trees import changed_keys, is_below, save_config
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-
     from mpa_core.training.engine.progress import Progress
 
 logger = logging.getLogger(__name__)
 
 
+ENGINE = 2
+"""Version of the steps a run makes from its settings and its seed. A run goes on with its own:
+checkpoints record it, those of version 1 do not."""
+
+
 def stored_config(folder: Path) -> dict[str, Any]:
-    """The settings of the run in ``folder``, as its newest checkpoint records them."""
-    config = load_latest(folder / CHECKPOINTS).meta["config"]
+    """The settings of the run in ``folder``, as its newest checkpoint records them.
+
+    Raises :class:`TrainingError` if this version cannot go on with that run.
+    """
+    state = load_latest(folder / CHECKPOINTS)
+    _require_engine(folder, state)
+    config = state.meta["config"]
     if not isinstance(config, dict):
         raise CheckpointError(f"{folder}: its newest checkpoint records no settings")
     return config
 
 
 def open_run(
-    folder: Path,
-    config: StrictModel,
-    fixed: Sequence[str],
-    *,
-    inputs: Collection[Path],
-    resume: bool,
+    folder: Path, config: RunConfig, *, inputs: Collection[Path], resume: bool
 ) -> SavedState | None:
     """Make the folder of a new run, or read the newest checkpoint of the one that goes on.
 
-    ``fixed``: dotted keys of the settings that must not change then. ``inputs``: the folders of
-    photos, which must not hold the run's own pictures; see :func:`claim_output`.
+    ``inputs``: the folders of photos, which must not hold the run's own pictures; see
+    :func:`claim_output`.
 
     Raises:
-        TrainingError: a new run where there is one, or other values for fixed settings.
+        TrainingError: a new run where there is one; or one of another engine, or with other values
+            for settings that are fixed, that is to go on.
         CheckpointError: nothing to resume from.
         OutputError: the folder cannot be made, or is one of ``inputs``.
     """
@@ -63,8 +66,13 @@ def open_run(
         claim_output(folder, inputs)
         return None
     state = load_latest(checkpoints)
+    _require_engine(folder, state)
     stored = type(config).parse(state.meta["config"], source=str(state.folder))
-    changed = [key for key in changed_keys(stored, config) if is_below(key, fixed)]
+    changed = [
+        key
+        for key in changed_keys(stored, config)
+        if is_below(key, config.fixed) and not is_below(key, config.free)
+    ]
     if changed:
         raise TrainingError(
             f"{folder}: cannot resume with other settings for {', '.join(changed)}; leave them out "
@@ -73,29 +81,23 @@ def open_run(
     return state
 
 
-def run_stage(
-    stage: Stage,
+def run_loop(
+    trainer: Trainer[Any, Any],
     folder: Path,
-    config: TrainConfig | PathTrainConfig,
-    accelerator: Accelerator,
     *,
     state: SavedState | None,
-    steps_per_epoch: int,
     meta: Mapping[str, Any],
-    validate: Callable[[int], list[dict[str, float]]] | None,
+    validate: Validator | None,
     progress: Progress | None,
 ) -> Outcome:
-    """Train ``stage`` for what is left of its budget.
+    """Train for what is left of the budget.
 
     Args:
-        stage: at its start, or as ``state`` has it.
-        folder: of the run.
-        config: its settings, which are written into it.
-        accelerator: the processes.
+        trainer: at its start, or as ``state`` has it.
+        folder: of the run; the settings are written into it.
         state: the checkpoint a run goes on from.
-        steps_per_epoch: of its data.
-        meta: what is recorded about it.
-        validate: as for :class:`TrainingLoop`.
+        meta: what is recorded about the run.
+        validate: called now and then.
         progress: None shows it as usual.
 
     Raises:
@@ -103,18 +105,18 @@ def run_stage(
         MissingDependencyError: TensorBoard is asked for and not installed.
         OutputError: the folder cannot be written.
     """
-    is_main = bool(accelerator.is_main_process)
+    config, is_main = trainer.config, bool(trainer.accelerator.is_main_process)
     start = (0, 0.0)
     if state is not None:
         start = (int(state.meta["step"]), float(state.meta["elapsed"]))
     board = Board(folder, start[0]) if config.run.tensorboard and is_main else None
     try:
         loop = TrainingLoop(
-            stage,
+            trainer,
             folder,
             config.run,
-            accelerator,
-            steps=budget_steps(config.budget, steps_per_epoch),
+            trainer.accelerator,
+            steps=budget_steps(config.budget, trainer.source.steps_per_epoch),
             hours=config.budget.hours,
             meta=meta,
             validate=validate,
@@ -123,6 +125,7 @@ def run_stage(
             board=board,
         )
         require_budget(folder, loop)
+        trainer.loader.begin(start[0])  # before there are threads that show the progress
         if is_main:
             save_config(config, folder / "config.yaml")
         return loop.run()
@@ -131,13 +134,13 @@ def run_stage(
             board.close()
 
 
-def describe(
-    kind: str, config: StrictModel, accelerator: Accelerator, **rest: Any
-) -> dict[str, Any]:
-    """What every checkpoint of a run records about it; ``rest`` is the stage's own."""
+def describe(trainer: Trainer[Any, Any], **rest: Any) -> dict[str, Any]:
+    """What every checkpoint of a run records about it; ``rest`` is what the kind of run adds."""
+    accelerator = trainer.accelerator
     return {
-        "kind": kind,
-        "config": config.model_dump(mode="json"),
+        "kind": trainer.objective.kind,
+        "engine": ENGINE,
+        "config": trainer.config.model_dump(mode="json"),
         **rest,
         "processes": accelerator.num_processes,
         "device": accelerator.device.type,
@@ -147,13 +150,24 @@ def describe(
     }
 
 
-def warn_of_other_data(state: SavedState, meta: Mapping[str, Any], key: str) -> None:
-    """Say so where ``key`` of what is recorded, a digest of the data, is not what it was."""
-    if state.meta.get(key) != meta[key]:
-        logger.warning(
-            "the %s are not those this run began with (%s, now %s); going on with these",
-            key, state.meta.get(key), meta[key],
-        )  # fmt: skip
+def warn_of_other_data(state: SavedState, data: Mapping[str, str]) -> None:
+    """Say so where a digest of the data is not what it was."""
+    for name, found in data.items():
+        if state.meta.get(name) != found:
+            logger.warning(
+                "the %s are not those this run began with (%s, now %s); going on with these",
+                name, state.meta.get(name), found,
+            )  # fmt: skip
+
+
+def _require_engine(folder: Path, state: SavedState) -> None:
+    found = state.meta.get("engine", 1)
+    if found != ENGINE:
+        raise TrainingError(
+            f"{folder}: begun by version {found} of the training engine, and this is version "
+            f"{ENGINE}, which would not go on as it began; resume it with the mpa-core that began "
+            f"it, or begin a new run in another folder with its weights: --from {folder}"
+        )
 
 
 def budget_steps(budget: BudgetSettings, steps_per_epoch: int) -> int | None:

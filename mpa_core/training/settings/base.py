@@ -57,7 +57,12 @@ class DataSettings(StrictModel):
     """Each crop is cut from its photo made smaller by a factor drawn between these two, as far as
     the crop fits into it: ``[0.5, 1]`` shows half to full size."""
     cache_mib: Annotated[int, Field(ge=0)] = 4096
-    """Photos are decoded once and kept as uint8 while they fit in this much memory."""
+    """Photos are decoded once and kept as uint8 while they fit in this much memory; each worker
+    keeps its own."""
+    workers: Annotated[int, Field(ge=0, le=64)] | None = None
+    """Processes that make batches ahead; 0 makes each when it is due. Null is 1 for a base whose
+    photos do not all fit in ``cache_mib`` or that trains on a GPU, if processes start by a fork (as
+    on Linux before Python 3.14), else 0."""
 
     @field_validator("scale")
     @classmethod
@@ -218,20 +223,42 @@ class RunSettings(StrictModel):
     """This many steps in a row without a finite loss and gradient end the run."""
 
 
-class TrainConfig(StrictModel):
-    """Everything that fixes a stage-1 run, apart from the photos."""
+class RunConfig(StrictModel):
+    """What the engine asks of the settings of a run, whatever it trains."""
 
-    model: BaseConfig
+    fixed: ClassVar[tuple[str, ...]]
+    """Keys (with all below them) that must stay when a run is resumed: others would make the stored
+    state meaningless, or the order of the photos another one."""
+    free: ClassVar[tuple[str, ...]] = ("data.workers", "data.cache_mib")
+    """Keys below those of ``fixed`` that may change all the same."""
+
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    init: InitSettings = InitSettings()
     data: DataSettings = DataSettings()
     loss: LossSettings = LossSettings()
     optim: OptimSettings = OptimSettings()
-    adversarial: AdversarialSettings | None = None
-    """The adversarial term and its discriminator: stage 1b; null is stage 1a."""
     schedule: ScheduleSettings = ScheduleSettings()
     budget: BudgetSettings = BudgetSettings()
     run: RunSettings = RunSettings()
+
+
+class TrainConfig(RunConfig):
+    """Everything that fixes a stage-1 run, apart from the photos."""
+
+    fixed = (
+        "model",
+        "init",
+        "seed",
+        "data",
+        "optim.trainable",
+        "adversarial.widths",
+        "adversarial.context_channels",
+        "adversarial.per_level",
+    )
+
+    model: BaseConfig
+    init: InitSettings = InitSettings()
+    adversarial: AdversarialSettings | None = None
+    """The adversarial term and its discriminator: stage 1b; null is stage 1a."""
 
     @field_validator("model", mode="before")
     @classmethod
@@ -250,20 +277,6 @@ class TrainConfig(StrictModel):
                 f"{self.model.quality_levels} quality levels"
             )
         return self
-
-
-FIXED = (
-    "model",
-    "init",
-    "seed",
-    "data",
-    "optim.trainable",
-    "adversarial.widths",
-    "adversarial.context_channels",
-    "adversarial.per_level",
-)
-"""Keys (with all below them) that must stay when a run is resumed: others would make the stored
-state meaningless, or the order of the photos another one."""
 
 
 def load_config(

@@ -19,10 +19,9 @@ from mpa_core.training.settings.base import (
     Fraction,
     LossSettings,
     NonNegative,
-    OptimSettings,
     PositiveInt,
+    RunConfig,
     RunSettings,
-    ScheduleSettings,
 )
 from mpa_core.training.settings.trees import override, read_tree
 
@@ -82,14 +81,15 @@ class PathRunSettings(RunSettings):
     """Qualities at which the path and the main path are compared on the validation pictures."""
 
 
-class PathTrainConfig(StrictModel):
+class PathTrainConfig(RunConfig):
     """Everything that fixes a stage-2 run, apart from the photos and the base's weights."""
+
+    fixed = ("name", "seed", "path", "recipe", "init", "data", "optim.trainable")
 
     name: str
     """Registered name of the path, ``"cls"`` or ``"distribution:cls"``."""
     base: str
     """Bundled id or folder of the base."""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     path: dict[str, Any] = Field(default_factory=dict)
     """Fields of the path class's ``Config``, such as ``hidden_ratio``."""
     recipe: dict[str, Any] = Field(default_factory=dict)
@@ -97,16 +97,9 @@ class PathTrainConfig(StrictModel):
     init: PathInitSettings = PathInitSettings()
     data: PathDataSettings = PathDataSettings()
     loss: PathLossSettings = PathLossSettings()
-    optim: OptimSettings = OptimSettings()
-    schedule: ScheduleSettings = ScheduleSettings()
     budget: PathBudgetSettings = PathBudgetSettings()
     cache: CacheSettings = CacheSettings()
     run: PathRunSettings = PathRunSettings()
-
-
-FIXED = ("name", "seed", "path", "recipe", "init", "data", "optim.trainable")
-"""Keys (with all below them) that must stay when a run is resumed: others would make the stored
-state meaningless, or the order of the samples another one."""
 
 
 def load_path_config(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from mpa_core.training.engine.checkpoint import checkpoint_name
 from mpa_core.training.engine.loop import SAMPLES
 
 if TYPE_CHECKING:
-    from mpa_core.training.objectives.path import Stage2
+    from mpa_core.training.objectives.path import PathObjective
 
 PSNR = "psnr"
 
@@ -32,26 +32,34 @@ class PathValidator:
     Latents and the main path's figures do not change during a run and are computed once.
 
     Args:
-        stage: what is trained.
+        averaged: gives a copy of the path with the averaged weights, in eval mode.
+        objective: base and recipe.
         dataset: the recipe's, for validation; ``run.validate_images`` spread over it are used.
         folder: of the run; with ``run.validate_samples`` the first picture's reconstructions go
             below it.
     """
 
-    def __init__(self, stage: Stage2, dataset: Sequence[Sample], folder: Path) -> None:
-        self.stage = stage
+    def __init__(
+        self,
+        averaged: Callable[[], TaskPath],
+        objective: PathObjective,
+        dataset: Sequence[Sample],
+        folder: Path,
+    ) -> None:
+        self.averaged = averaged
+        self.objective = objective
         self.folder = folder
-        settings = stage.config.run
+        settings = objective.config.run
         count = min(settings.validate_images, len(dataset))
         self.samples = Replacing(dataset).spread(count)
         self.qualities = settings.validate_qualities
-        self.metrics: Mapping[str, Metric] = {PSNR: psnr_metric(), **stage.recipe.metrics()}
+        self.metrics: Mapping[str, Metric] = {PSNR: psnr_metric(), **objective.recipe.metrics()}
         self._coded: dict[float, list[tuple[PathBatch, Tensor, float]]] = {}
         self._main: dict[float, dict[str, float]] = {}
 
     def __call__(self, step: int) -> list[dict[str, float]]:
         """Per quality: ``quality``, ``bpp``, each metric, and ``main_…`` for the main path."""
-        path = self.stage.averaged_path()
+        path = self.averaged()
         rows = []
         for quality in self.qualities:
             if quality not in self._coded:
@@ -62,14 +70,14 @@ class PathValidator:
             bpp = sum(bpp for _, _, bpp in self._coded[quality]) / len(self.samples)
             row = {"quality": quality, "bpp": bpp, **found, **main}
             rows.append({name: round(value, 5) for name, value in row.items()})
-            if self.stage.config.run.validate_samples:
+            if self.objective.config.run.validate_samples:
                 self._save(self.folder / SAMPLES / checkpoint_name(step), quality, path)
         return rows
 
     @torch.no_grad()
     def _code(self, sample: Sample, quality: float) -> tuple[PathBatch, Tensor, float]:
-        model = self.stage.model
-        batch = collate([sample], torch.tensor([quality])).to(self.stage.device)
+        model = self.objective.model
+        batch = collate([sample], torch.tensor([quality])).to(self.objective.device)
         height, width = batch.images.shape[-2:]
         stride = model.config.hyper_stride
         padded = F.pad(batch.images, (0, -width % stride, 0, -height % stride), mode="replicate")
@@ -99,7 +107,7 @@ class PathValidator:
     @torch.no_grad()
     def _decode(self, batch: PathBatch, y_hat: Tensor, path: TaskPath | None) -> Tensor:
         """The picture [1, 3, H, W] in [0, 1], all by ``path`` or, for None, all by the main one."""
-        base = self.stage.model.base
+        base = self.objective.model.base
         router = None
         if path is not None:
             router = Aggregator.for_shares(path, torch.zeros(1, dtype=torch.float64))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,8 @@ from mpa_core.coding.model import MPAModel
 from mpa_core.errors import ImageError, TrainingError
 from mpa_core.io.images import save_image, to_pil
 from mpa_core.tasks.photos import find_photos, read_photo
+from mpa_core.training.engine.checkpoint import checkpoint_name
+from mpa_core.training.engine.loop import SAMPLES
 from mpa_core.training.objectives.losses import bits_per_pixel, psnr_from_mse, squared_error_255
 
 logger = logging.getLogger(__name__)
@@ -47,6 +49,31 @@ def load_validation_photos(folder: Path, count: int, side: int) -> list[NDArray[
 def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
     """[H, W, 3] uint8 -> [1, 3, H, W] float32 in [0, 1]."""
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].float().div_(255.0)
+
+
+class PhotoValidator:
+    """Called with the step; gives bits and PSNR of the averaged weights at each quality level.
+
+    Args:
+        averaged: gives a copy of the model with the averaged weights, in eval mode.
+        photos: as :func:`load_validation_photos` gives them.
+        folder: of the run, below which the first photo's reconstructions go; None writes none.
+    """
+
+    def __init__(
+        self,
+        averaged: Callable[[], MPAModel],
+        photos: Sequence[NDArray[np.uint8]],
+        folder: Path | None,
+    ) -> None:
+        self.averaged = averaged
+        self.photos = photos
+        self.folder = folder
+
+    def __call__(self, step: int) -> list[dict[str, float]]:
+        """Per level: ``quality``, ``bpp``, ``psnr``."""
+        samples = None if self.folder is None else self.folder / SAMPLES / checkpoint_name(step)
+        return validate(self.averaged(), self.photos, samples=samples)
 
 
 @torch.inference_mode()

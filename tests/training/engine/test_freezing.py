@@ -11,7 +11,8 @@ from mpa_core.errors import ConfigError, TrainingError
 from mpa_core.io.images import to_rgb_tensor
 from mpa_core.training.engine.checkpoint import load_latest
 from mpa_core.training.engine.freezing import freeze_all_but
-from mpa_core.training.runs.base import BaseRun, export_run, train_base
+from mpa_core.training.runs.export import export_run
+from mpa_core.training.runs.run import Run, train
 
 DECODER = ("optim.trainable=base.g_s.*", "optim.lr=1e-3", "budget.steps=3")
 
@@ -29,9 +30,9 @@ def start(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, photo_folder, settings, start):
     """A run that trained the decoder of ``start`` alone, stopped and resumed."""
-    run = BaseRun(tmp_path_factory.mktemp("decoder") / "run", photo_folder, start_from=str(start))
-    train_base(run, settings(*DECODER, "budget.steps=2"))
-    train_base(run, settings(*DECODER), resume=True)
+    run = Run(tmp_path_factory.mktemp("decoder") / "run", photo_folder, start_from=str(start))
+    train(run, settings(*DECODER, "budget.steps=2"))
+    train(run, settings(*DECODER), resume=True)
     return run.folder
 
 
@@ -89,12 +90,12 @@ def test_the_rate_reaches_the_encoder_through_a_frozen_entropy_model():
 
 
 def test_refusals(photo_folder, settings, start, trained, tmp_path):
-    run = BaseRun(tmp_path / "run", photo_folder, start_from=str(start))
+    run = Run(tmp_path / "run", photo_folder, start_from=str(start))
     with pytest.raises(ConfigError, match=r"no parameter is called 'g_s\.\*'.*base\.g_s"):
-        train_base(run, settings("optim.trainable=[base.g_a.*,g_s.*]"))
+        train(run, settings("optim.trainable=[base.g_a.*,g_s.*]"))
     with pytest.raises(ConfigError, match="nothing but quantiles"):
-        train_base(run, settings("optim.trainable='*quantiles'"))
+        train(run, settings("optim.trainable='*quantiles'"))
     with pytest.raises(ConfigError, match=r"set init\.block_rescale=1"):
-        train_base(run, settings(*DECODER, "init.block_rescale=20"))
+        train(run, settings(*DECODER, "init.block_rescale=20"))
     with pytest.raises(TrainingError, match=r"optim\.trainable"):
-        train_base(BaseRun(trained, photo_folder), settings("budget.steps=9"), resume=True)
+        train(Run(trained, photo_folder), settings("budget.steps=9"), resume=True)

@@ -18,8 +18,7 @@ from mpa_core.training.engine.board import BOARD
 from mpa_core.training.engine.checkpoint import load_latest
 from mpa_core.training.engine.optim import noise_seed
 from mpa_core.training.engine.parallel import make_accelerator, own_shards
-from mpa_core.training.runs.base import BaseRun, train_base
-from mpa_core.training.runs.path import PathRun, train_path
+from mpa_core.training.runs.run import Run, train
 from mpa_core.training.settings.base import RunSettings, load_config
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
@@ -95,16 +94,16 @@ EVERYTHING = ("model.", "average.", "adam.exp_avg.", "adam.exp_avg_sq.", "aux.ex
 
 def test_two_processes_are_one_with_the_same_shards(pair, photo_folder, tmp_path):
     """Stage 1b: the codec's two optimisers and the discriminator's."""
-    run = BaseRun(tmp_path / "run", photo_folder)
-    train_base(run, load_config(None, two_processes.NOISY))
+    run = Run(tmp_path / "run", photo_folder)
+    train(run, load_config(None, two_processes.NOISY))
     one, two = state(run.folder), state(pair / "straight")
     assert (one.meta["processes"], two.meta["processes"]) == (1, 2)
     assert_same_run(one, two, EVERYTHING)
 
 
 def test_two_processes_are_one_in_stage_2(pair, photo_folder, base, tmp_path):
-    run = PathRun(tmp_path / "run", photo_folder)
-    train_path(run, two_processes.path_config(base))
+    run = Run(tmp_path / "run", photo_folder)
+    train(run, two_processes.path_config(base))
     one, two = state(run.folder), state(pair / "path")
     assert (one.meta["processes"], two.meta["processes"]) == (1, 2)
     assert_same_run(one, two, ("path.", "average.", "adam.exp_avg.", "adam.exp_avg_sq."))
@@ -117,8 +116,8 @@ def test_two_processes_are_one_with_twice_the_batch(pair, photo_folder, tmp_path
     there is no stochastic depth. Where noise is drawn, its values depend on the shape of the batch,
     so one shard of four crops sees other noise than two shards of two.
     """
-    run = BaseRun(tmp_path / "run", photo_folder)
-    train_base(run, load_config(None, [*two_processes.WITHOUT_NOISE, "data.shards=1"]))
+    run = Run(tmp_path / "run", photo_folder)
+    train(run, load_config(None, [*two_processes.WITHOUT_NOISE, "data.shards=1"]))
     prefixes = ("model.base.g_s.", "average.", "adam.exp_avg.", "adam.exp_avg_sq.")
     assert_same_run(state(run.folder), state(pair / "plain"), prefixes)
 
@@ -134,9 +133,9 @@ def test_resumed_on_two_processes_to_the_bit(pair):
 
 
 def test_a_run_of_two_processes_goes_on_with_one(pair, photo_folder, tmp_path):
-    run = BaseRun(pair / "plain", photo_folder)
+    run = Run(pair / "plain", photo_folder)
     config = load_config(None, [*two_processes.WITHOUT_NOISE, "budget.steps=5"])
-    assert train_base(run, config, resume=True).step == 5
+    assert train(run, config, resume=True).step == 5
 
 
 def test_the_main_process_decides_and_writes(pair, facts):
@@ -214,8 +213,8 @@ def test_bf16_learns_as_float32_does(tmp_path, photo_folder, settings):
     """Autocast is on in the forward pass alone: weights, losses and state stay float32."""
     losses = {}
     for precision in ("no", "bf16"):
-        run = BaseRun(tmp_path / precision, photo_folder)
-        train_base(run, settings(f"run.mixed_precision={precision}", "budget.steps=3"))
+        run = Run(tmp_path / precision, photo_folder)
+        train(run, settings(f"run.mixed_precision={precision}", "budget.steps=3"))
         lines = metrics(run.folder)
         losses[precision] = torch.tensor([line["loss"] for line in lines if "loss" in line])
     assert not torch.equal(losses["bf16"], losses["no"])
@@ -226,11 +225,11 @@ def test_bf16_learns_as_float32_does(tmp_path, photo_folder, settings):
 def test_tensorboard(tmp_path, photo_folder, settings):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run = BaseRun(tmp_path / "run", photo_folder, photo_folder)
+    run = Run(tmp_path / "run", photo_folder, photo_folder)
     shown = ("run.tensorboard=true", "run.validate_images=1", "run.validate_samples=true",
              "run.validate_side=64")  # fmt: skip
-    train_base(run, settings(*shown, "budget.steps=2"))
-    train_base(run, settings(*shown, "budget.steps=3"), resume=True)
+    train(run, settings(*shown, "budget.steps=2"))
+    train(run, settings(*shown, "budget.steps=3"), resume=True)
     events = EventAccumulator(str(run.folder / BOARD)).Reload()
     lines = metrics(run.folder)
     found = {event.step: event.value for event in events.Scalars("train/loss")}

@@ -7,7 +7,7 @@ import torch
 
 from mpa_core.errors import TrainingError
 from mpa_core.training.engine.process import denormals_are_flushed, process_settings
-from mpa_core.training.runs.base import BaseRun, train_base
+from mpa_core.training.runs.run import Run, train
 from mpa_core.training.settings.base import RunSettings
 
 MATMUL, CONV, RNN = (
@@ -43,13 +43,13 @@ def test_a_program_that_flushes_denormals_itself_still_does():
 def test_they_are_gone_after_a_run_that_failed(settings, tmp_path):
     before = modes()
     (tmp_path / "empty").mkdir()
-    run = BaseRun(tmp_path / "run", tmp_path / "empty")
+    run = Run(tmp_path / "run", tmp_path / "empty")
     with pytest.raises(TrainingError):
-        train_base(run, settings("run.threads=3"))
+        train(run, settings("run.threads=3"))
     assert modes() == before
 
 
 def test_they_are_gone_after_a_run(settings, photo_folder, tmp_path):
     before = modes()
-    train_base(BaseRun(tmp_path / "run", photo_folder), settings("run.threads=3", "budget.steps=1"))
+    train(Run(tmp_path / "run", photo_folder), settings("run.threads=3", "budget.steps=1"))
     assert modes() == before

@@ -20,8 +20,7 @@ from mpa_core.cli.main import main as cli
 from mpa_core.tasks.recipe import load_recipe
 from mpa_core.training.engine.parallel import average_gradients, make_accelerator
 from mpa_core.training.engine.progress import Progress
-from mpa_core.training.runs.base import BaseRun, train_base
-from mpa_core.training.runs.path import PathRun, train_path
+from mpa_core.training.runs.run import Run, train
 from mpa_core.training.settings.base import RunSettings, load_config
 from mpa_core.training.settings.path import load_path_config
 
@@ -80,20 +79,20 @@ def main() -> None:
     rank = accelerator.process_index
     facts = {"gradients": average_of_partial_gradients(accelerator)}
 
-    def train(name, *settings, **options):
-        outcome = train_base(
-            BaseRun(out / name, photos, photos),
+    def train_base(name, *settings, **options):
+        outcome = train(
+            Run(out / name, photos, photos),
             load_config(None, settings),
             accelerator=accelerator,
             **options,
         )
         return outcome.step, outcome.reason, outcome.is_main
 
-    facts["straight"] = train("straight", *NOISY)
-    facts["stopped"] = train("resumed", *NOISY, progress=StopAfter(2))
-    facts["resumed"] = train("resumed", *NOISY, resume=True)
-    facts["plain"] = train("plain", *WITHOUT_NOISE)
-    train_path(PathRun(out / "path", photos), path_config(base), accelerator=accelerator)
+    facts["straight"] = train_base("straight", *NOISY)
+    facts["stopped"] = train_base("resumed", *NOISY, progress=StopAfter(2))
+    facts["resumed"] = train_base("resumed", *NOISY, resume=True)
+    facts["plain"] = train_base("plain", *WITHOUT_NOISE)
+    train(Run(out / "path", photos), path_config(base), accelerator=accelerator)
     # Last, for it parts the processes. Without run.device, so that Accelerate chooses.
     settings = [f"--set={item}" for item in COMMON if not item.startswith(("model", "run.device"))]
     facts["exit"] = cli([

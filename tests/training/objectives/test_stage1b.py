@@ -9,14 +9,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mpa_core.errors import ConfigError, TrainingError
+from mpa_core.errors import TrainingError
 from mpa_core.tasks.photos import PhotoFolder
-from mpa_core.training.data.photos import BatchSource
 from mpa_core.training.engine.checkpoint import load_latest, save_state
 from mpa_core.training.engine.parallel import make_accelerator
-from mpa_core.training.objectives.adversary import Stage1b
-from mpa_core.training.objectives.base import Stage1
-from mpa_core.training.runs.base import BaseRun, train_base
+from mpa_core.training.runs.base import build_base_trainer
+from mpa_core.training.runs.run import Run, train
 from mpa_core.training.settings.base import load_config
 
 GAN = ("adversarial.widths=[4,4,6,6]", "adversarial.context_channels=2")
@@ -26,14 +24,12 @@ PREFIX = "discriminator."
 
 @pytest.fixture
 def make(photo_folder, settings):
-    """``make(cls, "key=value", …)``: a stage on the small photos."""
+    """``make("key=value", …)``: a trainer on the small photos."""
 
-    def build(cls, *overrides):
+    def build(*overrides):
         config = settings(*overrides)
         photos = PhotoFolder(photo_folder, min_side=config.data.crop, cache_mib=64)
-        levels = config.model.quality_levels
-        source = BatchSource(photos, config.data, config.loss, levels=levels, seed=config.seed)
-        return cls(config, source, make_accelerator(config.run))
+        return build_base_trainer(config, photos, make_accelerator(config.run))
 
     return build
 
@@ -49,19 +45,19 @@ def moved(before, after):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, photo_folder, settings):
     """One step as a run."""
-    run = BaseRun(tmp_path_factory.mktemp("adversarial") / "run", photo_folder)
-    train_base(run, settings(*GAN, "budget.steps=1"))
+    run = Run(tmp_path_factory.mktemp("adversarial") / "run", photo_folder)
+    train(run, settings(*GAN, "budget.steps=1"))
     return run
 
 
 def test_the_generators_loss_is_stage_1as_and_the_weighted_term(make):
-    stage = make(Stage1b, *GAN, DECODER, "loss.loss_scale=sqrt_rate", "adversarial.weight=1.5")
-    plain = make(Stage1, DECODER, "loss.loss_scale=sqrt_rate")
+    stage = make(*GAN, DECODER, "loss.loss_scale=sqrt_rate", "adversarial.weight=1.5")
+    plain = make(DECODER, "loss.loss_scale=sqrt_rate")
     images, quality = torch.rand(2, 3, 64, 64), torch.tensor([2.0, 7.4])
-    out = stage.model(images, quality)
-    terms = stage.generator_terms(images, out, quality, 0.0)
-    base = plain.generator_terms(images, out, quality, 0.0)
-    logits = stage.discriminator(out["x_hat"], out["y_hat"], quality)
+    out = stage.objective.module(images, quality)
+    terms = stage.objective.terms(images, out, quality, 0.0)
+    base = plain.objective.terms(images, out, quality, 0.0)
+    logits = stage.objective.adversary.discriminator(out["x_hat"], out["y_hat"], quality)
     nats = -F.logsigmoid(logits).flatten(1).mean(1)
     lambdas = torch.tensor(stage.config.loss.rate_lambdas)
     # Between levels lambda_r is geometric; sqrt_rate divides by its root, relative to the mean.
@@ -73,7 +69,7 @@ def test_the_generators_loss_is_stage_1as_and_the_weighted_term(make):
 
 
 def test_a_step_trains_the_codec_and_the_levels_of_its_batch(make):
-    stage = make(Stage1b, *GAN)
+    stage = make(*GAN)
     before = copy(stage)
     record = stage.train_step(0, 0.5)
     after = stage.tensors()
@@ -81,7 +77,7 @@ def test_a_step_trains_the_codec_and_the_levels_of_its_batch(make):
     assert record.finite and record.scalars["generator"] > 0
     assert record.scalars["discriminator"] == pytest.approx(2 * math.log(2), rel=0.3)
     assert record.scalars["discriminator_grad_norm"] > 0
-    rows = {str(int(row)) for row in stage.discriminator.rows(record.quality)}
+    rows = {str(int(row)) for row in stage.objective.adversary.discriminator.rows(record.quality)}
     own = {name for name in changed if name.startswith(f"{PREFIX}model.")}
     assert {name.split(".")[3] for name in own} == rows
     assert any(name.endswith("._u") for name in own)
@@ -89,8 +85,8 @@ def test_a_step_trains_the_codec_and_the_levels_of_its_batch(make):
 
 
 def test_one_set_of_weights_for_all_levels(make):
-    stage = make(Stage1b, *GAN, "adversarial.per_level=false", "data.batch=4")
-    assert len(stage.discriminator.by_level) == 1
+    stage = make(*GAN, "adversarial.per_level=false", "data.batch=4")
+    assert len(stage.objective.adversary.discriminator.by_level) == 1
     before = copy(stage)
     record = stage.train_step(0, 0.5)
     assert len(record.quality.round().unique()) > 1
@@ -100,9 +96,9 @@ def test_one_set_of_weights_for_all_levels(make):
 
 def test_each_network_learns_from_its_own_loss_alone(make):
     """With L_G off the codec moves as in stage 1a; the discriminator as with L_G on."""
-    alone = make(Stage1b, *GAN, "adversarial.generator_from=1.0")
-    whole = make(Stage1b, *GAN)
-    plain = make(Stage1)
+    alone = make(*GAN, "adversarial.generator_from=1.0")
+    whole = make(*GAN)
+    plain = make()
     for stage in (alone, whole, plain):
         stage.train_step(0, 0.5)
     tensors = alone.tensors()
@@ -114,39 +110,41 @@ def test_each_network_learns_from_its_own_loss_alone(make):
 
 
 def test_the_terms_gradient_reaches_the_reconstruction_alone(make):
-    stage = make(Stage1b, *GAN, "adversarial.weight=10", "loss.distortion_scale=1e12")
+    stage = make(*GAN, "adversarial.weight=10", "loss.distortion_scale=1e12")
     images, quality = torch.rand(2, 3, 64, 64), torch.tensor([1.0, 4.0])
     out = {
         name: value.detach() if name.endswith("hat") else value
-        for name, value in stage.model(images, quality).items()
+        for name, value in stage.objective.module(images, quality).items()
     }
     x_hat, y_hat = out["x_hat"].requires_grad_(), out["y_hat"].requires_grad_()
-    terms = stage.generator_terms(images, out, quality, 0.5)
+    terms = stage.objective.terms(images, out, quality, 0.5)
     terms.total.backward()
     assert y_hat.grad is None
-    assert all(parameter.grad is None for parameter in stage.discriminator.parameters())
+    assert all(
+        parameter.grad is None for parameter in stage.objective.adversary.discriminator.parameters()
+    )
     moved_x = (x_hat - 0.1 * x_hat.grad / x_hat.grad.abs().max()).detach()
-    again = stage.generator_terms(images, {**out, "x_hat": moved_x}, quality, 0.5)
+    again = stage.objective.terms(images, {**out, "x_hat": moved_x}, quality, 0.5)
     assert float(again.extra["generator"]) < float(terms.extra["generator"])
 
 
 def test_decoder_alone_leaves_the_bits(make):
-    stage = make(Stage1b, *GAN, DECODER)
+    stage = make(*GAN, DECODER)
     images, quality = torch.rand(2, 3, 64, 64), torch.tensor([1.0, 6.0])
-    before, first = copy(stage), stage.model(images, quality)
+    before, first = copy(stage), stage.objective.module(images, quality)
     for step in range(2):
         record = stage.train_step(step, 0.5)
     changed = {n for n in moved(before, stage.tensors()) if n.startswith("model.")}
     assert changed and all(name.startswith("model.base.g_s.") for name in changed)
-    second = stage.model(images, quality)
+    second = stage.objective.module(images, quality)
     assert torch.equal(first["y_hat"], second["y_hat"])
     assert record.scalars["discriminator"] > 0
 
 
 def test_a_step_that_is_not_finite_changes_nothing(make):
-    stage = make(Stage1b, *GAN)
+    stage = make(*GAN)
     with torch.no_grad():
-        for row in stage.discriminator.by_level:
+        for row in stage.objective.adversary.discriminator.by_level:
             row.head.bias.fill_(math.nan)
     before = copy(stage)
     assert not stage.train_step(0, 0.5).finite
@@ -157,7 +155,7 @@ def test_a_step_that_is_not_finite_changes_nothing(make):
 def test_shards_make_the_same_step_where_there_is_no_noise(make):
     """A frozen encoder has none, so gradients over two shards are those over the batch."""
     options = (*GAN, DECODER, "data.batch=4", "model.drop_path=0")
-    once, twice = make(Stage1b, *options), make(Stage1b, *options, "data.shards=2")
+    once, twice = make(*options), make(*options, "data.shards=2")
     records = [stage.train_step(0, 0.5) for stage in (once, twice)]
     for name in ("generator", "discriminator", "discriminator_margin", "discriminator_grad_norm"):
         torch.testing.assert_close(records[0].scalars[name], records[1].scalars[name])
@@ -169,7 +167,7 @@ def test_shards_make_the_same_step_where_there_is_no_noise(make):
 
 def test_bf16_steps_stay_near_full_precision(make):
     options = (*GAN, DECODER)
-    full, half = make(Stage1b, *options), make(Stage1b, *options, "run.mixed_precision=bf16")
+    full, half = make(*options), make(*options, "run.mixed_precision=bf16")
     for stage in (full, half):
         record = stage.train_step(0, 0.5)
         assert record.finite
@@ -180,12 +178,12 @@ def test_bf16_steps_stay_near_full_precision(make):
 
 
 def test_resumed_is_the_same_to_the_bit(make, tmp_path):
-    straight = make(Stage1b, *GAN)
+    straight = make(*GAN)
     for step in range(2):
         straight.train_step(step, step / 4)
     save_state(tmp_path, 2, straight.tensors(), {"stage": straight.meta()})
     saved = load_latest(tmp_path)
-    resumed = make(Stage1b, *GAN)
+    resumed = make(*GAN)
     resumed.load(saved.tensors, saved.meta["stage"])
     for step in (2, 3):
         straight.train_step(step, step / 4)
@@ -207,17 +205,12 @@ def test_a_run_says_what_it_is(finished):
 def test_resuming_with_another_discriminator_is_refused(finished, settings):
     wider = settings(*GAN, "adversarial.widths=[4,4,6,8]", "budget.steps=2")
     with pytest.raises(TrainingError, match=r"adversarial\.widths"):
-        train_base(finished, wider, resume=True)
+        train(finished, wider, resume=True)
     with pytest.raises(TrainingError, match=r"adversarial\.widths"):
-        train_base(finished, settings("budget.steps=2"), resume=True)
+        train(finished, settings("budget.steps=2"), resume=True)
     with pytest.raises(TrainingError, match=r"adversarial\.per_level"):
-        train_base(finished, settings(*GAN, "adversarial.per_level=false"), resume=True)
-    train_base(finished, settings(*GAN, "adversarial.weight=1", "budget.steps=2"), resume=True)
-
-
-def test_it_needs_its_settings(make):
-    with pytest.raises(ConfigError, match="adversarial="):
-        make(Stage1b)
+        train(finished, settings(*GAN, "adversarial.per_level=false"), resume=True)
+    train(finished, settings(*GAN, "adversarial.weight=1", "budget.steps=2"), resume=True)
 
 
 def test_the_example_is_valid(root):

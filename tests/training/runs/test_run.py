@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import re
 import shutil
 import signal
 import subprocess
@@ -15,11 +17,13 @@ import torch
 from mpa_core import MPACodec
 from mpa_core.cli.main import main
 from mpa_core.errors import CheckpointError, TrainingError
-from mpa_core.training.engine.checkpoint import load_latest
+from mpa_core.training.engine.checkpoint import load_latest, save_state
 from mpa_core.training.engine.optim import lr_factor_of
 from mpa_core.training.engine.progress import Progress
-from mpa_core.training.runs.base import BaseRun, averaged_model, export_run, train_base
+from mpa_core.training.runs.export import export_run
 from mpa_core.training.runs.folder import stored_config
+from mpa_core.training.runs.run import Run, train
+from mpa_core.training.runs.weights import averaged_model
 from mpa_core.training.settings.base import TrainConfig
 
 
@@ -47,25 +51,25 @@ def state(folder):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, photo_folder, settings):
     """Six steps in one go."""
-    run = BaseRun(tmp_path_factory.mktemp("straight") / "run", photo_folder, photo_folder)
-    train_base(run, settings("run.validate_images=1", "run.validate_samples=true"))
+    run = Run(tmp_path_factory.mktemp("straight") / "run", photo_folder, photo_folder)
+    train(run, settings("run.validate_images=1", "run.validate_samples=true"))
     return run.folder
 
 
 @pytest.mark.parametrize("ending", ["signal", "crash"])
 def test_resumed_is_the_same_to_the_bit(tmp_path, photo_folder, settings, finished, ending):
-    run = BaseRun(tmp_path / "run", photo_folder)
+    run = Run(tmp_path / "run", photo_folder)
     config = settings("run.validate_images=1", "run.validate_samples=true")
     if ending == "signal":
         stop = At(3, lambda: signal.raise_signal(signal.SIGTERM))
-        outcome = train_base(run, config, progress=stop)
+        outcome = train(run, config, progress=stop)
         assert (outcome.step, outcome.reason) == (3, "signal")
     else:
         with pytest.raises(RuntimeError, match="plug"):
-            train_base(run, config, progress=At(4, fail))
+            train(run, config, progress=At(4, fail))
         assert state(run.folder).meta["step"] == 3
     torch.manual_seed(123)  # nothing may hang on the generator's state
-    train_base(run, config, resume=True)
+    train(run, config, resume=True)
     straight, resumed = state(finished), state(run.folder)
     assert resumed.meta["step"] == 6
     assert resumed.meta["stage"] == straight.meta["stage"]
@@ -80,8 +84,8 @@ def test_resumed_is_the_same_to_the_bit(tmp_path, photo_folder, settings, finish
 
 def test_every_part_of_the_state_moves(finished, tmp_path, photo_folder, settings):
     """Averages, both optimisers and the weights all change: none is left out of the comparison."""
-    run = BaseRun(tmp_path / "run", photo_folder)
-    train_base(run, settings("budget.steps=1"))
+    run = Run(tmp_path / "run", photo_folder)
+    train(run, settings("budget.steps=1"))
     first, last = state(run.folder).tensors, state(finished).tensors
     for prefix in ("model.base.g_a", "model.encoder_path", "average.", "adam.exp_avg_sq",
                    "aux.exp_avg", "model.base.entropy"):  # fmt: skip
@@ -105,37 +109,37 @@ def test_metrics_and_samples(finished):
 
 
 def test_refusals_on_resuming(finished, photo_folder, settings, tmp_path):
-    run = BaseRun(finished, photo_folder)
+    run = Run(finished, photo_folder)
     with pytest.raises(TrainingError, match="go on with --resume"):
-        train_base(run, settings())
+        train(run, settings())
     other = settings("model.mlp_ratio=1", "data.batch=3", "optim.lr=1")
     with pytest.raises(TrainingError, match=r"settings for data\.batch, model\.mlp_ratio;"):
-        train_base(run, other, resume=True)
+        train(run, other, resume=True)
     with pytest.raises(TrainingError, match="budget is already spent"):
-        train_base(run, settings(), resume=True)
+        train(run, settings(), resume=True)
     with pytest.raises(CheckpointError, match="no usable checkpoint"):
-        train_base(BaseRun(tmp_path / "new", photo_folder), settings(), resume=True)
+        train(Run(tmp_path / "new", photo_folder), settings(), resume=True)
 
 
 def test_going_on_with_a_larger_budget(tmp_path, photo_folder, settings):
-    run = BaseRun(tmp_path / "run", photo_folder)
-    train_base(run, settings("budget.steps=2"))
-    outcome = train_base(run, settings("budget.steps=4", "optim.lr=5e-5"), resume=True)
+    run = Run(tmp_path / "run", photo_folder)
+    train(run, settings("budget.steps=2"))
+    outcome = train(run, settings("budget.steps=4", "optim.lr=5e-5"), resume=True)
     assert outcome.step == 4
     assert stored_config(run.folder)["budget"]["steps"] == 4
 
 
 def test_a_diverging_run_ends_with_its_last_good_state(tmp_path, photo_folder, settings):
-    run = BaseRun(tmp_path / "run", photo_folder)
+    run = Run(tmp_path / "run", photo_folder)
     wild = settings("optim.lr=1e30", "schedule.warmup=0", "budget.steps=50", "run.max_bad_steps=3")
     with pytest.raises(TrainingError, match="no finite loss and gradient"):
-        train_base(run, wild)
+        train(run, wild)
     assert state(run.folder).meta["step"] < 50
 
 
 def test_training_learns(tmp_path, photo_folder, settings):
-    run = BaseRun(tmp_path / "run", photo_folder)
-    train_base(run, settings("optim.lr=1e-3", "budget.steps=60", "run.checkpoint_minutes=9"))
+    run = Run(tmp_path / "run", photo_folder)
+    train(run, settings("optim.lr=1e-3", "budget.steps=60", "run.checkpoint_minutes=9"))
     lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     loss = [line["loss"] for line in lines if "loss" in line]
     assert sum(loss[-10:]) < 0.6 * sum(loss[:10])
@@ -218,16 +222,16 @@ def test_sigterm_from_outside(tmp_path, photo_folder):
 
 
 def test_new_run_from_another_ones_weights(finished, tmp_path, photo_folder, settings):
-    run = BaseRun(tmp_path / "run", photo_folder, start_from=str(finished))
-    train_base(run, settings("budget.steps=1", "optim.lr=1e-12", "optim.lr_factors={}"))
+    run = Run(tmp_path / "run", photo_folder, start_from=str(finished))
+    train(run, settings("budget.steps=1", "optim.lr=1e-12", "optim.lr_factors={}"))
     before, after = state(finished).tensors, state(run.folder).tensors
     for name, value in before.items():
         if name.startswith("average."):
             torch.testing.assert_close(after[name], value, atol=1e-6, rtol=0)
     export_run(finished, tmp_path / "base")
-    other = BaseRun(tmp_path / "other", photo_folder, start_from=str(tmp_path / "base"))
+    other = Run(tmp_path / "other", photo_folder, start_from=str(tmp_path / "base"))
     with pytest.raises(TrainingError, match="another architecture"):
-        train_base(other, settings("model.mlp_ratio=1"))
+        train(other, settings("model.mlp_ratio=1"))
 
 
 def test_samples_below_the_photos_are_no_photos(tmp_path, photo_folder, capsys):
@@ -248,3 +252,31 @@ def test_samples_below_the_photos_are_no_photos(tmp_path, photo_folder, capsys):
     assert json.loads(said.out)["left_out_by_reason"] == {"folders of mpa's output": 2}
     assert main(["train", "base", *words, "--out", str(data), *first]) == 1
     assert "is the folder of the input pictures" in capsys.readouterr().err
+
+
+def test_a_run_of_an_earlier_engine_is_not_resumed(tmp_path, photo_folder, settings, finished):
+    """Its checkpoints record no version. Weights are weights: they export, and begin another."""
+    old = tmp_path / "old"
+    shutil.copytree(finished, old)
+    found = state(old)
+    meta = {name: value for name, value in found.meta.items() if name not in ("engine", "step")}
+    save_state(old / "checkpoints", found.meta["step"], found.tensors, meta)
+    wanted = rf"old: begun by version 1 of the training engine, .*--from {re.escape(str(old))}$"
+    with pytest.raises(TrainingError, match=wanted):
+        train(Run(old, photo_folder), settings("budget.steps=8"), resume=True)
+    with pytest.raises(TrainingError, match="version 1"):
+        stored_config(old)
+    assert export_run(old, tmp_path / "a") == export_run(finished, tmp_path / "a")
+    new = Run(tmp_path / "new", photo_folder, start_from=str(old))
+    assert train(new, settings("budget.steps=1")).step == 1
+
+
+def test_workers_change_nothing(tmp_path, photo_folder, settings, finished):
+    """Stopped without any, and gone on with one: the same to the bit as in one go without."""
+    run = Run(tmp_path / "run", photo_folder)
+    stop = At(3, lambda: signal.raise_signal(signal.SIGTERM))
+    train(run, settings(), progress=stop)
+    train(run, settings("data.workers=1", "data.cache_mib=0"), resume=True)
+    straight, resumed = state(finished).tensors, state(run.folder).tensors
+    assert all(torch.equal(value, resumed[name]) for name, value in straight.items())
+    assert multiprocessing.active_children() == []

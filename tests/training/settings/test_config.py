@@ -4,7 +4,7 @@ import pytest
 
 from mpa_core.errors import ConfigError
 from mpa_core.presets import PRESETS
-from mpa_core.training.settings.base import FIXED, load_config
+from mpa_core.training.settings.base import TrainConfig, load_config
 from mpa_core.training.settings.trees import (
     changed_keys,
     is_below,
@@ -135,4 +135,4 @@ def test_what_may_change_on_resuming(settings):
     new = settings("optim.lr=1", "budget.steps=9", "data.crop=128", "loss.perceptual_from=0.5")
     changed = changed_keys(old, new)
     assert changed == ["budget.steps", "data.crop", "loss.perceptual_from", "optim.lr"]
-    assert [key for key in changed if is_below(key, FIXED)] == ["data.crop"]
+    assert [key for key in changed if is_below(key, TrainConfig.fixed)] == ["data.crop"]
