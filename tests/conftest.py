@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from mpa_core import MPACodec, checkpoints
-from mpa_core.training.process import denormals_are_flushed
+from mpa_core.training.engine.process import denormals_are_flushed
 from mpa_plugins.cls.path import ClsPath
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -19,16 +19,18 @@ from pathlib import Path
 import torch
 
 from mpa_core import checkpoints
+from mpa_core.paths.path import TaskPath
 from mpa_core.tasks.recipe import load_recipe
-from mpa_core.training.parallel import make_accelerator
-from mpa_core.training.path_config import load_path_config
-from mpa_core.training.path_runs import build_stage
-from mpa_core.training.stage2 import Stage2
+from mpa_core.training.data.samples import PathStep
+from mpa_core.training.engine.parallel import make_accelerator
+from mpa_core.training.engine.trainer import Trainer
+from mpa_core.training.runs.path import build_path_trainer
+from mpa_core.training.settings.path import load_path_config
 
 MODES = ("encoder in the loop", "cold cache", "warm cache")
 
 
-def timed(stage: Stage2, step: int) -> tuple[float, float]:
+def timed(stage: Trainer[PathStep, TaskPath], step: int) -> tuple[float, float]:
     """Processor time of one step, and its loss."""
     began = time.process_time()
     record = stage.train_step(step, 0.5)
@@ -54,7 +56,7 @@ def main() -> None:
             config = load_path_config(
                 args.path, args.base, None, [*args.overrides, limit], defaults=defaults
             )
-            stages[mode] = build_stage(
+            stages[mode] = build_path_trainer(
                 config,
                 checkpoints.load_base(args.base),
                 args.photos,
@@ -62,18 +64,18 @@ def main() -> None:
                 latents=Path(folder),
             )
         # The third reads what the second has just written.
-        stages[MODES[2]].latents = stages[MODES[1]].latents
+        stages[MODES[2]].objective.latents = stages[MODES[1]].objective.latents
         for stage in stages.values():
             stage.train_step(args.steps, 0.5)  # first calls are slower
         seconds: dict[str, list[float]] = {mode: [] for mode in MODES}
         for step in range(args.steps):
             for stage in stages.values():
-                stage.source.step(step)  # photos are read and decoded before the clock starts
+                stage.source.batch(step)  # photos are read and decoded before the clock starts
             found = {mode: timed(stage, step) for mode, stage in stages.items()}
             assert len({loss for _, loss in found.values()}) == 1, "the losses differ"
             for mode, (spent, _) in found.items():
                 seconds[mode].append(spent)
-        kept = stages[MODES[1]].latents
+        kept = stages[MODES[1]].objective.latents
         size = sum(file.stat().st_size for file in Path(folder).rglob("*.latents"))
         records = len(kept.store) if kept.store is not None else 0
         kept.close()

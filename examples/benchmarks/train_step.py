@@ -22,16 +22,18 @@ from PIL import Image
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from mpa_core.coding.model import MPAModel
 from mpa_core.tasks.perceptual import build_distance
 from mpa_core.tasks.photos import PhotoFolder
-from mpa_core.training.config import load_config
-from mpa_core.training.data import BatchSource
-from mpa_core.training.parallel import make_accelerator
-from mpa_core.training.stage1 import Stage1
+from mpa_core.training.data.photos import Batch
+from mpa_core.training.engine.parallel import make_accelerator
+from mpa_core.training.engine.trainer import Trainer
+from mpa_core.training.runs.base import build_base_trainer
+from mpa_core.training.settings.base import load_config
 
 
-def make_stage(args: argparse.Namespace, folder: Path) -> Stage1:
-    """A stage on photos, or on noise where there are none."""
+def make_stage(args: argparse.Namespace, folder: Path) -> Trainer[Batch, MPAModel]:
+    """A trainer on photos, or on noise where there are none."""
     if args.data is None:
         pixels = np.random.default_rng(0).integers(0, 256, (args.crop, args.crop, 3), np.uint8)
         Image.fromarray(pixels).save(folder / "noise.png")
@@ -48,9 +50,7 @@ def make_stage(args: argparse.Namespace, folder: Path) -> Stage1:
     )
     photos = PhotoFolder(args.data or folder, min_side=args.crop, cache_mib=4096)
     list(photos)  # read before the clock starts
-    levels = config.model.quality_levels
-    source = BatchSource(photos, config.data, config.loss, levels=levels, seed=0)
-    return Stage1(config, source, make_accelerator(config.run))
+    return build_base_trainer(config, photos, make_accelerator(config.run))
 
 
 def seconds(action: Callable[[], object]) -> float:
@@ -84,7 +84,9 @@ def main() -> None:
     torch.set_flush_denormal(True)
     with tempfile.TemporaryDirectory() as folder:
         stage = make_stage(args, Path(folder))
-    print(f"{args.preset}: {sum(p.numel() for p in stage.model.parameters()):,} parameters")
+    print(
+        f"{args.preset}: {sum(p.numel() for p in stage.objective.module.parameters()):,} parameters"
+    )
     counter = FlopCounterMode(display=False)
     with counter:
         stage.train_step(0, 0.5)

@@ -10,7 +10,7 @@ from mpa_core.cli import train_path
 from mpa_core.cli.threads import add_threads_argument
 
 if TYPE_CHECKING:
-    from mpa_core.training.loop import Outcome
+    from mpa_core.training.engine.loop import Outcome
 
 
 def register(
@@ -131,9 +131,10 @@ def report(args: argparse.Namespace, outcome: Outcome) -> int:
 def run_base(args: argparse.Namespace) -> int:
     """Train, or go on training. Ends with a checkpoint at the budget's end or on a signal."""
     from mpa_core.cli.common import UsageError
-    from mpa_core.training.config import load_config
-    from mpa_core.training.run_folder import stored_config
-    from mpa_core.training.runs import BaseRun, pretrained, train_base
+    from mpa_core.training.runs.folder import stored_config
+    from mpa_core.training.runs.run import Run, train
+    from mpa_core.training.runs.weights import pretrained
+    from mpa_core.training.settings.base import load_config
 
     base: dict[str, Any]
     if args.resume:
@@ -149,8 +150,8 @@ def run_base(args: argparse.Namespace) -> int:
         overrides.insert(0, f"model={args.preset}")
     overrides += budget_overrides(args, base)
     config = load_config(args.config, overrides, base=base)
-    run = BaseRun(args.out, args.data, args.val, args.start_from)
-    return report(args, train_base(run, config, resume=args.resume))
+    run = Run(args.out, args.data, args.val, args.start_from)
+    return report(args, train(run, config, resume=args.resume))
 
 
 def run_export(args: argparse.Namespace) -> int:
@@ -159,26 +160,24 @@ def run_export(args: argparse.Namespace) -> int:
     from mpa_core.checkpoints.meta import BASE_CONFIG, PATH_CONFIG
     from mpa_core.cli.output import emit
     from mpa_core.errors import OutputError
-    from mpa_core.training.path_export import export_path, is_path_run
-    from mpa_core.training.runs import export_run
+    from mpa_core.training.runs.export import export_run, run_kind
 
-    kind, config = ("path", PATH_CONFIG) if is_path_run(args.source) else ("base", BASE_CONFIG)
+    kind = run_kind(args.source)
+    config = {"base": BASE_CONFIG, "path": PATH_CONFIG}[kind]
     if (args.out / config).exists() and not args.force:
         raise OutputError(
             f"{args.out} already holds a {kind} and was left as it is; "
             "choose another folder, or replace it with --force"
         )
-    if kind == "path":
-        fingerprint = export_path(
-            args.source,
-            args.out,
-            base=args.base,
-            dtype=args.dtype,
-            licence=args.license or LICENCE,
-            figures=_figures(args.figures),
-        )
-    else:
-        fingerprint = export_run(args.source, args.out, name=args.name, dtype=args.dtype)
+    fingerprint = export_run(
+        args.source,
+        args.out,
+        dtype=args.dtype,
+        name=args.name,
+        base=args.base,
+        licence=args.license or LICENCE,
+        figures=_figures(args.figures),
+    )
     emit(
         args,
         {kind: str(args.out), "fingerprint": fingerprint, "dtype": args.dtype},

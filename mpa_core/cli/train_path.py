@@ -43,9 +43,9 @@ def run_path(args: argparse.Namespace) -> int:
     """Train, or go on training. Ends with a checkpoint at the budget's end or on a signal."""
     from mpa_core.cli.train import budget_overrides, report
     from mpa_core.tasks.recipe import load_recipe
-    from mpa_core.training.path_config import load_path_config
-    from mpa_core.training.path_runs import PathRun, train_path
-    from mpa_core.training.run_folder import stored_config
+    from mpa_core.training.runs.folder import stored_config
+    from mpa_core.training.runs.run import Run, train
+    from mpa_core.training.settings.path import load_path_config
 
     defaults: dict[str, Any]
     base = args.base
@@ -60,5 +60,5 @@ def run_path(args: argparse.Namespace) -> int:
     config = load_path_config(
         args.name, base or DEFAULT_BASE, args.config, overrides, defaults=defaults
     )
-    run = PathRun(args.out, args.data, args.val, args.start_from)
-    return report(args, train_path(run, config, resume=args.resume))
+    run = Run(args.out, args.data, args.val, args.start_from)
+    return report(args, train(run, config, resume=args.resume))

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     )
     from mpa_core.tasks.recipe import Recipe, Split, freeze, load_recipe
     from mpa_core.tasks.samples import PathBatch, Sample, collate
+    from mpa_core.tasks.seeds import plugin_generator, plugin_sequence
     from mpa_core.tasks.settings import CropSettings
     from mpa_core.tasks.wasserstein import wasserstein_distortion
 
@@ -68,6 +69,8 @@ __all__ = [
     "load_image",
     "load_recipe",
     "package_file",
+    "plugin_generator",
+    "plugin_sequence",
     "psnr_metric",
     "random_crop",
     "read_photo",
@@ -92,6 +95,7 @@ _MODULES = {
     ),
     "mpa_core.tasks.recipe": ("Recipe", "Split", "freeze", "load_recipe"),
     "mpa_core.tasks.samples": ("PathBatch", "Sample", "collate"),
+    "mpa_core.tasks.seeds": ("plugin_generator", "plugin_sequence"),
     "mpa_core.tasks.settings": ("CropSettings",),
     "mpa_core.tasks.wasserstein": ("wasserstein_distortion",),
 }  # fmt: skip

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from mpa_core.tasks.photos import Indexed, PhotoFolder, Pixel, random_crop
 from mpa_core.tasks.samples import Sample
-
-_PATH_CROP = 4  # stream of the seed; the others are in data.py and stage1.py
+from mpa_core.tasks.seeds import Stream, generator
 
 
 class PhotoSamples(Indexed[Sample]):
@@ -83,7 +82,7 @@ class PhotoCrops(PhotoSamples):
 
     def cut(self, picture: NDArray[Pixel], index: int) -> NDArray[Pixel]:
         """The crop."""
-        random = np.random.default_rng((self.seed, _PATH_CROP, index))
+        random = generator(self.seed, Stream.PATH_CROP, index)
         return random_crop(
             picture,
             self.crop,

@@ -8,8 +8,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from threading import Lock
-from typing import Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 import torch
@@ -165,7 +164,6 @@ class PhotoFolder(Indexed[NDArray[np.uint8]]):
             )
         self._room = cache_mib * 2**20
         self._kept: dict[int, NDArray[np.uint8]] = {}
-        self._lock = Lock()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -174,11 +172,15 @@ class PhotoFolder(Indexed[NDArray[np.uint8]]):
         pixels = self._kept.get(index)
         if pixels is None:
             pixels = read_photo(self.paths[index])
-            with self._lock:  # batches are read ahead by another thread
-                if index not in self._kept and pixels.nbytes <= self._room:
-                    self._room -= pixels.nbytes
-                    self._kept[index] = pixels
+            if pixels.nbytes <= self._room:
+                self._room -= pixels.nbytes
+                self._kept[index] = pixels
         return pixels
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is sent to another process: that one keeps photos of its own."""
+        kept = sum(pixels.nbytes for pixels in self._kept.values())
+        return {**self.__dict__, "_kept": {}, "_room": self._room + kept}
 
     @property
     def cached(self) -> bool:

@@ -14,9 +14,10 @@ from torch import Tensor
 from torchvision.transforms import v2 as transforms
 
 from mpa_core.errors import TrainingError
-from mpa_core.tasks import Indexed, PhotoFolder, Sample, WholePhotos
+from mpa_core.tasks import Indexed, PhotoFolder, Sample, WholePhotos, plugin_sequence
 
-_STREAM = 40  # of the seed
+_STREAM = 40
+"""Stream of the seed; see :mod:`mpa_core.tasks.seeds`."""
 
 
 class ClassFolders:
@@ -107,10 +108,10 @@ class LabelledCrops(Indexed[Sample]):
         """Sample ``index``; raises :class:`ImageError` if a photo of it is damaged."""
         photo = index // self.per_photo
         if self.mixup is None:
-            with _seeded(self.seed, _STREAM, index):
+            with _seeded(plugin_sequence(self.seed, _STREAM, index)):
                 crop, label = self._crop(photo)
             return Sample(_to_array(crop), {"label": torch.tensor(label)})
-        with _seeded(int(torch.randint(2**62, ()))):
+        with _seeded(np.random.SeedSequence(int(torch.randint(2**62, ())))):
             other = int(torch.randint(len(self.photos), ()))
             crops, labels = zip(*map(self._crop, (photo, other)), strict=True)
             mixed, targets = self.mixup(torch.stack(crops).float(), torch.tensor(labels))
@@ -131,10 +132,10 @@ def _to_array(image: Tensor) -> NDArray[np.uint8]:
 
 
 @contextmanager
-def _seeded(*key: int) -> Iterator[None]:
+def _seeded(sequence: np.random.SeedSequence) -> Iterator[None]:
     """Both global generators seeded inside and as they were outside: timm draws from NumPy's."""
     state = np.random.get_state()
-    low, high = (int(word) for word in np.random.SeedSequence(key).generate_state(2))
+    low, high = (int(word) for word in sequence.generate_state(2))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(low | high << 32)
         np.random.seed(low)

@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from mpa_core.tasks import Indexed, Sample
+from mpa_core.tasks import Indexed, Sample, plugin_generator
 from mpa_plugins.seg.stamps import Stamp, as_array
 
-_STREAM = 41  # of the seed
+_STREAM = 41
+"""Stream of the seed; see :mod:`mpa_core.tasks.seeds`."""
 
 AREA_PER_STAMP = 112**2
 """Pixels of the picture for each stamp: five on a crop of 256."""
@@ -118,7 +119,7 @@ class Composites(Indexed[Sample]):
     def item(self, index: int) -> Sample:
         """Sample ``index``; raises :class:`ImageError` if its photo is damaged."""
         photo = self.photos[index].image
-        random = np.random.default_rng((self.seed, _STREAM, index))
+        random = plugin_generator(self.seed, _STREAM, index)
         placed = place(self.stamps, photo.shape[1], photo.shape[0], random)
         picture, labels = paste(photo, placed)
         return Sample(picture, {"mask": torch.from_numpy(labels)})

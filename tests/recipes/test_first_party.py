@@ -12,8 +12,8 @@ import torch
 
 from mpa_core import MPACodec, checkpoints
 from mpa_core.tasks import collate, load_recipe
-from mpa_core.training.path_config import load_path_config
-from mpa_core.training.path_runs import PathRun, train_path
+from mpa_core.training.runs.run import Run, train
+from mpa_core.training.settings.path import load_path_config
 
 CPU = torch.device("cpu")
 
@@ -134,7 +134,7 @@ def test_training_leaves_the_base_as_it_was(
     config = load_path_config(
         recipe_name, str(tmp_path / "base"), None, items, defaults=recipe.defaults
     )
-    outcome = train_path(PathRun(tmp_path / "run", photos), config)
+    outcome = train(Run(tmp_path / "run", photos), config)
     assert outcome.step == 2
     assert checkpoints.load_base(tmp_path / "base").fingerprint == before
     lines = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mpa_core.training.config import TrainConfig, load_config
 from PIL import Image
 from second_base.plugin_source import DISTRIBUTION
 
@@ -21,7 +22,6 @@ from mpa_core.errors import (
     QualityError,
 )
 from mpa_core.plugins.registry import registry
-from mpa_core.training.config import TrainConfig, load_config
 from mpa_core.training.runs import BaseRun, export_run, train_base
 
 TYPE = f"{DISTRIBUTION}:plain"

@@ -12,10 +12,10 @@ from PIL import Image
 from mpa_core import MPACodec, checkpoints
 from mpa_core.plugins.registry import registry
 from mpa_core.tasks.recipe import load_recipe
-from mpa_core.training.parallel import make_accelerator
-from mpa_core.training.path_config import PathTrainConfig, load_path_config
-from mpa_core.training.path_runs import build_stage
-from mpa_core.training.stage2 import Stage2
+from mpa_core.training.engine.parallel import make_accelerator
+from mpa_core.training.engine.trainer import Trainer
+from mpa_core.training.runs.path import build_path_trainer
+from mpa_core.training.settings.path import PathTrainConfig, load_path_config
 
 DISTRIBUTION = "mpa-plugin-edges"
 
@@ -231,17 +231,18 @@ def settings(base_folder: Path) -> Callable[..., PathTrainConfig]:
 
 
 @pytest.fixture
-def make_stage(settings, photo_folder: Path, tmp_path: Path) -> Iterator[Callable[..., Stage2]]:
+def make_stage(settings, photo_folder: Path, tmp_path: Path) -> Iterator[Callable[..., Trainer]]:
     """``make_stage("edges", "optim.lr=1", …)``: a stage ready to step, without a store."""
     stages = []
 
-    def make(name: str, *overrides: str) -> Stage2:
+    def make(name: str, *overrides: str) -> Trainer:
         config = settings(name, "cache.limit_gib=0", *overrides)
         base = checkpoints.load_base(config.base)
         accelerator = make_accelerator(config.run)
-        stages.append(build_stage(config, base, photo_folder, accelerator, latents=tmp_path))
+        stages.append(build_path_trainer(config, base, photo_folder, accelerator, latents=tmp_path))
         return stages[-1]
 
     yield make
     for stage in stages:
-        stage.latents.close()
+        stage.close()
+        stage.objective.latents.close()

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpa_core.training.latents import LatentStore, encode_latents, picture_key
+from mpa_core.training.data.latents import LatentStore, encode_latents, picture_key
 
 SHAPE = (2, 3, 4)
 RECORD = 4 * 24

@@ -23,11 +23,12 @@ from mpa_core.errors import (
     PathNotFoundError,
     TrainingError,
 )
-from mpa_core.training.checkpoint import load_latest
-from mpa_core.training.path_config import PathTrainConfig, load_path_config
-from mpa_core.training.path_export import export_path, is_path_run
-from mpa_core.training.path_runs import PathRun, averaged_path, train_path
-from mpa_core.training.progress import Progress
+from mpa_core.training.engine.checkpoint import load_latest
+from mpa_core.training.engine.progress import Progress
+from mpa_core.training.runs.export import export_run, run_kind
+from mpa_core.training.runs.run import Run, train
+from mpa_core.training.runs.weights import averaged_path
+from mpa_core.training.settings.path import PathTrainConfig, load_path_config
 
 
 class StopAfter(Progress):
@@ -56,7 +57,7 @@ def finished(tmp_path_factory, photo_folder, settings):
     """Four steps in one go, validated."""
     folder = tmp_path_factory.mktemp("straight") / "run"
     config = settings("edges", "run.validate_samples=true", "run.validate_qualities=[2, 6.5]")
-    outcome = train_path(PathRun(folder, photo_folder, photo_folder), config)
+    outcome = train(Run(folder, photo_folder, photo_folder), config)
     assert (outcome.step, outcome.reason) == (4, "budget")
     return folder
 
@@ -70,12 +71,12 @@ def other_base(tmp_path_factory):
 
 def test_resumed_is_the_same_to_the_bit(tmp_path, photo_folder, settings, finished):
     """From the cache of the first run and without validation: neither makes a difference."""
-    run = PathRun(tmp_path / "run", photo_folder)
+    run = Run(tmp_path / "run", photo_folder)
     config = settings("edges", f"cache.dir={finished / 'latents'}")
-    outcome = train_path(run, config, progress=StopAfter(2))
+    outcome = train(run, config, progress=StopAfter(2))
     assert (outcome.step, outcome.reason) == (2, "signal")
     torch.manual_seed(123)  # nothing may hang on the generator's state
-    train_path(run, config, resume=True)
+    train(run, config, resume=True)
     assert_same_to_the_bit(state(finished), state(run.folder))
     assert not (run.folder / "latents").exists()
 
@@ -98,16 +99,16 @@ def test_mixed_pictures_are_resumed_to_the_bit(tmp_path, photo_folder, settings)
         (tmp_path / "classes" / str(number)).mkdir(parents=True)
         shutil.copy(photo, tmp_path / "classes" / str(number))
     straight, resumed = (
-        PathRun(tmp_path / name, tmp_path / "classes") for name in ("straight", "resumed")
+        Run(tmp_path / name, tmp_path / "classes") for name in ("straight", "resumed")
     )
     config = settings(
         "cls", "recipe.label=real", "budget.hours=null", "budget.steps=4", "data.shards=2"
     )
-    train_path(straight, config)
-    assert train_path(resumed, config, progress=StopAfter(2)).step == 2
+    train(straight, config)
+    assert train(resumed, config, progress=StopAfter(2)).step == 2
     torch.manual_seed(123)  # nothing may hang on the generators' states
     np.random.seed(123)
-    train_path(resumed, config, resume=True)
+    train(resumed, config, resume=True)
     assert_same_to_the_bit(state(straight.folder), state(resumed.folder))
 
 
@@ -125,7 +126,7 @@ def test_an_exported_path_is_the_averaged_one_and_loads_on_its_base(
     tmp_path, finished, base_folder, sample
 ):
     out = tmp_path / "edges"
-    fingerprint = export_path(finished, out)
+    fingerprint = export_run(finished, out)
     codec = MPACodec.from_pretrained(base_folder)
     assert codec.load_path(out) == "edges"
     loaded = codec.model.paths["edges"]
@@ -145,13 +146,13 @@ def test_an_exported_path_is_the_averaged_one_and_loads_on_its_base(
 
 
 def test_an_exported_path_is_refused_by_another_base(tmp_path, finished, other_base):
-    export_path(finished, tmp_path / "edges", dtype="float16")
+    export_run(finished, tmp_path / "edges", dtype="float16")
     with pytest.raises(BaseMismatchError, match="was trained on base 'tiny'"):
         MPACodec.from_pretrained(other_base).load_path(tmp_path / "edges")
 
 
 def test_the_card_says_how_it_was_trained(tmp_path, finished, plugin):
-    export_path(finished, tmp_path / "a", licence="mit")
+    export_run(finished, tmp_path / "a", licence="mit")
     card = (tmp_path / "a" / "README.md").read_text()
     assert card.startswith("---\nlicense: mit\n")
     assert f'pip install "{plugin}>=1.2.0"' in card
@@ -160,7 +161,7 @@ def test_the_card_says_how_it_was_trained(tmp_path, finished, plugin):
     assert "mpa train path edges --base tiny --data PHOTOS --out RUN --steps 4\n" in card
     assert "| quality | bpp | psnr | edges | main_psnr | main_edges |" in card
     assert str(finished) not in card
-    export_path(finished, tmp_path / "a", figures="| mine |\n| --- |")
+    export_run(finished, tmp_path / "a", figures="| mine |\n| --- |")
     card = (tmp_path / "a" / "README.md").read_text()
     assert "| mine |" in card
     assert "main_psnr" not in card
@@ -169,30 +170,30 @@ def test_the_card_says_how_it_was_trained(tmp_path, finished, plugin):
 def test_a_new_run_begins_with_the_weights_of_another(
     tmp_path, photo_folder, settings, finished, base_folder
 ):
-    export_path(finished, tmp_path / "edges")
+    export_run(finished, tmp_path / "edges")
     for source in (finished, tmp_path / "edges"):
-        run = PathRun(tmp_path / f"from-{source.name}", photo_folder, start_from=str(source))
-        train_path(run, settings("edges", "optim.lr=1e-30", "budget.steps=1"))
+        run = Run(tmp_path / f"from-{source.name}", photo_folder, start_from=str(source))
+        train(run, settings("edges", "optim.lr=1e-30", "budget.steps=1"))
         begun = averaged_path(run.folder, checkpoints.load_base(base_folder)).named_parameters()
         wanted = averaged_path(finished, checkpoints.load_base(base_folder))
         assert all(torch.equal(v, wanted.get_parameter(name)) for name, v in begun)
         assert state(run.folder).meta["start_from"] == source.name
-        export_path(run.folder, tmp_path / "card")
+        export_run(run.folder, tmp_path / "card")
         card = (tmp_path / "card" / "README.md").read_text()
         assert f"--out RUN --steps 1 --from {source.name} " in card
     with pytest.raises(PathNotFoundError, match="no weights for base 'tiny'"):
-        train_path(PathRun(tmp_path / "none", photo_folder, start_from="edges"), settings("edges"))
-    empty = PathRun(tmp_path / "none", photo_folder, start_from=str(tmp_path / "card" / ".."))
+        train(Run(tmp_path / "none", photo_folder, start_from="edges"), settings("edges"))
+    empty = Run(tmp_path / "none", photo_folder, start_from=str(tmp_path / "card" / ".."))
     with pytest.raises(CheckpointError, match=r"has no path_config\.json, expected a path"):
-        train_path(empty, settings("edges"))
+        train(empty, settings("edges"))
     wide = settings("edges", "path.hidden_ratio=1")
     with pytest.raises(CheckpointError, match="does not fit this path"):
-        train_path(PathRun(tmp_path / "wide", photo_folder, start_from=str(finished)), wide)
+        train(Run(tmp_path / "wide", photo_folder, start_from=str(finished)), wide)
 
 
 def test_a_path_that_begins_as_the_main_one_trains(tmp_path, photo_folder, settings):
-    run = PathRun(tmp_path / "run", photo_folder)
-    train_path(run, settings("mse", "budget.steps=1", "loss.full_share=1", "optim.lr=1e-30"))
+    run = Run(tmp_path / "run", photo_folder)
+    train(run, settings("mse", "budget.steps=1", "loss.full_share=1", "optim.lr=1e-30"))
     line = next(line for line in lines(run.folder) if "loss" in line)
     assert line["task"] == 0.0
     assert list((run.folder / "latents").rglob("*.latents"))
@@ -210,39 +211,39 @@ def test_a_path_that_begins_as_the_main_one_trains(tmp_path, photo_folder, setti
 )
 def test_settings_that_do_not_fit(tmp_path, photo_folder, settings, overrides, words):
     with pytest.raises(ConfigError, match=words):
-        train_path(PathRun(tmp_path / "run", photo_folder), settings("edges", *overrides))
+        train(Run(tmp_path / "run", photo_folder), settings("edges", *overrides))
 
 
 def test_runs_that_cannot_start_or_go_on(tmp_path, photo_folder, settings, finished, other_base):
-    run = PathRun(finished, photo_folder)
+    run = Run(finished, photo_folder)
     with pytest.raises(TrainingError, match="a run is already in it"):
-        train_path(run, settings("edges"))
+        train(run, settings("edges"))
     with pytest.raises(TrainingError, match="budget is already spent"):
-        train_path(run, settings("edges"), resume=True)
+        train(run, settings("edges"), resume=True)
     with pytest.raises(TrainingError, match=r"other settings for recipe\.strength;"):
-        train_path(run, settings("edges", "recipe.strength=1"), resume=True)
+        train(run, settings("edges", "recipe.strength=1"), resume=True)
     with pytest.raises(BaseMismatchError, match="trained on base 'tiny'"):
-        train_path(run, settings("edges", f"base={other_base}", "budget.steps=9"), resume=True)
+        train(run, settings("edges", f"base={other_base}", "budget.steps=9"), resume=True)
     with pytest.raises(BaseMismatchError, match="give that base with --base"):
-        export_path(finished, tmp_path / "out", base=str(other_base))
+        export_run(finished, tmp_path / "out", base=str(other_base))
     with pytest.raises(CheckpointError, match="no usable checkpoint"):
-        is_path_run(tmp_path)
+        run_kind(tmp_path)
 
 
 def test_foreign_code_that_writes_to_the_base_is_found_out(
     tmp_path, photo_folder, settings, monkeypatch
 ):
-    from mpa_core.training.stage2 import Stage2
+    from mpa_core.training.objectives.path import PathObjective
 
-    step = Stage2.train_step
+    step = PathObjective.shard_step
 
     def careless(self, *args):
         self.model.base.y_gains.gain.data.add_(1e-3)
         return step(self, *args)
 
-    monkeypatch.setattr(Stage2, "train_step", careless)
+    monkeypatch.setattr(PathObjective, "shard_step", careless)
     with pytest.raises(TrainingError, match="the base changed during training"):
-        train_path(PathRun(tmp_path / "run", photo_folder), settings("edges", "budget.steps=1"))
+        train(Run(tmp_path / "run", photo_folder), settings("edges", "budget.steps=1"))
 
 
 def test_from_the_command_line(tmp_path, photo_folder, base_folder, capsys):

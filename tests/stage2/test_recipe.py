@@ -31,7 +31,7 @@ from mpa_core.tasks import (
     load_recipe,
 )
 from mpa_core.tasks.recipe_calls import RecipeCalls
-from mpa_core.training.path_runs import PathRun, train_path
+from mpa_core.training.runs.run import Run, train
 
 
 def sample(side=8, dtype=np.uint8, **target):
@@ -153,7 +153,7 @@ def test_a_hook_that_fails_is_named(tmp_path, photo_folder, settings, monkeypatc
     config = settings("edges")
     monkeypatch.setattr(load_recipe("edges"), hook, failing(error))
     with pytest.raises(PluginError) as caught:
-        train_path(PathRun(tmp_path / "run", photo_folder, photo_folder), config)
+        train(Run(tmp_path / "run", photo_folder, photo_folder), config)
     said = f"{hook} of the recipe of task path 'edges' fails: {type(error).__name__}: {error} ("
     assert str(caught.value).startswith(said)
     assert caught.value.__cause__ is error
@@ -199,4 +199,4 @@ def test_a_path_that_fails_while_it_is_built_is_named(
     config = settings("edges")
     monkeypatch.setattr(registry().load_class("edges"), "build_mlp", failing(SystemExit(3)))
     with pytest.raises(PluginError, match=r"^task path 'edges' cannot be built: SystemExit: 3"):
-        train_path(PathRun(tmp_path / "run", photo_folder), config)
+        train(Run(tmp_path / "run", photo_folder), config)

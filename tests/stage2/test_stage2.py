@@ -18,10 +18,10 @@ from mpa_core.plugins.registry import registry
 from mpa_core.tasks.metric import squared_error_255
 from mpa_core.tasks.perceptual import FeatureDistance
 from mpa_core.tasks.recipe import load_recipe
-from mpa_core.training.path_init import init_from_main
-from mpa_core.training.path_loss import PathLoss
-from mpa_core.training.path_runs import build_path
-from mpa_core.training.path_source import PathSource
+from mpa_core.training.data.samples import SampleBatches
+from mpa_core.training.objectives.path_loss import PathLoss
+from mpa_core.training.runs.side_start import init_from_main
+from mpa_core.training.runs.weights import build_path
 
 TRAINABLE = sorted(path.qualified_name for path in registry().paths() if path.spec.recipe)
 
@@ -51,10 +51,10 @@ def test_the_base_is_frozen_whatever_the_recipe(make_stage, settings, mask_folde
     if name == "mpa-core:seg":
         overrides.append(f"recipe.masks={mask_folder}")
     stage = make_stage(name, *overrides)
-    model = stage.model
+    model = stage.objective.model
     before = {key: value.clone() for key, value in model.state_dict().items()}
     assert fingerprint(before) == checkpoints.load_base(stage.config.base).fingerprint
-    path_before = {key: value.clone() for key, value in stage.path.named_parameters()}
+    path_before = {key: value.clone() for key, value in stage.objective.module.named_parameters()}
 
     records = stepped(stage)
 
@@ -62,19 +62,26 @@ def test_the_base_is_frozen_whatever_the_recipe(make_stage, settings, mask_folde
     after = model.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(value, after[key]) for key, value in before.items())
-    assert stage.base_fingerprint() == fingerprint(before)
+    assert stage.objective.base_fingerprint() == fingerprint(before)
     assert not any(module.training for module in model.modules())
     assert not any(p.requires_grad or p.grad is not None for p in model.parameters())
     # The norm that is clipped is the path's alone: clipped, the path's gradients have it all.
     assert float(records[-1].scalars["grad_norm"]) > 1e-2
-    torch.testing.assert_close(float(norm_of(stage.path.parameters())), 1e-3, rtol=1e-3, atol=0)
+    torch.testing.assert_close(
+        float(norm_of(stage.objective.module.parameters())), 1e-3, rtol=1e-3, atol=0
+    )
     # What the recipe brought along is frozen as well.
-    own = [part for part in vars(stage.recipe.recipe).values() if isinstance(part, nn.Module)]
+    recipe = stage.objective.recipe.recipe
+    own = [part for part in vars(recipe).values() if isinstance(part, nn.Module)]
     assert own or name == "mpa-core:mse"
     for part in own:
         assert not any(module.training for module in part.modules())
         assert not any(p.requires_grad or p.grad is not None for p in part.parameters())
-    moved = [n for n, p in stage.path.named_parameters() if not torch.equal(p, path_before[n])]
+    moved = [
+        n
+        for n, p in stage.objective.module.named_parameters()
+        if not torch.equal(p, path_before[n])
+    ]
     assert len(moved) > len(path_before) // 2
 
 
@@ -83,30 +90,32 @@ def test_a_step_asks_each_picture_for_its_own_share(make_stage):
     seen = []
     shares = set()
     for number in range(20):
-        given = stage.source.step(number)
+        given = stage.source.batch(number)
         assert torch.equal(given.main_share, 1 - (given.q_task.double() - 1) / 7)
         seen += given.q_task.tolist()
         shares.add(tuple(given.q_task.tolist()))
     assert set(seen) == set(range(1, 9))
     assert 0.25 < seen.count(8.0) / len(seen) < 0.55  # 0.3 + 0.7 / 8
     assert len(shares) == 20
-    rows = stage.source.step(3, [4, 1])
-    whole = stage.source.step(3)
+    rows = stage.source.batch(3, [4, 1])
+    whole = stage.source.batch(3)
     assert torch.equal(rows.q_task, whole.q_task[[4, 1]])
     assert torch.equal(rows.batch.images, whole.batch.images[[4, 1]])
     together = make_stage("edges", "data.batch=6", "loss.quality_sampling=per_step")
-    assert all(together.source.step(n).q_task.unique().numel() == 1 for n in range(9))
+    assert all(together.source.batch(n).q_task.unique().numel() == 1 for n in range(9))
 
 
 def test_each_epoch_has_every_sample_once(make_stage):
     source = make_stage("edges").source
     assert (len(source.samples), source.steps_per_epoch) == (6, 3)
     epochs = [
-        sorted(w for n in range(3 * e, 3 * e + 3) for w in weights(source.step(n)))
+        sorted(w for n in range(3 * e, 3 * e + 3) for w in weights(source.batch(n)))
         for e in range(2)
     ]
     assert epochs == [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]] * 2
-    orders = [[w for n in range(3 * e, 3 * e + 3) for w in weights(source.step(n))] for e in (0, 1)]
+    orders = [
+        [w for n in range(3 * e, 3 * e + 3) for w in weights(source.batch(n))] for e in (0, 1)
+    ]
     assert orders[0] != orders[1]
 
 
@@ -117,14 +126,14 @@ def test_a_damaged_photo_is_replaced_targets_and_all(settings, photo_folder, tmp
     os.truncate(damaged, damaged.stat().st_size - 2000)
     config = settings("edges")
     samples = load_recipe("edges")(data=config.data).dataset(tmp_path, "train", 64)
-    source = PathSource(samples, config.data, config.loss, levels=8, seed=0)
-    steps = [source.step(number) for number in range(3)]
+    source = SampleBatches(samples, config.data, config.loss, levels=8, seed=0)
+    steps = [source.batch(number) for number in range(3)]
     assert sorted(w for given in steps for w in weights(given)) == [1, 2, 5, 5, 5, 6]
     pictures = {}
     for given in steps:
         for weight, picture in zip(weights(given), given.pictures, strict=True):
             assert np.array_equal(pictures.setdefault(weight, picture), picture)
-    late = PathSource(samples, config.data, config.loss, levels=8, seed=0).step(2)
+    late = SampleBatches(samples, config.data, config.loss, levels=8, seed=0).batch(2)
     assert torch.equal(late.batch.images, steps[2].batch.images)
 
 
@@ -175,20 +184,20 @@ def test_the_loss_is_equation_9(settings):
 def test_training_lowers_the_loss_at_full_share(make_stage):
     """Twelve steps beat none by the recipe's own measure: everything to the side path."""
     stage = make_stage("edges", "optim.lr=3e-2", "optim.ema_decay=0", "loss.full_share=1")
-    given = stage.source.step(0)
+    given = stage.source.batch(0)
 
     def task(path):
-        y_hat, _ = stage.latents(given.pictures, given.batch.images, given.batch.quality)
+        y_hat, _ = stage.objective.latents(given.pictures, given.batch.images, given.batch.quality)
         router = Aggregator.for_shares(path, torch.zeros(2, dtype=torch.float64))
-        base = stage.model.base
+        base = stage.objective.model.base
         with torch.no_grad():
             x_hat = base.synthesise(y_hat, base.quality(given.batch.quality, y_hat), router)
-            loss = stage.recipe.task_loss(x_hat, given.batch).mean()
+            loss = stage.objective.recipe.task_loss(x_hat, given.batch).mean()
             return float(loss + squared_error_255(given.batch.images, x_hat).mean() / 100)
 
-    before = task(stage.averaged_path())
+    before = task(stage.averaged())
     stepped(stage, 12)
-    assert task(stage.averaged_path()) < 0.9 * before
+    assert task(stage.averaged()) < 0.9 * before
 
 
 def test_steps_do_not_hang_on_what_was_drawn_before(make_stage):
@@ -212,16 +221,16 @@ def test_shards_are_parts_of_the_same_batch(make_stage):
 
 def test_what_trains_can_be_chosen(make_stage):
     stage = make_stage("edges", "optim.trainable=stages.*.predictor.*")
-    before = {name: value.clone() for name, value in stage.path.state_dict().items()}
+    before = {name: value.clone() for name, value in stage.objective.module.state_dict().items()}
     stepped(stage)
     moved = {
         name
-        for name, value in stage.path.named_parameters()
+        for name, value in stage.objective.module.named_parameters()
         if not torch.equal(value, before[name])
     }
     assert moved
     assert all("predictor" in name for name in moved)
-    with pytest.raises(ConfigError, match="no parameter called 'mlps'"):
+    with pytest.raises(ConfigError, match="no parameter is called 'mlps'"):
         make_stage("edges", "optim.trainable=mlps")
 
 
@@ -238,9 +247,9 @@ def test_a_state_of_another_path_does_not_fit(make_stage):
 @pytest.mark.parametrize("ratio", [0.5, 2.0, 3.0])
 def test_a_path_can_begin_as_the_main_path(make_stage, settings, ratio):
     stage = make_stage("mpa-core:mse", f"path.hidden_ratio={ratio}")
-    base = stage.model.base
-    given = stage.source.step(0)
-    y_hat, _ = stage.latents(given.pictures, given.batch.images, given.batch.quality)
+    base = stage.objective.model.base
+    given = stage.source.batch(0)
+    y_hat, _ = stage.objective.latents(given.pictures, given.batch.images, given.batch.quality)
     quality = base.quality(given.batch.quality, y_hat)
 
     def by(path):
@@ -250,13 +259,13 @@ def test_a_path_can_begin_as_the_main_path(make_stage, settings, ratio):
 
     with torch.no_grad():
         main = base.synthesise(y_hat, quality)
-    random = (by(stage.path) - main).square().mean()
-    init_from_main(stage.path, stage.model, y_hat, given.batch.quality)
-    begun = (by(stage.path) - main).square().mean()
+    random = (by(stage.objective.module) - main).square().mean()
+    init_from_main(stage.objective.module, stage.objective.model, y_hat, given.batch.quality)
+    begun = (by(stage.objective.module) - main).square().mean()
     assert float(random) > 0
     if ratio >= 2:  # as wide as the main MLPs, or wider
-        torch.testing.assert_close(by(stage.path), main, rtol=0, atol=1e-5)
-        first = stage.path.stage(1).mlps[0].fc1.weight
+        torch.testing.assert_close(by(stage.objective.module), main, rtol=0, atol=1e-5)
+        first = stage.objective.module.stage(1).mlps[0].fc1.weight
         assert first[-1].abs().max() > 0  # units beyond the main ones can learn
     else:
         assert begun < 0.5 * random
@@ -264,10 +273,10 @@ def test_a_path_can_begin_as_the_main_path(make_stage, settings, ratio):
 
 def test_only_side_mlps_can_begin_as_the_main_path(make_stage, settings):
     stage = make_stage("edges")
-    given = stage.source.step(0)
-    y_hat, _ = stage.latents(given.pictures, given.batch.images, given.batch.quality)
+    given = stage.source.batch(0)
+    y_hat, _ = stage.objective.latents(given.pictures, given.batch.images, given.batch.quality)
     with pytest.raises(ConfigError, match="builds Sequential"):
-        init_from_main(stage.path, stage.model, y_hat, given.batch.quality)
+        init_from_main(stage.objective.module, stage.objective.model, y_hat, given.batch.quality)
 
 
 def test_a_path_is_built_from_the_seed(settings):

@@ -10,8 +10,8 @@ from torchvision.transforms.functional import pil_to_tensor
 from mpa_core.errors import ConfigError
 from mpa_core.tasks.perceptual import build_distance
 from mpa_core.tasks.wasserstein import WINDOW, wasserstein_distortion
-from mpa_core.training.config import LossSettings
-from mpa_core.training.losses import loss_distance
+from mpa_core.training.objectives.losses import loss_distance
+from mpa_core.training.settings.base import LossSettings
 
 NAME = "efficientnet-lite0"
 

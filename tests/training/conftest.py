@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mpa_core.training.config import TrainConfig, load_config
+from mpa_core.training.settings.base import TrainConfig, load_config
 
 FAST = (
     "model=mpa-tiny",

@@ -7,7 +7,7 @@ from mpa_core.base.tinylic import klt
 from mpa_core.base.tinylic.presets import PRESETS
 from mpa_core.coding.model import MPAModel
 from mpa_core.tasks.photos import PhotoFolder
-from mpa_core.training.data import BatchSource
+from mpa_core.training.data.photos import PhotoBatches
 
 
 def reconstruct(model, x):
@@ -19,7 +19,7 @@ def reconstruct(model, x):
 def test_the_start_is_nearly_a_projection_of_photos(photo_folder, settings):
     config = settings("data.batch=8")
     photos = PhotoFolder(photo_folder, min_side=64, cache_mib=64)
-    source = BatchSource(photos, config.data, config.loss, levels=8, seed=0)
+    source = PhotoBatches(photos, config.data, config.loss, levels=8, seed=0)
     x = torch.cat([source.batch(step).images for step in range(4)])
     torch.manual_seed(0)
     model = MPAModel(PRESETS["mpa-tiny"]).eval()
@@ -36,8 +36,8 @@ def test_the_start_is_nearly_a_projection_of_photos(photo_folder, settings):
 
 
 def test_a_run_can_start_there(photo_folder, tmp_path, settings):
-    from mpa_core.training.runs import BaseRun, train_base
+    from mpa_core.training.runs.run import Run, train
 
     wanted = settings("init.transform=klt", "budget.steps=1", "init.y_gain=[1.2, 12.0]")
-    outcome = train_base(BaseRun(tmp_path / "run", photo_folder), wanted)
+    outcome = train(Run(tmp_path / "run", photo_folder), wanted)
     assert outcome.step == 1

@@ -18,15 +18,15 @@ from mpa_core.tasks.photos import (
     read_photo,
     shrink,
 )
-from mpa_core.training.config import DataSettings, LossSettings
-from mpa_core.training.data import BatchSource
+from mpa_core.training.data.photos import PhotoBatches
+from mpa_core.training.settings.base import DataSettings, LossSettings
 
 LOSS = LossSettings(quality_sampling="per_image", quality_values="real")
 
 
 def source(folder, cache_mib=64):
     photos = PhotoFolder(folder, min_side=16, cache_mib=cache_mib)
-    return BatchSource(photos, DataSettings(crop=16, batch=4), LOSS, levels=8, seed=7)
+    return PhotoBatches(photos, DataSettings(crop=16, batch=4), LOSS, levels=8, seed=7)
 
 
 def break_off(file):
@@ -129,14 +129,9 @@ def test_photos_are_read_when_asked_for_and_kept_while_they_fit(photo_folder):
 
 
 def test_uncached_photos_give_the_same_batches(photo_folder):
-    ahead = source(photo_folder, cache_mib=0)
-    try:
-        for step in (0, 1, 2, 5):
-            cached = source(photo_folder)
-            assert torch.equal(ahead.batch(step).images, cached.batch(step).images)
-            cached.close()
-    finally:
-        ahead.close()
+    read, cached = source(photo_folder, cache_mib=0), source(photo_folder)
+    for step in (0, 1, 2, 5):
+        assert torch.equal(read.batch(step).images, cached.batch(step).images)
 
 
 def test_a_damaged_photo_is_replaced_by_the_next(damaged_folder, caplog):
@@ -157,10 +152,8 @@ def test_a_damaged_photo_is_replaced_by_the_next(damaged_folder, caplog):
 def test_batches_with_damaged_photos_depend_on_seed_and_step_alone(damaged_folder):
     straight = source(damaged_folder)
     batches = [straight.batch(step) for step in range(4)]
-    straight.close()
     resumed = source(damaged_folder, cache_mib=0)
     assert torch.equal(resumed.batch(3).images, batches[3].images)
-    resumed.close()
     assert len({tuple(image.flatten().tolist()) for b in batches for image in b.images}) == 16
 
 

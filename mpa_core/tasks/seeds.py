@@ -1,0 +1,78 @@
+"""The random streams of a run's seed, each with a number of its own.
+
+Everything that is drawn at random follows from (seed, stream, key) alone: which photo stands where,
+how it is cut, the noise of a step. All numbers that the SDK uses are in :class:`Stream`, below
+``FIRST_FREE``; a plugin takes any number from ``FIRST_FREE`` on, by :func:`plugin_generator`, so
+that what it draws has nothing to do with what training draws.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+FIRST_FREE = 32
+"""Smallest stream number that a plugin may use; the SDK's own are below it."""
+
+
+class Stream(IntEnum):
+    """The uses of a run's seed. A number is never given to another use: runs would change."""
+
+    ORDER = 0
+    """Order of the items in an epoch; key: the epoch."""
+    CROP = 1
+    """Crop and orientation of a photo in stage 1; key: the place in the run."""
+    QUALITY = 2
+    """Quality of a picture; key: the step or the place."""
+    NOISE = 3
+    """All that is drawn while a shard is computed; key: the step, the shard."""
+    PATH_CROP = 4
+    """The fixed crops of a photo in stage 2; key: the index of the sample."""
+    SHARE = 5
+    """The share of a picture's tokens that a path takes; key: the step or the place."""
+    DISCRIMINATOR = 6
+    """First weights of the discriminator of stage 1b; no key."""
+    SAMPLES = 7
+    """What a recipe's data set draws anew at each step; key: the step, the shard."""
+
+
+def generator(seed: int, stream: Stream, *key: int) -> np.random.Generator:
+    """NumPy's generator of one of the SDK's own streams.
+
+    Args:
+        seed: of the run, 0 or more.
+        stream: what the numbers are for.
+        key: which of that stream, each 0 or more; every use of one stream has keys of one length.
+    """
+    return np.random.default_rng((seed, int(stream), *key))
+
+
+def torch_seed(seed: int, stream: Stream, *key: int) -> int:
+    """What torch is seeded with for one of the SDK's own streams, in [0, 2**63)."""
+    state = np.random.SeedSequence((seed, int(stream), *key)).generate_state(1, np.uint64)
+    return int(state[0]) >> 1
+
+
+def plugin_sequence(seed: int, number: int, *key: int) -> np.random.SeedSequence:
+    """Where a plugin's stream begins: seeds for any library come from it.
+
+    Args:
+        seed: of the run or of the recipe (``self.seed``), 0 or more.
+        number: of the stream, ``FIRST_FREE`` or more and below 2**32; a plugin gives each of its
+            uses another one.
+        key: which of that stream, such as the index of a sample; each 0 or more.
+
+    Raises :class:`ValueError` for a number that the SDK keeps for itself.
+    """
+    if not FIRST_FREE <= number < 2**32:
+        raise ValueError(
+            f"stream {number}: the numbers below {FIRST_FREE} are the SDK's own; take one from "
+            f"{FIRST_FREE} to {2**32 - 1}"
+        )
+    return np.random.SeedSequence((seed, number, *key))
+
+
+def plugin_generator(seed: int, number: int, *key: int) -> np.random.Generator:
+    """NumPy's generator of a plugin's stream; arguments as for :func:`plugin_sequence`."""
+    return np.random.default_rng(plugin_sequence(seed, number, *key))

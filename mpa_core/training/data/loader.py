@@ -1,0 +1,189 @@
+"""Input of a run by step: torch's DataLoader, whose sampler counts the steps.
+
+What a step is given is a pure function of (seed, step, shard). So a resumed run sees exactly what
+it would have seen, whoever makes it: this process, or workers that are some steps ahead.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import signal
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from itertools import count
+from typing import Generic, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from mpa_core.errors import MPAError, TrainingError
+from mpa_core.tasks.seeds import Stream, torch_seed
+from mpa_core.training.data.places import Shard
+
+Part = TypeVar("Part")
+
+AHEAD = 2
+"""Steps that each worker is ahead."""
+
+
+class Source(ABC, Generic[Part]):
+    """Batches by step; picklable, for workers where processes do not start as copies."""
+
+    @property
+    @abstractmethod
+    def steps_per_epoch(self) -> int:
+        """Steps in which every item is seen about once."""
+
+    @abstractmethod
+    def batch(self, step: int, rows: Sequence[int] | None = None) -> Part:
+        """Make the batch of ``step`` (counted from 0), or these ``rows`` of it and no others.
+
+        On the CPU. A function of the seed and its arguments; what else it draws comes from torch's
+        generator.
+        """
+
+    def workers_for(self, device: torch.device) -> int:
+        """How many workers serve a run on ``device`` well where the settings do not say."""
+        del device
+        return 0
+
+
+class StepSampler(Sampler[int]):
+    """Counts steps from ``first`` on, without end."""
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+
+    def __iter__(self) -> Iterator[int]:
+        return count(self.first)
+
+
+class StepData(Dataset[list[Part] | MPAError]):
+    """Input of a process's shards by step, drawn from a seed of their own."""
+
+    def __init__(self, source: Source[Part], shards: Sequence[Shard], seed: int) -> None:
+        self.source = source
+        self.shards = shards
+        self.seed = seed
+
+    def __getitem__(self, step: int) -> list[Part] | MPAError:
+        """One part for each shard; or what the run is to raise, which a worker must not raise
+        itself: torch would put its traceback into the message."""
+        try:
+            return [self._part(step, shard) for shard in self.shards]
+        except MPAError as error:
+            return error
+
+    def _part(self, step: int, shard: Shard) -> Part:
+        # Of the CPU alone: torch.manual_seed would seed the generators of all devices, too.
+        before = torch.default_generator.get_state()
+        torch.default_generator.manual_seed(
+            torch_seed(self.seed, Stream.SAMPLES, step, shard.number)
+        )
+        try:
+            return self.source.batch(step, shard.rows)
+        finally:
+            torch.default_generator.set_state(before)
+
+
+class StepLoader(Generic[Part]):
+    """What each step is given, made here or by workers.
+
+    Args:
+        source: batches.
+        shards: of this process.
+        seed: of the run.
+        workers: processes that make batches; 0 makes each here, when it is asked for.
+        pin: whether parts are copied to pinned memory, from where a GPU takes them faster.
+
+    Raises :class:`TrainingError` if ``source`` cannot be sent to workers.
+    """
+
+    def __init__(
+        self,
+        source: Source[Part],
+        shards: Sequence[Shard],
+        *,
+        seed: int,
+        workers: int,
+        pin: bool = False,
+    ) -> None:
+        self.data = StepData(source, shards, seed)
+        self.workers = workers
+        self.pin = pin
+        self._iterator: Iterator[list[Part] | MPAError] | None = None
+        self._next = 0
+        if workers and not forks():
+            try:
+                pickle.dumps(source)
+            except (pickle.PicklingError, TypeError, AttributeError) as error:
+                raise TrainingError(
+                    f"data.workers is {workers}, and the data set cannot be sent to other "
+                    f"processes: {error}; set data.workers=0"
+                ) from error
+
+    def parts(self, step: int) -> list[Part]:
+        """The input of ``step``, one part for each shard; steps in order are what is fast.
+
+        Raises what making it raised, and :class:`TrainingError` if a worker was ended.
+        """
+        if self._iterator is None or step != self._next:
+            self.begin(step)
+        assert self._iterator is not None
+        self._next = step + 1
+        try:
+            found = next(self._iterator)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            self.close()
+            raise TrainingError(
+                f"a process that makes batches was ended: {error}; resume with fewer of them, for "
+                "example --resume --set data.workers=0"
+            ) from error
+        if isinstance(found, MPAError):
+            self.close()
+            raise found
+        return found
+
+    def begin(self, step: int) -> None:
+        """Start the workers, if there are any, with the input of ``step``."""
+        self.close()
+        self._next = step
+        with warnings.catch_warnings():
+            # Python 3.12 and later, of a fork where threads run, as torch's do. It is what torch's
+            # own workers are made by; they use neither these threads nor a lock of theirs.
+            warnings.filterwarnings("ignore", ".*multi-threaded.*fork", DeprecationWarning)
+            self._iterator = iter(self._loader(step))
+
+    def close(self) -> None:
+        """End the workers; the next step starts new ones."""
+        self._iterator = None
+
+    def _loader(self, first: int) -> DataLoader[list[Part] | MPAError]:
+        several = self.workers > 0
+        return DataLoader(
+            self.data,
+            batch_size=None,  # an item is a step's whole input
+            sampler=StepSampler(first),
+            num_workers=self.workers,
+            prefetch_factor=AHEAD if several else None,
+            worker_init_fn=_ignore_signals if several else None,
+            pin_memory=self.pin,
+            # Its own, so that making an iterator draws nothing from the run's.
+            generator=torch.Generator(),
+        )
+
+
+def forks() -> bool:
+    """Whether processes start as copies of this one, to which nothing has to be sent."""
+    return multiprocessing.get_start_method() == "fork"
+
+
+def _ignore_signals(worker: int) -> None:
+    """Leave it to the main process to end the run: a terminal sends Ctrl-C to all of them."""
+    del worker
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

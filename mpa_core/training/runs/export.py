@@ -1,0 +1,157 @@
+"""The weights of a run as a folder that a codec loads; a path with a card of how it came about."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from mpa_core import checkpoints
+from mpa_core.checkpoints.cards import LICENCE, path_card
+from mpa_core.codec import MPACodec
+from mpa_core.tasks.recipe import load_recipe
+from mpa_core.training.engine.checkpoint import SavedState, load_latest
+from mpa_core.training.engine.loop import CHECKPOINTS, METRICS_FILE
+from mpa_core.training.runs.path import require_base
+from mpa_core.training.runs.weights import averaged_model, averaged_path, is_path_run
+from mpa_core.training.settings.path import PathTrainConfig, load_path_config
+from mpa_core.training.settings.trees import changed_keys, flatten, is_below
+
+if TYPE_CHECKING:
+    from mpa_core.checkpoints.meta import StorageType
+
+_ELSEWHERE = ("name", "base", "budget", "run", "cache")
+"""Settings that the command of a card states in another way, or that change nothing learned."""
+
+
+Kind = Literal["base", "path"]
+
+
+def run_kind(folder: Path) -> Kind:
+    """What the run in ``folder`` trains; raises :class:`CheckpointError` if there is no run."""
+    return "path" if is_path_run(load_latest(folder / CHECKPOINTS)) else "base"
+
+
+def export_run(
+    folder: Path,
+    out: Path,
+    *,
+    dtype: StorageType = "float32",
+    name: str | None = None,
+    base: str | None = None,
+    licence: str = LICENCE,
+    figures: str | None = None,
+) -> str:
+    """Write a run's averaged weights as a base folder or a path folder; returns its fingerprint.
+
+    Args:
+        folder: of the run.
+        out: folder to write.
+        dtype: ``float16`` halves the file.
+        name: what a base is called by; None takes the folder's own name.
+        base: where a path's base is now, if not where the run found it.
+        licence: of a path's weights, for the card.
+        figures: Markdown for a path's card; None takes the run's last validation.
+
+    Raises:
+        BaseMismatchError: ``base`` is another one than the run's.
+        CheckpointError: there is no such run, or it does not fit its own settings.
+        OutputError: the folder cannot be written.
+    """
+    state = load_latest(folder / CHECKPOINTS)
+    if is_path_run(state):
+        return _export_path(folder, out, state, dtype, base, licence, figures)
+    codec = MPACodec(averaged_model(folder), name=name or out.name)
+    codec.save_pretrained(out, dtype=dtype)
+    # Rounding to float16 makes another base: what counts is the one in the folder.
+    return MPACodec.from_pretrained(out).fingerprint
+
+
+def _export_path(
+    folder: Path,
+    out: Path,
+    state: SavedState,
+    dtype: StorageType,
+    base: str | None,
+    licence: str,
+    figures: str | None,
+) -> str:
+    config = PathTrainConfig.parse(state.meta["config"], source=str(state.folder))
+    loaded = checkpoints.load_base(base or config.base)
+    require_base(folder, state, loaded, "give that base with --base")
+    plugin = state.meta["plugin"]
+    notes = _notes(folder, state, config, loaded.name, figures)
+    return checkpoints.save_path(
+        out,
+        averaged_path(folder, loaded),
+        base_name=loaded.name,
+        base_fingerprint=loaded.fingerprint,
+        plugin=checkpoints.PluginRef(
+            distribution=plugin["distribution"], version=f">={plugin['version']}"
+        ),
+        card=partial(path_card, licence=licence, notes=notes),
+        dtype=dtype,
+    )
+
+
+def _notes(
+    folder: Path, state: SavedState, config: PathTrainConfig, base: str, figures: str | None
+) -> str:
+    meta = state.meta
+    hours = meta["elapsed"] / 3600
+    begun = f", from the weights of `{meta['start_from']}`" if meta.get("start_from") else ""
+    lines = [
+        "## Training",
+        "",
+        f"- Recipe: `{meta['recipe']}` of {meta['plugin']['distribution']} "
+        f"{meta['plugin']['version']}",
+        f"- Data: {meta['data']}",
+        f"- {meta['step']} steps of {config.data.batch} crops of {config.data.crop} pixels in "
+        f"{hours:.3g} hours{begun}; averaged weights",
+        "- The base was frozen; its fingerprint was the same before and after",
+        "",
+        "```sh",
+        _command(config, base, meta),
+        "```",
+    ]
+    shown = figures if figures is not None else _validation_table(folder)
+    if shown:
+        lines += ["", "## Figures", "", shown.strip()]
+    return "\n".join(lines) + "\n"
+
+
+def _command(config: PathTrainConfig, base: str, meta: Mapping[str, Any]) -> str:
+    """What trains such a path again: options, and settings that are not the recipe's defaults."""
+    defaults = load_recipe(config.name).defaults
+    plain = load_path_config(config.name, config.base, None, defaults=defaults)
+    values = flatten(config.model_dump(mode="json"))
+    changed = [key for key in changed_keys(plain, config) if not is_below(key, _ELSEWHERE)]
+    settings = [f"--set {shlex.quote(f'{key}={json.dumps(values.get(key))}')}" for key in changed]
+    timed = config.budget.hours is not None
+    budget = f"--hours {meta['elapsed'] / 3600:.3g}" if timed else f"--steps {meta['step']}"
+    start = f"mpa train path {config.name} --base {base} --data PHOTOS --out RUN {budget}"
+    if meta.get("start_from"):
+        start += f" --from {shlex.quote(meta['start_from'])}"
+    return " \\\n    ".join([start, *settings])
+
+
+def _validation_table(folder: Path) -> str | None:
+    """The last validation in the run's metrics, as Markdown."""
+    try:
+        text = (folder / METRICS_FILE).read_text(encoding="utf-8")
+    except OSError:
+        return None  # the run's checkpoints alone were kept
+    events = [json.loads(line) for line in text.splitlines() if '"validation"' in line]
+    if not events or not events[-1]["levels"]:
+        return None
+    levels: Sequence[Mapping[str, Any]] = events[-1]["levels"]
+    names = list(levels[0])
+    rows = [names, ["---"] * len(names), *([f"{row[n]:g}" for n in names] for row in levels)]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return (
+        f"Last validation of the run, at step {events[-1]['step']}; `main_…` is the base's own "
+        f"path at the same files.\n\n{table}"
+    )

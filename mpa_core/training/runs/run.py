@@ -1,0 +1,115 @@
+"""A training run as a folder: starting it, or going on with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpa_core.training.engine.loop import Outcome
+from mpa_core.training.engine.parallel import joined
+from mpa_core.training.engine.process import process_settings
+from mpa_core.training.runs.base import BaseJob
+from mpa_core.training.runs.folder import describe, open_run, run_loop, warn_of_other_data
+from mpa_core.training.runs.job import Job
+from mpa_core.training.runs.path import PathJob
+from mpa_core.training.settings.base import TrainConfig
+from mpa_core.training.settings.path import PathTrainConfig
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from mpa_core.training.engine.progress import Progress
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a run reads and writes."""
+
+    folder: Path
+    """Of the run: settings, metrics, checkpoints."""
+    data: Path
+    """Photos, or what the path's recipe takes for its data."""
+    val: Path | None = None
+    """The same for validation; None validates nothing."""
+    start_from: str | None = None
+    """A base or a path (bundled id or folder), or another run's folder, whose weights a new run
+    begins with."""
+
+
+def train(
+    run: Run,
+    config: TrainConfig | PathTrainConfig,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    accelerator: Accelerator | None = None,
+) -> Outcome:
+    """Train a base codec, or a path on a frozen base, until the budget is spent or a signal comes.
+
+    For the time of the run torch's thread count, TF32 switch and denormal mode are the run's.
+
+    Args:
+        run: folders.
+        config: settings; their class says what is trained: a base (stage 1a, or 1b where
+            ``adversarial`` is set) or a path (stage 2).
+        resume: go on from the newest checkpoint in ``run.folder`` instead of beginning there.
+        progress: where the run's progress is shown; None shows it on stderr.
+        accelerator: of the processes that train together; None makes one for this run, which
+            leaves them at its end.
+
+    Raises:
+        TrainingError: the folder holds a run and ``resume`` is not set; or ``resume`` is set and
+            the run is of another version of the engine, or settings that fix its state or the order
+            of its data are others; or the budget is spent; no picture can be used; the training
+            diverged; ``start_from`` does not fit; the path has no recipe; the device, the precision
+            or the number of processes does not fit; or a path's base was changed by foreign code.
+        CheckpointError: nothing to resume from, or the base or ``start_from`` cannot be loaded.
+        BaseMismatchError: ``resume``, and the base is another one than the run began with.
+        PathNotFoundError, PluginError: the path or its recipe cannot be had.
+        ConfigError: settings that do not fit the base, the path or the recipe.
+        MissingDependencyError: a network of the loss or the recipe, Accelerate or TensorBoard is
+            not on this machine.
+        OutputError: the folder cannot be written.
+    """
+    with process_settings(config.run), joined(config.run, accelerator) as processes:
+        inputs = [folder for folder in (run.data, run.val) if folder is not None]
+        state = open_run(run.folder, config, inputs=inputs, resume=resume)
+        processes.wait_for_everyone()  # all have looked before the main process writes
+        job = _job(run, config, processes)
+        try:
+            if state is not None:
+                job.require(run.folder, state)
+            job.prepare()
+            meta = describe(job.trainer, **job.facts(), **job.data())
+            if state is not None:
+                job.trainer.load(state.tensors, state.meta["stage"])
+                meta["start_from"] = state.meta.get("start_from")
+                warn_of_other_data(state, job.data())
+            elif run.start_from is not None:
+                meta["start_from"] = Path(run.start_from).name
+                job.trainer.start_from(job.weights_of(run.start_from))
+            else:
+                job.begin()
+            outcome = run_loop(
+                job.trainer,
+                run.folder,
+                state=state,
+                meta=meta,
+                validate=job.validator(run.folder),
+                progress=progress,
+            )
+            job.check_end()
+            return outcome
+        finally:
+            job.close()
+
+
+def _job(
+    run: Run, config: TrainConfig | PathTrainConfig, accelerator: Accelerator
+) -> Job[Any, Any]:
+    # Validation is the main process's alone.
+    val = run.val if accelerator.is_main_process else None
+    if isinstance(config, TrainConfig):
+        return BaseJob(config, run.data, val, accelerator)
+    return PathJob(config, run.data, val, accelerator, run.folder)

@@ -1,0 +1,125 @@
+"""Settings of a stage-2 run: a path trained on a frozen base by a recipe.
+
+The defaults are the constants of SPEC section 3, stage 2; a recipe's own defaults are laid over
+them and the user's values over both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from mpa_core.config import StrictModel
+from mpa_core.tasks.settings import CropSettings
+from mpa_core.training.settings.base import (
+    BudgetSettings,
+    DataSettings,
+    Fraction,
+    LossSettings,
+    NonNegative,
+    RunConfig,
+    RunSettings,
+)
+from mpa_core.training.settings.trees import override, read_tree
+
+EPOCHS = 200.0
+"""Passes over the photos in stage 2 of the paper."""
+
+
+Quality = Annotated[float, Field(ge=1.0)]
+
+
+class PathDataSettings(DataSettings, CropSettings):
+    """How a batch is made up, and which crops it is made up of."""
+
+
+class PathLossSettings(LossSettings):
+    """Equations (8) and (9). The rate is constant here and only logged."""
+
+    task_weight: NonNegative = 1.0
+    distortion_weight: NonNegative = 1.0
+    full_share: Fraction = 0.0
+    """Probability that a picture goes through the side path whole (q_task 8) instead of a q_task
+    drawn uniformly from 1..8. The paper's is 0."""
+
+
+class PathInitSettings(StrictModel):
+    """Where training starts."""
+
+    mlp: Literal["random", "main"] = "random"
+    """``main``: side MLPs begin as the base's own (:mod:`mpa_core.training.runs.side_start`)."""
+
+
+class CacheSettings(StrictModel):
+    """Latents of the training pictures, computed once (:mod:`mpa_core.training.data.latents`)."""
+
+    dir: str | None = None
+    """Folder, which paths may share; null keeps them in the run's folder."""
+    limit_gib: NonNegative = 4.0
+    """Largest size on disk of this base's latents; 0 keeps none and runs the encoder each step."""
+    batched: bool = False
+    """Encode the pictures of a batch that are not there together, in one pass: for a GPU. Alone, as
+    by default, a picture's latents do not depend on the others of its batch, to the last bit."""
+
+
+class PathBudgetSettings(BudgetSettings):
+    """When a run ends; an epoch is a pass over the samples of the data set."""
+
+    published: ClassVar[float] = EPOCHS
+
+
+class PathRunSettings(RunSettings):
+    """How a run is carried out; nothing here changes what is learned."""
+
+    validate_qualities: tuple[Quality, ...] = (1.0, 3.0, 5.0)
+    """Qualities at which the path and the main path are compared on the validation pictures."""
+
+
+class PathTrainConfig(RunConfig):
+    """Everything that fixes a stage-2 run, apart from the photos and the base's weights."""
+
+    fixed = ("name", "seed", "path", "recipe", "init", "data", "optim.trainable")
+
+    name: str
+    """Registered name of the path, ``"cls"`` or ``"distribution:cls"``."""
+    base: str
+    """Bundled id or folder of the base."""
+    path: dict[str, Any] = Field(default_factory=dict)
+    """Fields of the path class's ``Config``, such as ``hidden_ratio``."""
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    """Fields of the recipe's ``Settings``."""
+    init: PathInitSettings = PathInitSettings()
+    data: PathDataSettings = PathDataSettings()
+    loss: PathLossSettings = PathLossSettings()
+    budget: PathBudgetSettings = PathBudgetSettings()
+    cache: CacheSettings = CacheSettings()
+    run: PathRunSettings = PathRunSettings()
+
+
+def load_path_config(
+    name: str,
+    base: str,
+    path: Path | None,
+    overrides: Sequence[str] = (),
+    *,
+    defaults: Mapping[str, Any],
+) -> PathTrainConfig:
+    """A configuration from ``defaults``, a YAML file over them and ``key=value`` ones over both.
+
+    Args:
+        name: of the path.
+        base: id or folder.
+        path: YAML file, or None.
+        overrides: ``key=value``, keys dotted.
+        defaults: of the recipe, or the settings of the run that goes on.
+
+    Raises :class:`ConfigError` on anything that is not known, not readable or not valid.
+    """
+    tree = read_tree(path, {**defaults, "name": name, "base": base})
+    for item in overrides:
+        tree = override(tree, item)
+    source = str(path) if path is not None else "training settings"
+    return PathTrainConfig.parse(tree, source=source)

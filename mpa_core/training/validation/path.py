@@ -1,0 +1,113 @@
+"""What a path does to whole pictures, beside the main path, at a few qualities."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mpa_core.io.images import save_image, to_pil
+from mpa_core.paths.path import TaskPath
+from mpa_core.tasks.metric import PSNR, Metric, psnr_metric
+from mpa_core.tasks.photos import Replacing
+from mpa_core.tasks.samples import PathBatch, Sample, collate
+from mpa_core.training.data.latents import encode_latents
+from mpa_core.training.engine.checkpoint import checkpoint_name
+from mpa_core.training.engine.loop import SAMPLES
+
+if TYPE_CHECKING:
+    from mpa_core.training.objectives.path import PathObjective
+
+
+class PathValidator:
+    """Called with the step; gives for each quality the path's metrics and the main path's.
+
+    Latents and the main path's figures do not change during a run and are computed once.
+
+    Args:
+        averaged: gives a copy of the path with the averaged weights, in eval mode.
+        objective: base and recipe.
+        dataset: the recipe's, for validation; ``run.validate_images`` spread over it are used.
+        folder: of the run; with ``run.validate_samples`` the first picture's reconstructions go
+            below it.
+    """
+
+    def __init__(
+        self,
+        averaged: Callable[[], TaskPath],
+        objective: PathObjective,
+        dataset: Sequence[Sample],
+        folder: Path,
+    ) -> None:
+        self.averaged = averaged
+        self.objective = objective
+        self.folder = folder
+        settings = objective.config.run
+        count = min(settings.validate_images, len(dataset))
+        self.samples = Replacing(dataset).spread(count)
+        self.qualities = settings.validate_qualities
+        self.metrics: Mapping[str, Metric] = {PSNR: psnr_metric(), **objective.recipe.metrics()}
+        self._coded: dict[float, list[tuple[PathBatch, Tensor, float]]] = {}
+        self._main: dict[float, dict[str, float]] = {}
+
+    def __call__(self, step: int) -> list[dict[str, float]]:
+        """Per quality: ``quality``, ``bpp``, each metric, and ``main_…`` for the main path."""
+        path = self.averaged()
+        rows = []
+        for quality in self.qualities:
+            if quality not in self._coded:
+                self._coded[quality] = [self._code(sample, quality) for sample in self.samples]
+                self._main[quality] = self._figures(quality, None)
+            found = self._figures(quality, path)
+            main = {f"main_{name}": value for name, value in self._main[quality].items()}
+            bpp = sum(bpp for _, _, bpp in self._coded[quality]) / len(self.samples)
+            row = {"quality": quality, "bpp": bpp, **found, **main}
+            rows.append({name: round(value, 5) for name, value in row.items()})
+            if self.objective.config.run.validate_samples:
+                self._save(self.folder / SAMPLES / checkpoint_name(step), quality, path)
+        return rows
+
+    @torch.no_grad()
+    def _code(self, sample: Sample, quality: float) -> tuple[PathBatch, Tensor, float]:
+        model = self.objective.model
+        batch = collate([sample], torch.tensor([quality])).to(self.objective.device)
+        height, width = batch.images.shape[-2:]
+        stride = model.config.hyper_stride
+        padded = F.pad(batch.images, (0, -width % stride, 0, -height % stride), mode="replicate")
+        y_hat, bpp = encode_latents(model, padded, batch.quality)
+        pixels = padded.shape[-2] * padded.shape[-1] / (height * width)
+        return batch, y_hat, float(bpp) * pixels
+
+    def _figures(self, quality: float, path: TaskPath | None) -> dict[str, float]:
+        totals: dict[str, list[Tensor]] = defaultdict(list)
+        for batch, y_hat, _ in self._coded[quality]:
+            x_hat = self._decode(batch, y_hat, path)
+            for name, metric in self.metrics.items():
+                totals[name].append(metric.per_picture(x_hat, batch))
+        return {
+            name: self.metrics[name].figure(torch.cat(parts).sum(0))
+            for name, parts in totals.items()
+        }
+
+    def _save(self, folder: Path, quality: float, path: TaskPath) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        batch, y_hat, _ = self._coded[quality][0]
+        for name, which in (("main", None), ("path", path)):
+            save_image(
+                folder / f"q{quality:g}-{name}.png", to_pil(self._decode(batch, y_hat, which))
+            )
+
+    @torch.no_grad()
+    def _decode(self, batch: PathBatch, y_hat: Tensor, path: TaskPath | None) -> Tensor:
+        """The picture [1, 3, H, W] in [0, 1], all by ``path`` or, for None, all by the main one."""
+        model = self.objective.model
+        mix, paths = (None, None) if path is None else ("path", {"path": path})
+        quality = model.base.quality(batch.quality, y_hat)
+        x_hat = model.reconstruct(y_hat, quality, mix, paths=paths)
+        height, width = batch.images.shape[-2:]
+        return x_hat[..., :height, :width].clamp(0, 1)

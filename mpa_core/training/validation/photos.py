@@ -1,0 +1,112 @@
+"""Bits and distortion of a model at every quality level, on a few whole photos."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mpa_core.coding.model import MPAModel
+from mpa_core.errors import ImageError, TrainingError
+from mpa_core.io.images import save_image, to_pil
+from mpa_core.tasks.metric import squared_error_255
+from mpa_core.tasks.photos import find_photos, read_photo
+from mpa_core.training.engine.checkpoint import checkpoint_name
+from mpa_core.training.engine.loop import SAMPLES
+from mpa_core.training.objectives.losses import bits_per_pixel, psnr_from_mse
+
+logger = logging.getLogger(__name__)
+
+
+def load_validation_photos(folder: Path, count: int, side: int) -> list[NDArray[np.uint8]]:
+    """``count`` photos spread over the sorted ``folder``, cut to their middle ``side`` pixels.
+
+    Unreadable ones are passed over with a warning; :class:`TrainingError` if none is left.
+    """
+    paths = find_photos(folder).paths()
+    chosen = [
+        paths[i * len(paths) // min(count, len(paths))] for i in range(min(count, len(paths)))
+    ]
+    photos = []
+    for path in chosen:
+        try:
+            pixels = read_photo(path)
+        except ImageError as error:
+            logger.warning("left out of the validation: %s", error)
+            continue
+        top, left = (max(0, (size - side) // 2) for size in pixels.shape[:2])
+        photos.append(np.ascontiguousarray(pixels[top : top + side, left : left + side]))
+    if not photos:
+        raise TrainingError(f"{folder}: none of the {len(chosen)} photos chosen can be read")
+    return photos
+
+
+def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
+    """[H, W, 3] uint8 -> [1, 3, H, W] float32 in [0, 1]."""
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float().div_(255.0)
+
+
+class PhotoValidator:
+    """Called with the step; gives bits and PSNR of the averaged weights at each quality level.
+
+    Args:
+        averaged: gives a copy of the model with the averaged weights, in eval mode.
+        photos: as :func:`load_validation_photos` gives them.
+        folder: of the run, below which the first photo's reconstructions go; None writes none.
+    """
+
+    def __init__(
+        self,
+        averaged: Callable[[], MPAModel],
+        photos: Sequence[NDArray[np.uint8]],
+        folder: Path | None,
+    ) -> None:
+        self.averaged = averaged
+        self.photos = photos
+        self.folder = folder
+
+    def __call__(self, step: int) -> list[dict[str, float]]:
+        """Per level: ``quality``, ``bpp``, ``psnr``."""
+        samples = None if self.folder is None else self.folder / SAMPLES / checkpoint_name(step)
+        return validate(self.averaged(), self.photos, samples=samples)
+
+
+@torch.inference_mode()
+def validate(
+    model: MPAModel, photos: Sequence[NDArray[np.uint8]], *, samples: Path | None = None
+) -> list[dict[str, float]]:
+    """Mean estimated bpp and mean PSNR (dB, of 8-bit-range values) for each quality level.
+
+    ``model`` is in eval mode. Bits are estimated from the likelihoods, per pixel of the photo
+    before padding. With ``samples``, the first photo's reconstructions are written there.
+    """
+    device = next(model.parameters()).device
+    stride = model.config.hyper_stride
+    rows: list[dict[str, float]] = []
+    for quality in range(1, model.config.quality_levels + 1):
+        bits, psnr = [], []
+        for index, photo in enumerate(photos):
+            x = to_tensor(photo).to(device)
+            height, width = x.shape[-2:]
+            padded = F.pad(x, (0, -width % stride, 0, -height % stride), mode="replicate")
+            out = model(padded, float(quality))
+            x_hat = out["x_hat"][..., :height, :width].clamp(0, 1)
+            bits.append(float(bits_per_pixel(out["likelihoods"], height * width)))
+            psnr.append(psnr_from_mse(float(squared_error_255(x, x_hat))))
+            if samples is not None and index == 0:
+                samples.mkdir(parents=True, exist_ok=True)
+                save_image(samples / f"q{quality}.png", to_pil(x_hat))
+        rows.append(
+            {
+                "quality": quality,
+                "bpp": round(float(np.mean(bits)), 5),
+                "psnr": round(float(np.mean(psnr)), 4),
+            }
+        )
+    return rows
