@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from folder_tools import CONFIG, contents
 from safetensors import safe_open
 from safetensors.torch import load_file
 
 from mpa_core import checkpoints
+from mpa_core.checkpoints.meta import BaseMeta, canonical_json, read_base_meta
 
 
 def test_config_is_canonical_and_equal_saves_are_equal_bytes(tmp_path, base, model):
@@ -60,3 +62,13 @@ def test_cards_have_front_matter(base, saved_path):
         assert f"- {tag}\n" in front
         assert 'MPACodec.from_pretrained("org/tiny")' in body
     assert "base_model: org/tiny\n" in (saved_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize("folder", ["mpa_core/weights/mpa-small", "tests/golden/exact/tiny"])
+def test_configs_from_before_there_were_types_stay_the_same_bytes(root, folder):
+    meta = read_base_meta(root / folder)
+    assert meta.architecture.type == "tinylic"
+    assert canonical_json(meta) == (root / folder / "config.json").read_text(encoding="utf-8")
+    stated = meta.model_dump(mode="json")
+    stated["architecture"] = {"type": "tinylic", **stated["architecture"]}
+    assert BaseMeta.parse(stated, source="with its type") == meta

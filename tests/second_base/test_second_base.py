@@ -1,10 +1,11 @@
-"""A base that is not TinyLIC, from an installed plugin, through all that the SDK does with a base."""
+"""A base that is not TinyLIC, from an installed plugin: trained, saved, loaded, coded, decoded."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mpa_core.training.config import TrainConfig, load_config
@@ -87,8 +88,6 @@ def test_a_picture_is_coded_to_a_file_and_decoded_by_a_path(
 
 
 def codec_input(image: Image.Image) -> torch.Tensor:
-    import numpy as np
-
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255
 
 
@@ -153,7 +152,7 @@ def test_the_exact_profile_is_refused(codec: MPACodec, sample: Image.Image, trai
 
 
 def test_levels_are_its_own(codec: MPACodec, sample: Image.Image):
-    with pytest.raises(QualityError, match="quality is 4, expected 1 .* to 3"):
+    with pytest.raises(QualityError, match=r"quality is 4, expected 1 .* to 3"):
         codec.encode(sample, quality=4, profile="float")
     data = codec.encode(sample.crop((0, 0, 64, 64)), quality=3, profile="float")
     assert codec.open(data).quality == 3
@@ -263,3 +262,23 @@ def test_a_path_is_of_its_stages(codec: MPACodec):
         codec.attach_path(
             Elsewhere(MPACodec.from_preset("mpa-tiny").model.config.decoder_path_stages)
         )
+
+
+def test_a_path_is_trained_on_it(
+    trained: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    run, out = str(tmp_path / "run"), str(tmp_path / "path")
+    changed = [*SETTINGS[:4], "data.crops_per_photo=2", "cache.limit_gib=0", "init.mlp=random"]
+    train = ["train", "path", "mse", "--base", str(trained), "--data", str(photos), "--out", run]
+    train += ["--steps", "2", *(part for each in changed for part in ("--set", each))]
+    assert main([*train, "--set", "init.mlp=main"]) == 1
+    assert (
+        "has no MLPs that a path could start from; set init.mlp=random" in capsys.readouterr().err
+    )
+    assert main(train) == 0
+    assert main(["train", "export", run, out]) == 0
+    codec = MPACodec.from_pretrained(trained)
+    assert codec.load_path(out) == "mse"
+    with Image.open(photos / "piece-0.png") as piece:
+        data = codec.encode(piece, quality=2, profile="float")
+    assert codec.decode(data, "mse").size == (96, 80)

@@ -258,7 +258,8 @@ class TrainConfig(RunConfig):
         if len(self.loss.rate_lambdas) != self.model.quality_levels:
             raise ValueError(
                 f"{len(self.loss.rate_lambdas)} rate_lambdas for "
-                f"{self.model.quality_levels} quality levels"
+                f"{self.model.quality_levels} quality levels; give loss.rate_lambdas one for each "
+                "level, from the fewest bits to the most"
             )
         return self
 
