@@ -72,7 +72,7 @@ print(json.dumps([bases, problems, list(for_detector.shape)]))
     assert json.loads(site.run(code).out) == [["mpa-small"], [[]], [3, 40, 50]]
 
 
-def test_the_tutorial_trains_its_path(site, commands, sample, tmp_path):
+def test_the_tutorial_trains_its_path(site, sample, tmp_path):
     """Its two recipes and its commands, on a few small photos and the smallest base."""
     section = re.search(r"^## 6\. Train it$(.*?)^## 7", TUTORIAL, re.M | re.S)
     assert section
@@ -106,7 +106,7 @@ crops = LabelledRecipe().dataset(Path("PHOTOS"), "train", 64)
 assert len(crops) == 4 and crops[3].target["label"] == 7
 assert LabelledRecipe().dataset(Path("PHOTOS"), "val", None)[0].target["label"] == 7
 """
-    text = site.run(code, server=commands).out
+    text = site.run(code).out
     assert "det-for-small: path" in text
     validation = (tmp_path / "runs" / "det" / "metrics.jsonl").read_text().splitlines()[-2]
     levels = json.loads(validation)["levels"]
