@@ -6,9 +6,11 @@ import ast
 import json
 import re
 from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from second_base import plugin_source
 
 import mpa_core
 import mpa_plugins
@@ -145,6 +147,8 @@ def imported(code: str) -> list[tuple[str, str]]:
 def test_the_specification_lists_what_a_plugin_may_import():
     listed = [name for group in documented("of `mpa_core.tasks` | for") for name in group.split()]
     assert sorted(name.strip("`,") for name in listed) == sorted(tasks.__all__)
+    for module, names in public_names().items():
+        assert all(hasattr(import_module(module), name) for name in names), module
     table = documented("module | names")
     assert set(table["`mpa_core`"]) <= set(mpa_core.__all__)
     assert set(table["`mpa_core.paths`"]) <= set(paths.__all__)
@@ -158,6 +162,7 @@ def test_the_specification_lists_what_a_plugin_may_import():
             file.read_text(encoding="utf-8")
             for file in sorted(Path(mpa_plugins.__file__).parent.rglob("*.py"))
         ),
+        *plugin_source.MODULES.values(),
     ],
     ids=lambda code: code.strip().splitlines()[0][:40],
 )
