@@ -183,7 +183,9 @@ def test_a_new_run_begins_with_the_weights_of_another(
     with pytest.raises(TrainingError, match="no weights for base 'tiny'"):
         train(Run(tmp_path / "none", photo_folder, start_from="edges"), settings("edges"))
     wide = settings("edges", "path.hidden_ratio=1")
-    with pytest.raises(CheckpointError, match="does not fit this path"):
+    with pytest.raises(
+        CheckpointError, match="the path to start from does not fit what trains here"
+    ):
         train(Run(tmp_path / "wide", photo_folder, start_from=str(finished)), wide)
 
 
