@@ -184,7 +184,7 @@ def test_a_new_run_begins_with_the_weights_of_another(
         train(Run(tmp_path / "none", photo_folder, start_from="edges"), settings("edges"))
     wide = settings("edges", "path.hidden_ratio=1")
     with pytest.raises(
-        CheckpointError, match="the path to start from does not fit what trains here"
+        CheckpointError, match="path to start from does not fit"
     ):
         train(Run(tmp_path / "wide", photo_folder, start_from=str(finished)), wide)
 
