@@ -12,6 +12,7 @@ import signal
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from typing import Generic, TypeVar
 
@@ -133,16 +134,8 @@ class StepLoader(Generic[Part]):
             self.begin(step)
         assert self._iterator is not None
         self._next = step + 1
-        try:
+        with lost_workers_named():
             found = next(self._iterator)
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            self.close()
-            raise TrainingError(
-                f"a process that makes batches was ended: {error}; resume with fewer of them, for "
-                "example --resume --set data.workers=0"
-            ) from error
         if isinstance(found, MPAError):
             self.close()
             raise found
@@ -175,6 +168,23 @@ class StepLoader(Generic[Part]):
             # Its own, so that making an iterator draws nothing from the run's.
             generator=torch.Generator(),
         )
+
+
+@contextmanager
+def lost_workers_named() -> Iterator[None]:
+    """Raise :class:`TrainingError` where torch finds that a worker was ended from outside.
+
+    It finds out when it waits for that worker, or at any other moment, by the system's signal.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise TrainingError(
+            f"a process that makes batches was ended: {' '.join(str(error).split())}; resume with "
+            "fewer of them, for example --resume --set data.workers=0"
+        ) from error
 
 
 def forks() -> bool:

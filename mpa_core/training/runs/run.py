@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpa_core.training.data.loader import lost_workers_named
 from mpa_core.training.engine.loop import Outcome
 from mpa_core.training.engine.parallel import joined
 from mpa_core.training.engine.process import process_settings
@@ -62,8 +63,9 @@ def train(
         TrainingError: the folder holds a run and ``resume`` is not set; or ``resume`` is set and
             the run is of another version of the engine, or settings that fix its state or the order
             of its data are others; or the budget is spent; no picture can be used; the training
-            diverged; ``start_from`` does not fit; the path has no recipe; the device, the precision
-            or the number of processes does not fit; or a path's base was changed by foreign code.
+            diverged; a process that makes batches was ended; ``start_from`` does not fit; the path
+            has no recipe; the device, the precision or the number of processes does not fit; or a
+            path's base was changed by foreign code.
         CheckpointError: nothing to resume from, or the base or ``start_from`` cannot be loaded.
         BaseMismatchError: ``resume``, and the base is another one than the run began with.
         PathNotFoundError, PluginError: the path or its recipe cannot be had.
@@ -91,14 +93,16 @@ def train(
                 job.trainer.start_from(job.weights_of(run.start_from))
             else:
                 job.begin()
-            outcome = run_loop(
-                job.trainer,
-                run.folder,
-                state=state,
-                meta=meta,
-                validate=job.validator(run.folder),
-                progress=progress,
-            )
+            validate = job.validator(run.folder)
+            with lost_workers_named():
+                outcome = run_loop(
+                    job.trainer,
+                    run.folder,
+                    state=state,
+                    meta=meta,
+                    validate=validate,
+                    progress=progress,
+                )
             job.check_end()
             return outcome
         finally:

@@ -10,7 +10,7 @@ from mpa_core.coding.model import MPAModel
 from mpa_core.errors import ConfigError, TrainingError
 from mpa_core.io.images import to_rgb_tensor
 from mpa_core.training.engine.checkpoint import load_latest
-from mpa_core.training.engine.freezing import freeze_all_but
+from mpa_core.training.engine.freezing import freeze_model
 from mpa_core.training.runs.export import export_run
 from mpa_core.training.runs.run import Run, train
 
@@ -72,7 +72,7 @@ def test_frozen_parts_compute_what_they_compute_in_use():
     x = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         expected = model.eval()(x, 4.5)
-    freeze_all_but(model, ("base.g_s.*",))
+    freeze_model(model, ("base.g_s.*",))
     outs = [model(x, 4.5) for _ in range(2)]
     for out in outs:
         assert torch.equal(out["y_hat"], expected["y_hat"]) and not out["y_hat"].requires_grad
@@ -82,7 +82,7 @@ def test_frozen_parts_compute_what_they_compute_in_use():
 
 def test_the_rate_reaches_the_encoder_through_a_frozen_entropy_model():
     model = MPACodec.from_preset("mpa-tiny").model
-    freeze_all_but(model, ("base.g_a.*",))
+    freeze_model(model, ("base.g_a.*",))
     assert model.base.entropy.has_tables and model.base.g_a.training
     model(torch.rand(1, 3, 64, 64), 4.0)["likelihoods"]["y"].log().sum().backward()
     assert all(p.grad is None for p in model.base.entropy.parameters())
