@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mpa_core.training.config import TrainConfig, load_config
 from PIL import Image
 from second_base.plugin_source import DISTRIBUTION
 
@@ -23,7 +22,9 @@ from mpa_core.errors import (
     QualityError,
 )
 from mpa_core.plugins.registry import registry
-from mpa_core.training.runs import BaseRun, export_run, train_base
+from mpa_core.training.runs.export import export_run
+from mpa_core.training.runs.run import Run, train
+from mpa_core.training.settings.base import TrainConfig, load_config
 
 TYPE = f"{DISTRIBUTION}:plain"
 
@@ -48,7 +49,7 @@ def settings(*overrides: str) -> TrainConfig:
 def trained(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
     """A base folder, after three steps of training."""
     run = tmp_path_factory.mktemp("runs") / "run"
-    assert train_base(BaseRun(run, photos, photos), settings()).step == 3
+    assert train(Run(run, photos, photos), settings()).step == 3
     folder = run.parent / "plain"
     export_run(run, folder)
     return folder
@@ -175,7 +176,7 @@ def test_a_start_that_only_others_have_is_refused(
     override: str, problem: str, photos: Path, tmp_path: Path
 ):
     with pytest.raises(ConfigError) as refused:
-        train_base(BaseRun(tmp_path / "run", photos), settings(override))
+        train(Run(tmp_path / "run", photos), settings(override))
     assert str(refused.value) == f"a base of type '{TYPE}' has {problem}"
 
 

@@ -187,9 +187,7 @@ def test_a_new_run_begins_with_the_weights_of_another(
     with pytest.raises(CheckpointError, match=r"has no path_config\.json, expected a path"):
         train(empty, settings("edges"))
     wide = settings("edges", "path.hidden_ratio=1")
-    with pytest.raises(
-        CheckpointError, match="path to start from does not fit"
-    ):
+    with pytest.raises(CheckpointError, match="path to start from does not fit"):
         train(Run(tmp_path / "wide", photo_folder, start_from=str(finished)), wide)
 
 
