@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from mpa_core.errors import ConfigError
@@ -76,7 +74,7 @@ LOOK_UP = """
 
 
 def look_up(site, function: str, type_: str) -> str:
-    return site.run(LOOK_UP.format(function=function, type=type_)).stdout.strip()
+    return site.run(LOOK_UP.format(function=function, type=type_)).out.strip()
 
 
 def test_a_type_that_two_distributions_claim_is_said_in_full(site):
@@ -148,8 +146,8 @@ def test_check_finds_a_config_that_imports_torch(site):
         raise SystemExit(main(["plugins", "check", "mpa-plugin-a", "--format", "json"]))
     """
     done = site.run(code, check=False)
-    assert done.returncode == 1
-    (report,) = json.loads(done.stdout)
+    assert done.code == 1
+    (report,) = done.data
     assert report["problems"] == [
         "other: importing its config imports torch; move it to a module of its own"
     ]
