@@ -62,7 +62,7 @@ def test_decodes_on_another_number_of_threads(codec, photos, encoder, decoder):
             data = codec.encode(picture, 3)
             assert torch.get_num_threads() == encoder
             torch.set_num_threads(decoder)
-            codec.decode_latents(data)  # a DesyncError otherwise
+            codec.open(data).latents()  # a DesyncError otherwise
     finally:
         torch.set_num_threads(threads)
 

@@ -268,7 +268,8 @@ ARGUMENTS: dict[str, Callable[[dict[str, Any], Any], Any]] = {
     # folders
     "load_base": lambda t, v: checkpoints.load_base(v),
     "checkpoints.load_path": lambda t, v: checkpoints.load_path(v),
-    "resolve": lambda t, v: checkpoints.resolve(v),
+    "resolve(base)": lambda t, v: checkpoints.resolve(v, checkpoints.BASE),
+    "resolve(path)": lambda t, v: checkpoints.resolve(v, checkpoints.path_on("mpa-small")),
     "read_base_meta": lambda t, v: checkpoints.read_base_meta(v),
     "read_path_meta": lambda t, v: checkpoints.read_path_meta(v),
     "bundled_base_of": lambda t, v: checkpoints.bundled_base_of(v),

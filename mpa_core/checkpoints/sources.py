@@ -42,6 +42,8 @@ class Kind:
     """``"base"`` or ``"path"``, for messages."""
     config: str
     """Name of the file that a folder of this kind has."""
+    of_a_file: str
+    """What to do with a file given in place of such a folder."""
     error: type[MPAError]
     """What is raised where nothing is found."""
     find: Callable[[str], Path]
@@ -92,6 +94,11 @@ def resolve(said: str | Path, kind: Kind) -> Path:
     folder = as_path(said, kind.noun, kind.error)
     source = source_of(said)
     if source.kind == "folder":
+        if folder.is_file():
+            raise CheckpointError(
+                f"{folder} is a file, expected the folder of a {kind.noun}; "
+                + kind.of_a_file.format(file=folder)
+            )
         return folder
     if source.kind == "repository":
         revision = f" --revision {source.revision}" if source.revision else ""
@@ -103,7 +110,11 @@ def resolve(said: str | Path, kind: Kind) -> Path:
     try:
         found = kind.find(source.text)
     except kind.error as error:
-        hint = f"; for the folder {here} here write ./{here}" if here.is_dir() else ""
+        hint = ""
+        if here.is_dir():
+            hint = f"; for the folder {here} here write ./{here}"
+        elif here.is_file():
+            hint = f"; the file {here} here is none: " + kind.of_a_file.format(file=here)
         raise kind.error(f"{error}{hint}") from error
     if (here / kind.config).is_file():
         warnings.warn(
@@ -121,18 +132,20 @@ def _bundled_base(name: str) -> Path:
     if name in bundled:
         return bundled[name]
     ids = ", ".join(bundled) or "none in this installation"
-    if Path(name).is_file():
-        raise CheckpointError(
-            f"{name} is a file, expected a checkpoint folder or a bundled base ({ids}); "
-            f"convert an authors' checkpoint with: mpa import-official {name} OUT"
-        )
     raise CheckpointError(
         f"{name!r} is no bundled base, expected one of: {ids}; check the spelling, or give the "
         "folder of a base, with a separator in it"
     )
 
 
-BASE = Kind("base", BASE_CONFIG, CheckpointError, _bundled_base)
+BASE = Kind(
+    "base",
+    BASE_CONFIG,
+    "give the folder that holds it, or convert an authors' checkpoint with: "
+    "mpa import-official {file} OUT",
+    CheckpointError,
+    _bundled_base,
+)
 """A base codec."""
 
 
@@ -157,4 +170,4 @@ def path_on(base: str) -> Kind:
             )
         return bundled
 
-    return Kind("path", PATH_CONFIG, PathNotFoundError, find)
+    return Kind("path", PATH_CONFIG, "give the folder that holds it", PathNotFoundError, find)

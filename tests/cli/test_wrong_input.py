@@ -83,7 +83,7 @@ MATRIX = {
     "a path of an unknown plugin": ("decode {good.mpa} --path nobody:cls", "nobody:cls"),
     "a path that is nowhere": (
         "decode {good.mpa} --load mine={missing} --path mine",
-        "the folder of a path",
+        "expected a path folder",
     ),
     "a path of another base": ("decode {good.mpa} --base {other} --load {cls}", "base"),
     "shares above 1": ("decode {good.mpa} --load {cls} --mix cls=0.7,mse=0.4", "sum to 1.1"),

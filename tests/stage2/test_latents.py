@@ -50,35 +50,42 @@ def test_the_loss_is_the_same_with_and_without(make_stage):
     for hits in (0, 6):
         stage = make_stage("edges", "cache.limit_gib=1")
         found, images = steps(stage)
-        assert (stage.latents.hits, stage.latents.misses) == (hits, 6 - hits)
+        assert (stage.objective.latents.hits, stage.objective.latents.misses) == (hits, 6 - hits)
         assert found == wanted
         for mine, theirs in zip(images, wanted_images, strict=True):
             assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
         state = stage.tensors()
         assert all(torch.equal(value, state[name]) for name, value in bare.tensors().items())
-        stage.latents.close()
+        stage.objective.latents.close()
 
 
 def test_pictures_encoded_together_are_those_encoded_alone(make_stage):
     """Up to rounding; and what is kept of them is read back."""
-    alone, together = make_stage("edges"), make_stage("edges", "cache.batched=true")
-    kept = make_stage("edges", "cache.batched=true", "cache.limit_gib=1")
+    source = make_stage("edges").source
+    alone, together, kept = (
+        make_stage("edges", *settings).objective.latents
+        for settings in (
+            [],
+            ["cache.batched=true"],
+            ["cache.batched=true", "cache.limit_gib=1"],
+        )
+    )
     for step in range(3):
-        given = alone.source.step(step)
+        given = source.batch(step)
         arguments = (given.pictures, given.batch.images, given.batch.quality)
-        y_hat, bpp = alone.latents(*arguments)
-        for stage in (together, kept, kept):
-            found, rate = stage.latents(*arguments)
+        y_hat, bpp = alone(*arguments)
+        for latents in (together, kept, kept):
+            found, rate = latents(*arguments)
             # A value on the edge between two symbols may fall to either side.
             assert torch.isclose(found, y_hat, atol=1e-3).float().mean() > 0.99
             torch.testing.assert_close(rate, bpp, rtol=1e-3, atol=1e-4)
-    assert (together.latents.hits, together.latents.misses) == (0, 6)
-    assert (kept.latents.hits, kept.latents.misses) == (6, 6)
-    kept.latents.close()
+    assert (together.hits, together.misses) == (0, 6)
+    assert (kept.hits, kept.misses) == (6, 6)
+    kept.close()
 
 
 def test_latents_are_those_of_the_codec(make_stage):
-    model = make_stage("edges").model
+    model = make_stage("edges").objective.model
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     quality = torch.tensor([2.0, 7.5])
     y_hat, bpp = encode_latents(model, images, quality)
@@ -93,7 +100,7 @@ def test_latents_are_those_of_the_codec(make_stage):
 def test_real_qualities_are_not_kept(make_stage):
     stage = make_stage("edges", "cache.limit_gib=1", "loss.quality_values=real")
     stage.train_step(0, 0.5)
-    assert (stage.latents.misses, len(stage.latents.store)) == (2, 0)
+    assert (stage.objective.latents.misses, len(stage.objective.latents.store)) == (2, 0)
 
 
 def test_a_key_tells_pixels_shape_and_quality_apart():

@@ -7,13 +7,13 @@ it would have seen, whoever makes it: this process, or workers that are some ste
 from __future__ import annotations
 
 import multiprocessing
-import pickle
 import signal
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
+from multiprocessing.reduction import ForkingPickler
 from typing import Generic, TypeVar
 
 import torch
@@ -118,8 +118,8 @@ class StepLoader(Generic[Part]):
         self._next = 0
         if workers and not forks():
             try:
-                pickle.dumps(source)
-            except (pickle.PicklingError, TypeError, AttributeError) as error:
+                ForkingPickler.dumps(source)
+            except Exception as error:
                 raise TrainingError(
                     f"data.workers is {workers}, and the data set cannot be sent to other "
                     f"processes: {error}; set data.workers=0"
@@ -178,8 +178,9 @@ def lost_workers_named() -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        # The latter two where the worker's end of a tensor in shared memory is gone.
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         raise TrainingError(
             f"a process that makes batches was ended: {' '.join(str(error).split())}; resume with "
