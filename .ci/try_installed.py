@@ -23,8 +23,8 @@ from mpa_core.bitstream import rans
 from mpa_core.plugins.registry import registry
 
 SOURCE = Path(__file__).resolve().parents[1]
-LEAST_PSNR = 28.0
-"""In dB, of every path on the bundled photo at the default quality; the worst has 30 or so."""
+LEAST_PSNR = 25.0
+"""In dB, of every path at the default quality; it tells a wrong picture, not a worse one."""
 
 
 def main() -> None:
