@@ -218,7 +218,7 @@ def check_capacity(data: bytes, tables: CdfTables, counts: int | ArrayLike, name
             than ``data`` has.
     """
     per_row = np.asarray(counts, dtype=np.float64)
-    least = tables.least_bits if per_row.ndim else tables.least_bits.min()
+    least = tables.least_bits if per_row.ndim else np.min(tables.least_bits)
     bits, count = float((least * per_row).sum()), int(per_row.sum())
     words = len(data) // 4
     if bits > 32 * max(words - 1, 0) + _tolerance(count, bits, words):
