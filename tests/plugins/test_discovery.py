@@ -53,7 +53,7 @@ BROKEN = {
     "misspelt hook": (
         HEAD + "@hookimpl\ndef mpa_task_pahts():\n    return []",
         "'mpa_task_pahts' in bad is no hook of this version; "
-        "known: mpa_task_paths; did you mean 'mpa_task_paths'?",
+        "known: mpa_task_paths, mpa_bases; did you mean 'mpa_task_paths'?",
     ),
     "misspelt hook without the mark": (
         HOOK + "[]\ndef mpa_task_pathes():\n    return []",
