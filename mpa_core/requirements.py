@@ -89,11 +89,11 @@ def missing(
 def version_of(distribution: str) -> str | None:
     """The version of an installed distribution; None where nothing tells it."""
     try:
-        # Of damaged metadata some Pythons say None, and others raise one of the errors below.
-        version: str | None = metadata.version(distribution)
+        found = metadata.distribution(distribution).metadata
+        # Damaged metadata are None in some Pythons; a key they lack is a warning in others.
+        return found["Version"] if found is not None and "Version" in found else None
     except (metadata.PackageNotFoundError, KeyError, OSError, TypeError, ValueError):
         return None
-    return version
 
 
 def _of(
