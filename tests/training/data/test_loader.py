@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import pickle
-import signal
 
 import numpy as np
 import pytest
@@ -14,7 +12,7 @@ import torch
 from mpa_core.errors import MPAError, TrainingError
 from mpa_core.tasks.photos import PhotoFolder
 from mpa_core.training.data import loader as loader_module
-from mpa_core.training.data.loader import Source, StepLoader, lost_workers_named
+from mpa_core.training.data.loader import Source, StepLoader
 from mpa_core.training.data.photos import PhotoBatches
 from mpa_core.training.data.places import Shard
 from mpa_core.training.settings.base import DataSettings, LossSettings
@@ -108,20 +106,6 @@ def test_an_error_is_the_same_in_a_worker(loader, workers):
     with pytest.raises(MPAError, match=r"^no item at step 4$"):
         made.parts(4)
     assert len(made.parts(5)) == 2
-
-
-def test_a_worker_that_is_ended_is_an_error_in_one_line(loader):
-    made = loader(Drawn(), workers=1)
-    made.parts(0)
-    (worker,) = multiprocessing.active_children()
-    os.kill(worker.pid, signal.SIGTERM)  # which is not the workers' to obey
-    assert len(made.parts(1)) == 2
-    wanted = r"batches was ended: .*--set data\.workers=0"
-    with pytest.raises(TrainingError, match=wanted) as error, lost_workers_named():
-        os.kill(worker.pid, signal.SIGKILL)  # torch may find out at once
-        for step in range(2, 12):  # some may have been made already
-            made.parts(step)
-    assert "\n" not in str(error.value)
 
 
 def test_a_data_set_that_cannot_be_sent_is_refused(monkeypatch):
