@@ -178,6 +178,8 @@ def lost_workers_named() -> Iterator[None]:
     """
     try:
         yield
+    except TrainingError:  # a RuntimeError, too: said already, further in
+        raise
     except (RuntimeError, ConnectionError, EOFError) as error:
         # The latter two where the worker's end of a tensor in shared memory is gone.
         if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
