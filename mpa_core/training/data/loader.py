@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import threading
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -184,6 +185,10 @@ def lost_workers_named() -> Iterator[None]:
         # The latter two where the worker's end of a tensor in shared memory is gone.
         if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
+        main = threading.current_thread() is threading.main_thread()
+        if main and hasattr(signal, "SIGCHLD"):
+            # Torch's handler would raise the same once more, wherever the program is by then.
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         raise TrainingError(
             f"a process that makes batches was ended: {' '.join(str(error).split())}; resume with "
             "fewer of them, for example --resume --set data.workers=0"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -106,6 +109,47 @@ def test_an_error_is_the_same_in_a_worker(loader, workers):
     with pytest.raises(MPAError, match=r"^no item at step 4$"):
         made.parts(4)
     assert len(made.parts(5)) == 2
+
+
+# Torch says that a worker was ended at any moment, by the system's signal: not in pytest's process.
+ENDED = """
+import multiprocessing, os, signal
+
+import torch
+
+from mpa_core.errors import TrainingError
+from mpa_core.training.data.loader import Source, StepLoader, lost_workers_named
+from mpa_core.training.data.places import Shard
+class Drawn(Source[torch.Tensor]):
+    steps_per_epoch = 1
+    def batch(self, step, rows=None):
+        return torch.rand(3)
+made = StepLoader(Drawn(), [Shard(0, range(2))], seed=0, workers=1)
+made.parts(0)
+(worker,) = multiprocessing.active_children()
+os.kill(worker.pid, signal.SIGTERM)
+made.parts(1)
+print("goes on", flush=True)
+try:
+    with lost_workers_named():
+        os.kill(worker.pid, signal.SIGKILL)
+        for step in range(2, 12):
+            made.parts(step)
+except TrainingError as error:
+    print(error, flush=True)
+os._exit(0)
+"""
+
+
+def test_a_worker_that_is_ended_is_an_error_in_one_line():
+    done = subprocess.run(
+        [sys.executable, "-c", ENDED], capture_output=True, text=True, timeout=300
+    )
+    assert done.stderr == ""
+    first, said = done.stdout.splitlines()
+    assert first == "goes on"
+    assert re.fullmatch(r"a process that makes batches was ended: .*--set data\.workers=0", said)
+    assert said.count("was ended") == 1
 
 
 def test_a_data_set_that_cannot_be_sent_is_refused(monkeypatch):
