@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _NAMED_NOWHERE = ("lpips", "natten")
 """Libraries that are used where they are installed, and that no extra brings."""
-_UNTOLD = ("numpy", "pillow", "torch", "torchvision")
+_UNTOLD = ("numpy", "pillow", "torch")
 """Whose versions matter most, where nothing tells what is needed."""
 _VARIABLES = (
     "MPA_PLUGINS",

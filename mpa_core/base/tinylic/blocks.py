@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import stochastic_depth
 
 from mpa_core.base.gains import Quality
 from mpa_core.base.linear import TokenLinear
@@ -65,10 +64,16 @@ class NSABlock(nn.Module):
         return tokens + self._drop(quality.pick(self.gamma2)[:, None, None, :] * fed)
 
     def _drop(self, residual: Tensor) -> Tensor:
+        """Stochastic depth (Huang et al. 2016): in training, each picture of the batch loses this
+        residual with probability ``drop_path``, and what is kept is scaled to the same mean.
+
+        torchvision's ``stochastic_depth(..., "row")``, without torchvision: one line less to
+        write is not worth a dependency whose build has to match torch's.
+        """
         if not (self.training and self.drop_path):
             return residual
-        dropped: Tensor = stochastic_depth(residual, self.drop_path, "row")
-        return dropped
+        kept = residual.new_empty(len(residual), 1, 1, 1).bernoulli_(1.0 - self.drop_path)
+        return residual * kept.div_(1.0 - self.drop_path)
 
 
 class Stage(nn.Module):
