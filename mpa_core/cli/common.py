@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from mpa_core.bitstream.metadata import Metadata
     from mpa_core.io.stripping import What
 
+DEFAULT_BASE = "mpa-small"
+"""The base of a command that is told none."""
+
 STREAM = "-"
 """Stands for stdin as an input and for stdout as the output."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpa_core.cli.common import (
+    DEFAULT_BASE,
     STREAM,
     Job,
     add_job_arguments,
@@ -37,7 +38,7 @@ def register(
     )
     add_job_arguments(parser, "pictures of any format Pillow reads", "pictures")
     parser.add_argument(
-        "--base", default="mpa-small", metavar="ID", help="bundled base or folder (%(default)s)"
+        "--base", default=DEFAULT_BASE, metavar="ID", help="bundled base or folder (%(default)s)"
     )
     parser.add_argument(
         "-q",

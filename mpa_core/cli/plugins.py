@@ -41,8 +41,12 @@ def run_ls(args: argparse.Namespace) -> int:
     from mpa_core.cli.output import emit, table
     from mpa_core.plugins.registry import registry
 
-    plugins = registry().plugins
-    data = [{**_facts(plugin), "error": plugin.error} for plugin in plugins]
+    found = registry()
+    plugins = found.plugins
+    data = [
+        {**_facts(plugin), "error": plugin.error, "advice": found.advice(plugin)}
+        for plugin in plugins
+    ]
 
     def text() -> str:
         rows = [
@@ -51,7 +55,15 @@ def run_ls(args: argparse.Namespace) -> int:
                 "distribution": f"{plugin.distribution} {plugin.version}",
                 "paths": ", ".join(path.name for path in plugin.paths),
                 "bases": ", ".join(base.name for base in plugin.bases),
-                "status": "ok" if plugin.error is None else f"broken: {plugin.error}",
+                "status": "; ".join(
+                    filter(
+                        None,
+                        (
+                            "ok" if plugin.error is None else f"broken: {plugin.error}",
+                            found.advice(plugin),
+                        ),
+                    )
+                ),
             }
             for plugin in plugins
         ]

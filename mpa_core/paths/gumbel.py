@@ -14,14 +14,16 @@ from mpa_core.paths.path import TaskPath, run_part
 class MixedBlocks:
     """Router of the blocks of one stage in training: both MLPs run, the mask picks."""
 
-    def __init__(self, mask: Tensor, mlps: nn.ModuleList) -> None:
-        """``mask``: [B, H, W], 1 where main; the value is hard, the gradient is the soft mask's."""
+    def __init__(self, mask: Tensor, mlps: nn.ModuleList, path: str) -> None:
+        """``mask``: [B, H, W], 1 where main; the value is hard, the gradient is the soft mask's.
+        ``mlps`` are those of the path class called ``path``."""
         self._mask = mask.unsqueeze(-1)
         self._mlps = mlps
+        self._path = path
 
     def __call__(self, tokens: Tensor, block: int, main: MainMLP) -> Tensor:
         """Tokens [B, H, W, C] -> mask * main(tokens) + (1 - mask) * side(tokens)."""
-        by_main, by_side = main(tokens), run_part(self._mlps[block], tokens)
+        by_main, by_side = main(tokens), run_part(self._mlps[block], tokens, self._path)
         # lerp is exact at 0 and 1: what comes out is the chosen MLP's output, as in inference.
         mixed: Tensor = torch.lerp(by_side.to(by_main.dtype), by_main, self._mask.to(by_main.dtype))
         return mixed
@@ -74,7 +76,7 @@ class GumbelAggregator:
             raise MixError(
                 f"{len(self._main_share)} shares for a batch of {len(tokens)}; give one per image"
             )
-        logits = run_part(module.predictor, tokens).float()
+        logits = run_part(module.predictor, tokens, self._path.name).float()
         if self._noise:
             # The difference of two Gumbel variables is logistic.
             uniform = torch.rand_like(logits).clamp(1e-7, 1 - 1e-7)
@@ -88,7 +90,7 @@ class GumbelAggregator:
         self.masks[stage] = parties
         self.soft_masks[stage] = soft
         hard = 1.0 - parties
-        return MixedBlocks(hard + (soft - soft.detach()), module.mlps)
+        return MixedBlocks(hard + (soft - soft.detach()), module.mlps, self._path.name)
 
     def ratio_loss(self) -> Tensor:
         """Equation 4: mean over predictors and images of (rho - mean of the soft mask) squared.

@@ -12,17 +12,17 @@ from mpa_core.arguments import as_sequence, as_whole, expect
 from mpa_core.config import PathConfig, PathStage
 from mpa_core.errors import ConfigError
 from mpa_core.paths.mlp import SideMLP
-from mpa_core.paths.predictor import Predictor
+from mpa_core.paths.predictor import OwnPredictor, Predictor, ShiftedPredictor
 from mpa_core.runtime.foreign import foreign_code
 
 
 class PathStageModule(nn.Module):
     """A path's parts at one stage: ``predictor``, and ``mlps``, one for each block of the stage."""
 
-    predictor: Predictor
+    predictor: ShiftedPredictor
     mlps: nn.ModuleList
 
-    def __init__(self, predictor: Predictor, mlps: Sequence[nn.Module]) -> None:
+    def __init__(self, predictor: ShiftedPredictor, mlps: Sequence[nn.Module]) -> None:
         super().__init__()
         self.predictor = predictor
         self.mlps = nn.ModuleList(mlps)
@@ -82,7 +82,7 @@ class TaskPath(nn.Module):
         self.stages = nn.ModuleDict(
             {
                 str(stage): PathStageModule(
-                    self.build_predictor(dim), [self.build_mlp(dim) for _ in range(depth)]
+                    self._predictor(dim), [self.build_mlp(dim) for _ in range(depth)]
                 )
                 for stage, dim, depth in stages
             }
@@ -92,9 +92,17 @@ class TaskPath(nn.Module):
         """The MLP of one block; called once per block, tokens [..., dim] to [..., dim]."""
         return SideMLP(dim, self.config.hidden_ratio)
 
-    def build_predictor(self, dim: int) -> Predictor:
-        """The predictor of one stage; called once per stage."""
+    def build_predictor(self, dim: int) -> nn.Module:
+        """The predictor of one stage; called once per stage, tokens [B, H, W, dim] to [B, H, W].
+
+        One that is no :class:`~mpa_core.paths.predictor.Predictor` gets the shift by level that
+        training needs, and its tensors are kept below ``predictor.own``.
+        """
         return Predictor(dim, self.levels)
+
+    def _predictor(self, dim: int) -> ShiftedPredictor:
+        built = self.build_predictor(dim)
+        return built if isinstance(built, ShiftedPredictor) else OwnPredictor(built, self.levels)
 
     def stage(self, index: int) -> PathStageModule | None:
         """The parts at stage ``index`` of the transform; None where the path does not attach."""
@@ -107,11 +115,11 @@ def building_path(path_class: type[TaskPath]) -> AbstractContextManager[None]:
     return foreign_code(f"task path {path_class.name!r} cannot be built")
 
 
-def run_part(part: nn.Module, tokens: Tensor) -> Tensor:
-    """What a predictor or an MLP of a path makes of ``tokens``.
+def run_part(part: nn.Module, tokens: Tensor, path: str) -> Tensor:
+    """What a predictor or an MLP of the path class called ``path`` makes of ``tokens``.
 
     Raises :class:`PluginError` where it fails, in whatever way; see :func:`foreign_code`.
     """
-    with foreign_code(f"{type(part).__name__} of a task path fails"):
+    with foreign_code(f"{type(part).__name__} of task path {path!r} fails"):
         out: Tensor = part(tokens)
         return out

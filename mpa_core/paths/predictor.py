@@ -8,7 +8,43 @@ from torch import Tensor, nn
 from mpa_core.base.linear import TokenLinear
 
 
-class Predictor(nn.Module):
+class ShiftedPredictor(nn.Module):
+    """A predictor as training asks for it: scores, and a shift of them for each quality level."""
+
+    shift: nn.Parameter
+    """One entry for each quality level, zeros at first."""
+
+    def shift_at(self, level: Tensor) -> Tensor:
+        """``shift`` at real-valued levels, linear between neighbours.
+
+        Args:
+            level: [B], counted as quality is: 1 is the first entry, ``levels`` the last; values
+                outside take the nearest.
+        """
+        last = len(self.shift) - 1
+        position = (level - 1).clamp(0, last)
+        lower = position.floor().long()
+        upper = (lower + 1).clamp(max=last)
+        return torch.lerp(
+            self.shift[lower], self.shift[upper], (position - lower).to(self.shift.dtype)
+        )
+
+
+class OwnPredictor(ShiftedPredictor):
+    """A plugin's own predictor, any module from [B, H, W, dim] to [B, H, W], with that shift."""
+
+    def __init__(self, own: nn.Module, levels: int) -> None:
+        super().__init__()
+        self.own = own
+        self.shift = nn.Parameter(torch.zeros(levels))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens [B, H, W, dim] -> logits [B, H, W]."""
+        logits: Tensor = self.own(tokens)
+        return logits
+
+
+class Predictor(ShiftedPredictor):
     """LayerNorm -> Linear(dim, dim/4) -> GELU, half of the channels replaced by their spatial mean,
     -> Linear(dim/4, dim/16) -> GELU -> Linear(dim/16, 1) (SPEC section 2).
 
@@ -41,18 +77,3 @@ class Predictor(nn.Module):
         hidden = torch.cat([local, mean], dim=-1)
         logits: Tensor = self.fc3(self.act(self.fc2(hidden)))
         return logits.squeeze(-1)
-
-    def shift_at(self, level: Tensor) -> Tensor:
-        """``shift`` at real-valued levels, linear between neighbours.
-
-        Args:
-            level: [B], counted as quality is: 1 is the first entry, ``levels`` the last; values
-                outside take the nearest.
-        """
-        last = len(self.shift) - 1
-        position = (level - 1).clamp(0, last)
-        lower = position.floor().long()
-        upper = (lower + 1).clamp(max=last)
-        return torch.lerp(
-            self.shift[lower], self.shift[upper], (position - lower).to(self.shift.dtype)
-        )

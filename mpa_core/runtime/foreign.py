@@ -67,5 +67,6 @@ def describe(error: BaseException) -> str:
     return " ".join(f"{text}{place}".split())
 
 
-_OURS = {__file__, str(Path(__file__).parents[1] / "plugins" / "registry.py")}
+_PLUGINS = Path(__file__).parents[1] / "plugins"
+_OURS = {__file__, str(_PLUGINS / "registry.py"), str(_PLUGINS / "discovery.py")}
 """Files that call code of others: that an error rose there says nothing."""

@@ -21,6 +21,7 @@ from mpa_core.errors import (
 from mpa_core.evaluation.sets import collect
 from mpa_core.plugins.registry import registry
 from mpa_core.tasks import (
+    PLAIN,
     CropSettings,
     Metric,
     PathBatch,
@@ -154,7 +155,8 @@ def test_a_hook_that_fails_is_named(tmp_path, photo_folder, settings, monkeypatc
     monkeypatch.setattr(load_recipe("edges"), hook, failing(error))
     with pytest.raises(PluginError) as caught:
         train(Run(tmp_path / "run", photo_folder, photo_folder), config)
-    said = f"{hook} of the recipe of task path 'edges' fails: {type(error).__name__}: {error} ("
+    kind = type(error).__name__
+    said = f"recipe of 'edges' (mpa-plugin-edges 1.2.0): {hook}() failed: {kind}: {error} ("
     assert str(caught.value).startswith(said)
     assert caught.value.__cause__ is error
 
@@ -162,7 +164,7 @@ def test_a_hook_that_fails_is_named(tmp_path, photo_folder, settings, monkeypatc
 @pytest.mark.parametrize("hook", HOOKS[:3])
 def test_a_hook_that_fails_is_named_in_an_evaluation(photo_folder, monkeypatch, hook):
     monkeypatch.setattr(load_recipe("edges"), hook, failing(SystemExit(3)))
-    with pytest.raises(PluginError, match=f"^{hook} of the recipe of task path 'edges' fails"):
+    with pytest.raises(PluginError, match=rf"^recipe of 'edges' \(.*\): {hook}\(\) failed"):
         collect(photo_folder, ["edges"], torch.device("cpu"))
 
 
@@ -183,10 +185,16 @@ def test_samples_and_statistics_that_fail_are_named(photo_folder, monkeypatch):
     assert len(samples) == 3
     assert samples[0].image.shape == (80, 96, 3)
     monkeypatch.setattr(sys.modules["mpa_plugin_edges.recipe"], "replace", failing(SystemExit(3)))
-    with pytest.raises(PluginError, match=r"^dataset of the recipe of task path 'edges' fails: S"):
+    with pytest.raises(PluginError, match=r"^recipe of 'edges' .*: dataset\(\) failed: S"):
         samples[0]
     batch = PathBatch(torch.rand(1, 3, 8, 8), {}, torch.ones(1))
-    bad = Metric(failing(SystemExit(3)), True, failing(Stop("x")), label="agreement")
+    bad = Metric(
+        failing(SystemExit(3)),
+        higher_is_better=True,
+        unit=PLAIN,
+        value=failing(Stop("x")),
+        label="agreement",
+    )
     with pytest.raises(PluginError, match=r"^metric agreement fails: SystemExit: 3"):
         bad.per_picture(batch.images, batch)
     with pytest.raises(PluginError, match=r"^metric agreement fails: Stop: x"):

@@ -1,0 +1,62 @@
+"""One sample through what a plugin brings to a training, before the first step is made.
+
+What would end a run at its first step or, worse, at its last, when the first validation comes, ends
+it before anything is spent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from mpa_core.runtime.foreign import foreign_code
+from mpa_core.tasks.metric import Metric
+from mpa_core.tasks.samples import Sample, collate
+from mpa_core.training.data.loader import Source
+from mpa_core.training.data.samples import PathStep
+from mpa_core.training.objectives.path import PathObjective
+
+
+def try_step(objective: PathObjective, source: Source[PathStep]) -> torch.Tensor:
+    """The loss of the first sample, once forward and back; the path is afterwards as it was.
+
+    No generator of torch is left elsewhere than it was. Gradients are left in the parameters, whose
+    first step begins by clearing them.
+
+    Raises what :meth:`PathObjective.shard_step` does, and :class:`PluginError` where the way back
+    fails.
+    """
+    module = objective.module
+    before = {name: value.detach().clone() for name, value in module.state_dict().items()}
+    losses: list[torch.Tensor] = []
+
+    def backward(loss: torch.Tensor) -> None:
+        losses.append(loss.detach())
+        with foreign_code(f"{objective.recipe.who}: the way back from its loss failed"):
+            loss.backward()
+
+    devices = [objective.device] if objective.device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices):
+            objective.shard_step(source.batch(0, [0]), 1.0, backward)
+    finally:
+        with torch.no_grad():
+            for name, value in module.state_dict().items():
+                value.copy_(before[name])
+    return losses[0]
+
+
+def try_metrics(
+    metrics: Mapping[str, Metric], sample: Sample, device: torch.device
+) -> dict[str, float]:
+    """Each figure of one picture, with the picture itself at less contrast for a reconstruction.
+
+    Raises what :class:`Metric` does.
+    """
+    batch = collate([sample], torch.ones(1)).to(device)
+    x_hat = 0.9 * batch.images + 0.05
+    return {
+        name: metric.figure(metric.per_picture(x_hat, batch).sum(0))
+        for name, metric in metrics.items()
+    }
