@@ -54,10 +54,7 @@ class LoadedPaths:
         loaded = checkpoints.load_path(checkpoints.resolve(source, checkpoints.path_on(self.name)))
         self.profiles.require_unchanged(self.model, coding=False)
         loaded.require_base(self.name, self.profiles.fingerprint)
-        plugin = loaded.meta.plugin
-        found = registry().load_class_of(
-            loaded.meta.path_type, plugin.distribution, plugin.version, str(loaded.folder)
-        )
+        found = registry().load_class(f"{loaded.meta.plugin.distribution}:{loaded.meta.path_type}")
         return self.attach_path(loaded.build(found), name)
 
     def load_paths(self, sources: Sequence[str]) -> list[str]:

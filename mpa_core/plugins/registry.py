@@ -18,7 +18,7 @@ from mpa_core.errors import PathNotFoundError, PluginError
 from mpa_core.plugins.discovery import discover
 from mpa_core.plugins.entries import normalize
 from mpa_core.plugins.records import Plugin, RegisteredBase, RegisteredPath, unknown_plugin
-from mpa_core.requirements import DISTRIBUTION, version_of
+from mpa_core.requirements import DISTRIBUTION
 from mpa_core.runtime.foreign import foreign_code
 
 if TYPE_CHECKING:
@@ -104,39 +104,6 @@ class Registry:
         if not issubclass(loaded.Config, PathConfig):
             raise PluginError(f"{where} has a Config that is no mpa_core.config.PathConfig")
         return loaded
-
-    def load_class_of(
-        self, path_type: str, distribution: str, versions: str, where: str
-    ) -> type[TaskPath]:
-        """Import the class that a saved path needs, as :meth:`load_class` does.
-
-        Args:
-            path_type: its registered name.
-            distribution, versions: what has to be installed.
-            where: what messages call the saved path.
-
-        Raises:
-            PathNotFoundError: it is not registered; the message says what to install, or why what
-                is installed does not offer it.
-            PluginError: as :meth:`load_class`.
-        """
-        qualified = f"{distribution}:{path_type}"
-        of_it = [p for p in self.plugins if normalize(p.distribution) == normalize(distribution)]
-        if any(path.name == path_type for plugin in of_it for path in plugin.paths):
-            return self.load_class(qualified)
-        start = f"path {path_type!r} in {where} is of {distribution}{versions}, "
-        cure = f'pip install "{distribution}{versions}"'
-        if broken := next((plugin for plugin in of_it if plugin.error is not None), None):
-            what = f"which is installed and did not load ({broken.error}); run: {cure}"
-        elif of_it:
-            what = (
-                f"and {of_it[0].version}, which is installed, has no path of that name; run: {cure}"
-            )
-        elif version_of(distribution) is not None:
-            what = "which is installed and not among the plugins that loaded; see MPA_PLUGINS"
-        else:
-            what = f"which is not installed; run: {cure}"
-        raise PathNotFoundError(start + what)
 
     def offering(self, path_class: type[TaskPath]) -> RegisteredPath:
         """The registered path that ``path_class`` is the class of.

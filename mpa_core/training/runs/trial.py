@@ -39,6 +39,7 @@ def try_step(objective: PathObjective, source: Source[PathStep]) -> torch.Tensor
     devices = [objective.device] if objective.device.type == "cuda" else []
     try:
         with torch.random.fork_rng(devices):
+            torch.manual_seed(objective.config.seed)
             objective.shard_step(source.batch(0, [0]), 1.0, backward)
     finally:
         with torch.no_grad():

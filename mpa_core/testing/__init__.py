@@ -1,0 +1,54 @@
+"""The conformance kit: does a plugin's path, with its recipe, do what the SDK asks of one?
+
+In a plugin's tests::
+
+    from mpa_core.testing import parametrize_with_checks
+
+    @parametrize_with_checks(["det"])
+    def test_conformance(path, check):
+        check(path)
+
+``pytest --mpa-plugin det`` does the same without a file of tests, and ``mpa plugins check det``
+without pytest. Importing this imports neither torch nor pytest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mpa_core.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from mpa_core.testing.check import Check, CheckFailed, NotApplicable, all_checks
+    from mpa_core.testing.decorator import parametrize_with_checks
+    from mpa_core.testing.materials import small_photos, tiny_base
+    from mpa_core.testing.report import Outcome, check_plugin
+    from mpa_core.testing.subject import PathUnderTest
+
+__all__ = [
+    "Check",
+    "CheckFailed",
+    "NotApplicable",
+    "Outcome",
+    "PathUnderTest",
+    "all_checks",
+    "check_plugin",
+    "parametrize_with_checks",
+    "small_photos",
+    "tiny_base",
+]
+
+_HOMES = {
+    "Check": "mpa_core.testing.check",
+    "CheckFailed": "mpa_core.testing.check",
+    "NotApplicable": "mpa_core.testing.check",
+    "Outcome": "mpa_core.testing.report",
+    "PathUnderTest": "mpa_core.testing.subject",
+    "all_checks": "mpa_core.testing.check",
+    "check_plugin": "mpa_core.testing.report",
+    "parametrize_with_checks": "mpa_core.testing.decorator",
+    "small_photos": "mpa_core.testing.materials",
+    "tiny_base": "mpa_core.testing.materials",
+}
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)
