@@ -59,6 +59,14 @@ def check_plugin(
     if plugin.error is not None:
         yield Outcome(plugin.name, "discovery", "failed", plugin.error)
         return
+    if plugin.imports_torch:
+        yield Outcome(
+            plugin.name,
+            "discovery",
+            "failed",
+            f"importing {plugin.module!r} imports torch; move what needs it to a module of its "
+            "own, which is imported when it is used",
+        )
     # Before any path, whose class brings torch in.
     from mpa_core.testing.checks.base import check_base
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mpa_core.arguments import as_path, as_text
-from mpa_core.errors import ConfigError
+from mpa_core.errors import ConfigError, MissingDependencyError, MPAError
 from mpa_core.plugins.registry import Plugin, RegisteredPath, registry
 from mpa_core.testing.check import NotApplicable
 
@@ -80,11 +80,23 @@ class PathUnderTest:
         path = self.registered
         return next(plugin for plugin in registry().plugins if path in plugin.paths)
 
-    @cached_property
-    def path_class(self) -> type[TaskPath]:
-        """Its class; what the base does without it is kept before it is imported."""
+    def import_class(self) -> type[TaskPath]:
+        """Its class; what the base does without it is kept before it is imported.
+
+        Raises what :meth:`mpa_core.plugins.registry.Registry.load_class` does.
+        """
         _ = self.reference
         return registry().load_class(self.name)
+
+    @cached_property
+    def path_class(self) -> type[TaskPath]:
+        """Its class, which can be built; raises :class:`NotApplicable` where it cannot."""
+        try:
+            found = self.import_class()
+            _built(found, self.codec, 0)
+        except MPAError as error:
+            raise NotApplicable("its class cannot be had, see check_class") from error
+        return found
 
     def require_recipe(self) -> str:
         """What messages call its recipe; raises :class:`NotApplicable` if it has none."""
@@ -126,39 +138,46 @@ class PathUnderTest:
 
     def build(self, seed: int = 0) -> TaskPath:
         """The path for :attr:`base`, with weights that all do something."""
-        from mpa_core.paths.path import building_path
-        from mpa_core.runtime.surroundings import making_weights
-
-        config = self.codec.model.config
-        with building_path(self.path_class), making_weights(seed):
-            built = self.path_class(config.decoder_path_stages, None, config.quality_levels)
-        return stirred(built, seed)
+        return stirred(_built(self.path_class, self.codec, seed), seed)
 
     # ------------------------------------------------------------------ the recipe
 
-    @cached_property
-    def recipe(self) -> RecipeCalls:
-        """Its recipe as training begins with it, not set up."""
-        import torch
-
+    def make_recipe(self) -> RecipeCalls:
+        """Its recipe as training begins with it, not set up; raises what that does."""
         from mpa_core.tasks.recipe_calls import RecipeCalls
 
         self.require_recipe()
         config = self.training(1)
+        return RecipeCalls(self.name, config.recipe, data=config.data, seed=config.seed)
+
+    def make_set_up(self) -> RecipeCalls:
+        """Its recipe after ``setup`` on the processor; raises what that does."""
+        import torch
+
+        recipe = self.make_recipe()
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            return RecipeCalls(self.name, config.recipe, data=config.data, seed=config.seed)
+            torch.manual_seed(recipe.recipe.seed)
+            recipe.setup(torch.device("cpu"))
+        return recipe
+
+    @cached_property
+    def recipe(self) -> RecipeCalls:
+        """:meth:`make_recipe`, once; raises :class:`NotApplicable` where that fails."""
+        try:
+            return self.make_recipe()
+        except MPAError as error:
+            raise NotApplicable("its recipe cannot be had, see check_recipe_class") from error
 
     @cached_property
     def set_up(self) -> RecipeCalls:
-        """Its recipe after ``setup`` on the processor."""
-        import torch
-
-        recipe = self.recipe
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            recipe.setup(torch.device("cpu"))
-        return recipe
+        """:meth:`make_set_up`, once; raises :class:`NotApplicable` where that fails."""
+        _ = self.recipe
+        try:
+            return self.make_set_up()
+        except MissingDependencyError:
+            raise
+        except MPAError as error:
+            raise NotApplicable("its recipe cannot be set up, see check_setup") from error
 
     def training(self, steps: int, *more: str) -> PathTrainConfig:
         """The settings of a short training on :attr:`base`, by the recipe's own defaults.
@@ -198,6 +217,15 @@ def _bench() -> _Bench:
     codec.attach_path(stirred(neighbour), "neighbour")
     main, other = (codec.decode(data, mix, output="tensor") for mix in ("main", "neighbour"))
     return _Bench(base, photos, codec, Reference(data, main, other, codec.fingerprint))
+
+
+def _built(path_class: type[TaskPath], codec: MPACodec, seed: int) -> TaskPath:
+    from mpa_core.paths.path import building_path
+    from mpa_core.runtime.surroundings import making_weights
+
+    config = codec.model.config
+    with building_path(path_class), making_weights(seed):
+        return path_class(config.decoder_path_stages, None, config.quality_levels)
 
 
 def _temporary() -> Path:

@@ -109,13 +109,14 @@ def check_odd_sizes_and_batches(path: PathUnderTest) -> None:
     with attached(path) as (codec, name):
         datas = [codec.encode(picture, quality=QUALITY) for picture in pictures]
         alone = [codec.decode(data, name, output="tensor") for data in datas]
+        mixed = [codec.decode(data, {name: 0.5}, output="tensor") for data in datas]
         together = codec.decode_many(datas, name, output="tensor")
-    for size, one, many in zip(SIZES, alone, together, strict=True):
+    for size, one, half, many in zip(SIZES, alone, mixed, together, strict=True):
         text = f"a picture of {size[1]} x {size[0]} pixels"
         if isinstance(many, Exception):
             raise CheckFailed(f"{text} decodes alone, and in a batch it fails: {many}")
         fail_unless(
-            tuple(one.shape[-2:]) == size and bool(one.isfinite().all()),
+            tuple(one.shape[-2:]) == size and bool((one.isfinite() & half.isfinite()).all()),
             f"{text} decodes to {tuple(one.shape)} or to numbers that are not finite; the parts "
             "have to take feature maps of any height and width",
         )
@@ -128,6 +129,7 @@ def check_odd_sizes_and_batches(path: PathUnderTest) -> None:
 
 def check_every_base(path: PathUnderTest) -> None:
     """It builds for every preset of every type of base that is installed; it runs on small ones."""
+    path_class = path.path_class
     for base in known_bases():
         for name, fields in base.spec.presets.items():
             config = architecture({"type": base.type, **fields})
@@ -136,8 +138,8 @@ def check_every_base(path: PathUnderTest) -> None:
             small = config.least_parameters <= RUN_AT_MOST
             device = torch.device("cpu" if small else "meta")
             try:
-                with building_path(path.path_class), making_weights(0), device:
-                    built = path.path_class(config.decoder_path_stages, None, config.quality_levels)
+                with building_path(path_class), making_weights(0), device:
+                    built = path_class(config.decoder_path_stages, None, config.quality_levels)
                 x_hat = _run_on(name, stirred(built)) if small else torch.zeros(1)
             except Exception as error:
                 raise CheckFailed(
@@ -153,9 +155,9 @@ def check_every_base(path: PathUnderTest) -> None:
 
 def check_offline(path: PathUnderTest) -> None:
     """Building, attaching, saving and decoding reach for no network."""
+    codec, _ = path.codec, path.path_class
     with _without_network():
         built = path.build()
-        codec = path.codec
         name = codec.attach_path(built, "offline")
         try:
             codec.decode(path.reference.data, name)

@@ -12,6 +12,7 @@ from mpa_core.config import PathConfig, PathStage
 from mpa_core.errors import ConfigError, MPAError
 from mpa_core.paths.path import PathStageModule, TaskPath, building_path
 from mpa_core.presets import preset
+from mpa_core.runtime.surroundings import making_weights
 from mpa_core.testing.check import CheckFailed, fail_unless
 from mpa_core.testing.subject import PathUnderTest
 
@@ -28,17 +29,19 @@ CLOSE = 1e-4
 def check_class(path: PathUnderTest) -> None:
     """The class in the PathSpec imports, is a TaskPath of that name, and builds for a base."""
     try:
-        path_class = path.path_class
+        path_class = path.import_class()
     except MPAError as error:
-        raise CheckFailed(f"{error}; the PathSpec and the module must agree") from error
+        raise CheckFailed(str(error)) from error
     name = path_class.name
     fail_unless(
         not hasattr(nn.ModuleDict(), name),
         f"a model cannot hold a path called {name!r}, which torch's ModuleDict uses itself; "
         "choose another name",
     )
-    built = path.build()
-    stages = path.codec.model.config.decoder_path_stages
+    config = path.codec.model.config
+    with building_path(path_class), making_weights(0):
+        built = path_class(config.decoder_path_stages, None, config.quality_levels)
+    stages = config.decoder_path_stages
     fail_unless(
         built.layout == stages,
         f"built for stages {_text(stages)} it says it is for {_text(built.layout)}; hand `stages` "

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mpa_core.arguments import shown
-from mpa_core.errors import ImageError
+from mpa_core.errors import ConfigError, ImageError
 from mpa_core.tasks.metric import PERCENT, Metric
 from mpa_core.tasks.recipe import Recipe, load_recipe
 from mpa_core.tasks.samples import PathBatch, Sample, collate
@@ -30,13 +30,13 @@ def check_recipe_class(path: PathUnderTest) -> None:
     recipe_class = load_recipe(path.name)
     recipe_defaults(path.name)
     try:
-        recipe_class.Settings()
-    except Exception as error:
+        recipe_class.Settings.parse({}, source="Settings")
+    except ConfigError as error:
         raise CheckFailed(
             f"{who}: its Settings cannot be made without values ({error}); give every field a "
             "default"
         ) from error
-    recipe = path.recipe.recipe
+    recipe = path.make_recipe().recipe
     data = path.training(1).data
     fail_unless(
         isinstance(getattr(recipe, "settings", None), recipe_class.Settings)
@@ -50,7 +50,8 @@ def check_recipe_class(path: PathUnderTest) -> None:
 def check_setup(path: PathUnderTest) -> None:
     """`setup` builds task models that are frozen: in eval mode, without gradients of their own."""
     who = path.require_recipe()
-    recipe = path.set_up.recipe
+    _ = path.recipe
+    recipe = path.make_set_up().recipe
     modules = {name: part for name, part in vars(recipe).items() if isinstance(part, nn.Module)}
     training = {name for name, part in modules.items() if any(m.training for m in part.modules())}
     fail_unless(

@@ -36,7 +36,8 @@ _SAME_BATCH = (
 def check_loss_falls(path: PathUnderTest) -> None:
     """On one picture again and again, the task's loss falls."""
     who = path.require_recipe()
-    task = type(path.recipe.recipe).task_loss is not Recipe.task_loss
+    _ = path.path_class
+    task = type(path.set_up.recipe).task_loss is not Recipe.task_loss
     config = path.training(STEPS, *_SAME_BATCH, *(_TASK_ALONE if task else ()))
     first, last = _first_and_last(path, config)
     fail_unless(
@@ -50,6 +51,7 @@ def check_loss_falls(path: PathUnderTest) -> None:
 def check_resumes(path: PathUnderTest) -> None:
     """A training that was stopped and goes on ends with the same weights, to the bit."""
     who = path.require_recipe()
+    _ = path.set_up, path.path_class
     straight = _trained(path, "straight", 2)
     _trained(path, "stopped", 1)
     resumed = _trained(path, "stopped", 2, resume=True)
