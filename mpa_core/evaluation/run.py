@@ -33,7 +33,7 @@ from mpa_core.evaluation.classic import (
 from mpa_core.evaluation.complexity import macs_per_pixel
 from mpa_core.evaluation.kept import KeptFile, KeptFiles, cpu_seconds, key_of
 from mpa_core.evaluation.learned import mix_name, source_of
-from mpa_core.evaluation.measures import Measure, build_measures, to_tensor
+from mpa_core.evaluation.measures import Measure, as_batch, build_measures
 from mpa_core.evaluation.plan import Plan, Progress
 from mpa_core.evaluation.plots import strip, sweep_name
 from mpa_core.evaluation.report import write_report
@@ -357,7 +357,7 @@ class Evaluation:
     ) -> dict[str, Any]:
         values: dict[str, Any] = {m.info.name: m(original, picture) for m in self.measures}
         if item.tasks:
-            x_hat = to_tensor(picture).to(self.device)
+            x_hat = as_batch(picture).to(self.device)
             for task in item.tasks:
                 values |= task.statistics(index, x_hat, quality)
         return values

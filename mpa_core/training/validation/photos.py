@@ -10,11 +10,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mpa_core.coding.model import MPAModel
 from mpa_core.errors import ImageError, TrainingError
 from mpa_core.io.images import save_image, to_pil
+from mpa_core.io.pixels import to_tensor
 from mpa_core.tasks.metric import squared_error_255
 from mpa_core.tasks.photos import find_photos, read_photo
 from mpa_core.training.engine.checkpoint import checkpoint_name
@@ -45,11 +45,6 @@ def load_validation_photos(folder: Path, count: int, side: int) -> list[NDArray[
     if not photos:
         raise TrainingError(f"{folder}: none of the {len(chosen)} photos chosen can be read")
     return photos
-
-
-def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
-    """[H, W, 3] uint8 -> [1, 3, H, W] float32 in [0, 1]."""
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float().div_(255.0)
 
 
 class PhotoValidator:
@@ -92,7 +87,7 @@ def validate(
     for quality in range(1, model.config.quality_levels + 1):
         bits, psnr = [], []
         for index, photo in enumerate(photos):
-            x = to_tensor(photo).to(device)
+            x = to_tensor(photo)[None].to(device)
             height, width = x.shape[-2:]
             padded = F.pad(x, (0, -width % stride, 0, -height % stride), mode="replicate")
             out = model(padded, float(quality))
