@@ -20,6 +20,7 @@ from mpa_core.errors import (
     CheckpointError,
     ConfigError,
     MPAError,
+    OutputError,
     PathNotFoundError,
     TrainingError,
 )
@@ -216,7 +217,7 @@ def test_settings_that_do_not_fit(tmp_path, few_photos, path_settings, overrides
 
 def test_runs_that_cannot_start_or_go_on(tmp_path, few_photos, path_settings, finished, other_base):
     run = Run(finished, few_photos)
-    with pytest.raises(TrainingError, match="a run is already in it"):
+    with pytest.raises(OutputError, match="checkpoints already exists and was left as it is"):
         train(run, path_settings("edges"))
     with pytest.raises(TrainingError, match="budget is already spent"):
         train(run, path_settings("edges"), resume=True)
@@ -270,7 +271,7 @@ def test_from_the_command_line(tmp_path, few_photos, path_base, capsys):
     assert "Better than before." in (out / "README.md").read_text()
     assert "--set loss.full_share=0.5" in (out / "README.md").read_text()
     assert main(export) == 1  # never overwrites without --force
-    assert "already holds a path" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert main([*export, "--force", "--figures", str(tmp_path / "none.md")]) == 2
 
 
