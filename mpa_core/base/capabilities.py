@@ -34,7 +34,9 @@ class ExactProfile(Protocol):
         """
 
     def observe(self) -> AbstractContextManager[Mapping[str, float]]:
-        """Return a context that records, while the base codes, ``largest`` of :meth:`choose_formats`.
+        """Return a context that records ``largest`` of :meth:`choose_formats`.
+
+        It records the inputs of all layers while the base codes.
         """
 
     def check(self, formats: Formats, source: str) -> None:
@@ -56,8 +58,7 @@ class ExactProfile(Protocol):
         """
 
     def to_tensors(self, formats: Formats) -> dict[str, Tensor]:
-        """Return the formats as they are stored: int32 tensors, whose names begin with ``exact.``.
-        """
+        """Return the formats as stored: int32 tensors whose names begin with ``exact.``."""
 
     def from_tensors(self, tensors: Mapping[str, Tensor], source: str) -> dict[str, Any]:
         """Convert the tensors of :meth:`to_tensors` back to formats.

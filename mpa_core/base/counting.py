@@ -15,5 +15,4 @@ class DefinesMacs(Protocol):
     """
 
     def macs(self, tokens: Tensor) -> int:
-        """Return the number of multiply-adds for the input ``tokens``, by the layer's definition.
-        """
+        """Return the number of multiply-adds for ``tokens``, by the definition of the layer."""

@@ -78,8 +78,7 @@ class EntropyModel(nn.Module, ABC):
 
     @abstractmethod
     def take(self, y: Tensor, step: Any) -> Tensor:
-        """Return the values of ``y`` ``[B, M, H, W]`` that ``step`` codes, as ``[P, B, C, h, w]``.
-        """
+        """Return the values of ``y`` ``[B, M, H, W]`` that ``step`` codes: ``[P, B, C, h, w]``."""
 
     @abstractmethod
     def assemble(self, parts: Sequence[Tensor]) -> Tensor:
@@ -87,7 +86,7 @@ class EntropyModel(nn.Module, ABC):
 
     @abstractmethod
     def coding_order(self, part: Tensor) -> Tensor:
-        """Return the values of a step of one picture, ``[P, C, h, w]``, in the order of their symbols.
+        """Return the values ``[P, C, h, w]`` of a picture's step in the order of their symbols.
 
         The result is a view of any shape, since decoding writes into it.
         """
@@ -121,7 +120,9 @@ class EntropyModel(nn.Module, ABC):
         return y_hat, self.assemble(likelihoods)
 
     def estimate_z(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``z_hat`` and the likelihoods of ``z``, both ``[B, C, h, w]``, as :meth:`estimate`.
+        """Return ``z_hat`` and the likelihoods of ``z``, both ``[B, C, h, w]``.
+
+        They are computed as by :meth:`estimate`.
         """
         medians = self.z_medians
         symbols = round_straight_through(z - medians)
@@ -129,7 +130,7 @@ class EntropyModel(nn.Module, ABC):
             indexes = torch.arange(z.shape[1], device=z.device)[None, :, None, None]
             likelihoods = coded(symbols, indexes.expand_as(z), self.z_prior)
         else:
-            # Differences of probabilities follow its matrix products: half precision would ruin them.
+            # Probabilities are subtracted after its matrix products: no half precision.
             with torch.autocast(z.device.type, enabled=False):
                 likelihoods = self.z_prior(z.float(), noisy=self.training)
         return symbols + medians, likelihoods
@@ -232,8 +233,7 @@ class EntropyModel(nn.Module, ABC):
         *,
         conceal: bool = False,
     ) -> Decoded:
-        """Decode ``y_hat`` ``[B, M, H, W]``; the arguments and errors are those of :meth:`decode_z`.
-        """
+        """Decode ``y_hat`` ``[B, M, H, W]``; arguments and errors are those of :meth:`decode_z`."""
         y_table = self.tables[1]
         count = self.y_symbols((params.shape[-2], params.shape[-1]))
         decoders = [RangeDecoder(data, count, conceal=conceal) for data in streams]
@@ -267,8 +267,7 @@ class EntropyModel(nn.Module, ABC):
             check_capacity(data, self.tables[1], self.y_symbols(shape), "y")
 
     def _scale_indexes(self, scales: Tensor) -> Tensor:
-        """Return the index of the smallest table scale >= ``scales``, or of the last if there is none.
-        """
+        """Return the index of the smallest table scale >= ``scales``, else of the last."""
         table = self.y_prior.scale_table[:-1].to(scales)
         return torch.searchsorted(table, scales.detach().contiguous())
 
@@ -324,8 +323,7 @@ class EntropyModel(nn.Module, ABC):
         self.y_prior.update()
 
     def aux_loss(self) -> Tensor:
-        """Return the loss of the quantiles of ``z``'s prior, which an optimiser of their own minimises.
-        """
+        """Return the loss of the quantiles of ``z``'s prior, which have their own optimiser."""
         loss: Tensor = self.z_prior.loss()
         return loss
 

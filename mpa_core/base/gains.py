@@ -59,7 +59,10 @@ class Quality:
             self._fraction = fraction.to(device=device, dtype=torch.float32)[:, None]
 
     def pick(self, table: Tensor) -> Tensor:
-        """Return the row of ``table`` ``[L, C]`` for each picture: ``[B, C]``, or ``[1, C]`` if all share one quality.
+        """Return the row of ``table`` ``[L, C]`` for each picture.
+
+        Returns:
+            ``[B, C]``, or ``[1, C]`` if all pictures share one quality.
         """
         magnitude = table.abs()
         low = self._low.to(magnitude) @ magnitude

@@ -161,16 +161,15 @@ class EntropyBottleneck(Prior):
         self._set_tables(pmf[:, 0], tail, lengths, -below)
 
     def _mass(self, values: Tensor, *, fixed: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the probability of [value - 1/2, value + 1/2] for ``[C, 1, n]``, and both logits.
-        """
+        """Return the probability of [value - 1/2, value + 1/2] for ``[C, 1, n]``, with logits."""
         lower = self.logits(values - 0.5, fixed=fixed)
         upper = self.logits(values + 0.5, fixed=fixed)
         return torch.sigmoid(upper) - torch.sigmoid(lower), lower, upper
 
     def logits(self, values: Tensor, *, fixed: bool) -> Tensor:
-        """Return the logits of the cumulative distributions at ``values`` ``[C, 1, n]``, same shape.
+        """Return the logits of the cumulative distributions at ``values`` ``[C, 1, n]``.
 
-        With ``fixed`` the densities get no gradient.
+        The result has the same shape. With ``fixed`` the densities get no gradient.
         """
         own: Callable[[Tensor], Tensor] = torch.detach if fixed else lambda parameter: parameter
         for i, (matrix, bias) in enumerate(zip(self.matrices, self.biases, strict=True)):

@@ -72,8 +72,7 @@ class NeighborhoodAttention(nn.Module):
         nn.init.trunc_normal_(self.rpb, std=0.02)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return the attended tokens for ``tokens`` ``[B, H, W, C]``, in the same shape; H, W >= 1.
-        """
+        """Return the attended tokens for ``tokens`` ``[B, H, W, C]``, H and W at least 1."""
         height, width = tokens.shape[1:3]
         below, right = max(self.window - height, 0), max(self.window - width, 0)
         if below or right:
@@ -253,8 +252,7 @@ _View = tuple[tuple[int, ...], tuple[int, ...], int]
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Tiles of one class that are taken together: some heads, some images and some rows of tiles.
-    """
+    """Tiles of one class taken together: some heads, some images and some rows of tiles."""
 
     heads: slice
     batch: slice
@@ -418,8 +416,7 @@ def _bias_index(
     window: int,
     device: torch.device,
 ) -> Tensor:
-    """Return [queries * keys] of one tile: flat positions in the bias table, (2k-1)**2 if masked.
-    """
+    """Return flat positions in the bias table, (2k-1)**2 if masked: [queries * keys] of a tile."""
     side = 2 * window - 1
     vertical = torch.tensor(down)[:, None, :, None]
     horizontal = torch.tensor(along)[None, :, None, :]

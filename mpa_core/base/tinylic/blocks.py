@@ -37,8 +37,7 @@ class MLP(nn.Module):
 
 
 class NSABlock(nn.Module):
-    """A block that computes ``x + |gamma1| attn(norm1(x))``, then ``x + |gamma2| mlp(norm2(x))``.
-    """
+    """The block ``x + |gamma1| attn(norm1(x))``, then ``x + |gamma2| mlp(norm2(x))``."""
 
     def __init__(
         self, dim: int, heads: int, window: int, mlp_ratio: float, levels: int, drop_path: float

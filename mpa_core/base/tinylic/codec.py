@@ -76,8 +76,7 @@ class TinyLIC(Base):
     def synthesise(
         self, y_hat: Tensor, quality: Quality, router: StageRouter | None = None
     ) -> Tensor:
-        """Compute ``x_hat`` ``[B, 3, H, W]``, not clamped, from ``y_hat`` ``[B, M, H/16, W/16]``.
-        """
+        """Compute ``x_hat`` ``[B, 3, H, W]``, not clamped, from ``y_hat``."""
         x_hat: Tensor = self.g_s(self.y_gains.unscale(y_hat, quality), quality, router)
         return x_hat
 

@@ -99,8 +99,7 @@ class TinyLICConfig(BaseConfig):
 
     @property
     def hyper_stride(self) -> int:
-        """Side in pixels that one position of ``z`` covers; images are padded to multiples of it.
-        """
+        """Side in pixels that a position of ``z`` covers; images are padded to multiples of it."""
         return int(self.latent_stride * 2 ** len(self.h_a))
 
     @property

@@ -133,8 +133,7 @@ class ExactAttention:
 
 
 class ExactBlock:
-    """A block that computes ``x + |gamma1| attn(norm1(x))``, then ``x + |gamma2| mlp(norm2(x))``.
-    """
+    """The block ``x + |gamma1| attn(norm1(x))``, then ``x + |gamma2| mlp(norm2(x))``."""
 
     def __init__(self, block: NSABlock, name: str, form_of: FormatOf) -> None:
         self.norm1 = ExactNorm(block.norm1, f"{name}.norm1", form_of)

@@ -36,8 +36,7 @@ class Format(NamedTuple):
 
     @property
     def digits(self) -> int:
-        """Number of digits D such that the rounded input, in its smallest step, is within +-2**D.
-        """
+        """Number D such that the rounded input, in its smallest step, is within +-2**D."""
         return self.fraction + self.magnitude
 
     def rounded(self, values: Tensor) -> Tensor:

@@ -147,8 +147,7 @@ class ExactNetworks:
         return nullcontext()
 
     def hyper_synthesise(self, symbols: Tensor, quality: Quality) -> Tensor:
-        """Compute the entropy parameters ``[B, 2M, 4h, 4w]`` from the symbols of ``z`` ``[B, C, h, w]``.
-        """
+        """Compute entropy parameters ``[B, 2M, 4h, 4w]`` from symbols of ``z`` ``[B, C, h, w]``."""
         z_hat = symbols.to(self._medians) + self._medians
         feature_map = z_hat * self._gain.pick(quality.values)[:, :, None, None]
         for stage in self._h_s:

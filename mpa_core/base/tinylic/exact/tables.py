@@ -30,8 +30,7 @@ _Array = NDArray[np.float64]
 
 
 def gelu(values: Tensor) -> Tensor:
-    """Return GELU of float64 ``values``: max(x, 0) - t Φ(-t), t = |x| rounded to steps of 2**-11.
-    """
+    """Return max(x, 0) - t Φ(-t) for float64 ``values`` x, t = |x| rounded to steps of 2**-11."""
     table = _table("gelu", values.device)
     places = torch.mul(values, 1 / GELU_STEP).abs_().round_().clamp_(max=ENTRIES - 1).long()
     tail = table.index_select(0, places.flatten()).view(values.shape)
@@ -39,7 +38,9 @@ def gelu(values: Tensor) -> Tensor:
 
 
 def exp_of_minus(values: Tensor) -> Tensor:
-    """Return e**-t in steps of 2**-16, as integers in float64; t >= 0 is rounded to steps of 2**-10.
+    """Return e**-t in steps of 2**-16, as integers in float64.
+
+    ``values`` are t >= 0, which is rounded to steps of 2**-10.
     """
     table = _table("exp", values.device)
     places = torch.mul(values, 1 / EXP_STEP).round_().clamp_(max=ENTRIES - 1).long()
