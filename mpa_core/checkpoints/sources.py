@@ -56,7 +56,7 @@ def is_bare(source: str | Path) -> bool:
     r"""Return whether ``source`` is a bare name, which never means a folder.
 
     A folder is given as a path: a ``Path`` object, or text that has a separator of any system in it
-    (``./mpa-small``, ``runs/one``, ``runs\\one``, ``mpa-small/``), that begins with ``~``, or that
+    (``./mpa-small``, ``runs/one``, ``runs\one``, ``mpa-small/``), that begins with ``~``, or that
     is ``.`` or ``..``. So files that happen to lie in the current folder change the meaning of no
     name.
     """
