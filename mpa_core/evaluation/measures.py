@@ -1,4 +1,4 @@
-"""Measures of every reconstruction beside those of tasks: fidelity and perceptual distances."""
+"""Measures of every reconstruction, independent of tasks: fidelity and perceptual distances."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Compare = Callable[[Image.Image, Image.Image], float | None]
 
 @dataclass(frozen=True)
 class Measure:
-    """A figure of one reconstruction; None for a picture too small for it."""
+    """A measure of one reconstruction; its value is None for a picture that is too small."""
 
     info: MetricInfo
     compare: Compare
-    """(original, reconstruction), 8-bit RGB."""
+    """Function of (original, reconstruction), both 8-bit RGB."""
 
     def __call__(self, original: Image.Image, decoded: Image.Image) -> float | None:
         value = self.compare(original, decoded)
@@ -36,15 +36,15 @@ class Measure:
 
 
 def build_measures(perceptual: Sequence[str], device: torch.device) -> list[Measure]:
-    """PSNR, MS-SSIM, and the perceptual distances named.
+    """Return PSNR, MS-SSIM, and the perceptual distances named.
 
     Args:
-        perceptual: of :data:`PERCEPTUAL`.
-        device: of their networks.
+        perceptual: names in :data:`PERCEPTUAL`.
+        device: device of their networks.
 
     Raises:
-        ConfigError: an unknown name.
-        MissingDependencyError: a library or weights that are not here.
+        ConfigError: a name is unknown.
+        MissingDependencyError: a library or weights are missing.
     """
     found = [
         Measure(MetricInfo.of(PSNR, psnr_metric()), lambda a, b: min(psnr(a, b), MAX_PSNR)),
@@ -79,10 +79,10 @@ _PIQ = {
     "fsim": ("FSIM", True, 16),
     "vif": ("VIF", True, 41),
 }
-"""Name -> label, whether higher is better, smallest side in pixels."""
+"""By name: label, whether higher is better, smallest side in pixels."""
 
 PERCEPTUAL = (*DISTANCES, *_PIQ)
-"""Names that :func:`build_measures` knows."""
+"""Names that :func:`build_measures` accepts."""
 
 
 def _piq(name: str) -> Measure:
@@ -108,5 +108,5 @@ def _piq(name: str) -> Measure:
 
 
 def as_batch(image: Image.Image) -> Tensor:
-    """8-bit RGB to [1, 3, H, W] float32 in [0, 1]."""
+    """Convert 8-bit RGB to [1, 3, H, W] float32 in [0, 1]."""
     return to_tensor(np.array(image))[None]

@@ -1,8 +1,7 @@
-"""``mpa eval``: codes the pictures, measures the reconstructions, keeps the rows.
+"""The run of ``mpa eval``: codes the pictures, measures the reconstructions, keeps the rows.
 
-Work goes in groups (one quality of ours by every mix, or one setting of a classic codec) over all
-pictures; after each group everything so far is on the disk, and a later run leaves out what is
-there.
+Work is done in groups (one quality of ours by every mix, or one setting of a classic codec) over
+all pictures; after each group all results so far are written to disk, and a later run skips them.
 """
 
 from __future__ import annotations
@@ -45,36 +44,36 @@ from mpa_core.io.folders import claim_output
 from mpa_core.mix import Mix
 
 FILES = "files"
-"""Folder of the encoded pictures, in the output folder."""
+"""Name of the folder of encoded pictures, in the output folder."""
 
 CLASSIC_QUALITY = 1.0
-"""What a recipe is told of a classic codec's file, whose quality is none of ours."""
+"""Quality that a recipe gets for a classic codec's file, which has no quality of ours."""
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Rows that are measured together, on one set."""
+    """Rows of one set that are measured together."""
 
     label: str
     pictures: MeasuredSet
     rows: list[dict[str, Any]]
     """The fields of each row that identify it."""
     measure: Callable[[list[dict[str, Any]]], list[Row]]
-    """Given those of ``rows`` that are not known yet."""
+    """Measures those of ``rows`` that are not known yet."""
 
 
 class Evaluation:
-    """A plan at work on a codec.
+    """One run of an evaluation plan on a codec.
 
     Args:
-        plan: what to measure.
+        plan: the pictures, codecs and metrics to measure.
         codec: with its paths loaded; None measures the classic codecs alone.
-        device: of the task and perceptual networks; the codec's own is its model's.
+        device: device of the task and perceptual networks; the codec stays on its model's.
 
     Raises:
-        OutputError: results are there and ``plan.resume`` is false, or cannot be written, or
+        OutputError: results exist and ``plan.resume`` is false, or cannot be written, or
             ``plan.out`` is the folder of the pictures.
-        MPAError: what :func:`collect`, :func:`build_measures` and :func:`classic_codec` raise.
+        MPAError: the errors of :func:`collect`, :func:`build_measures` and :func:`classic_codec`.
     """
 
     def __init__(self, plan: Plan, codec: MPACodec | None, device: torch.device) -> None:
@@ -99,7 +98,7 @@ class Evaluation:
         self.kept = KeptFiles(plan.out / FILES)
 
     def run(self, progress: Progress) -> Results:
-        """Measure what is missing; the results so far are on the disk after each group."""
+        """Measure all that is missing; results are written to disk after each group."""
         results = self.results
         for measure in self.measures:
             results.define(measure.info)
@@ -130,7 +129,11 @@ class Evaluation:
         return results
 
     def write(self, *, plots: bool = True) -> list[Path]:
-        """Write tables, plots and the strip beside the results; returns what was written."""
+        """Write tables, plots and the strip beside the results.
+
+        Returns:
+            The files of results, tables and plots.
+        """
         out = self.plan.out
         write_text(out / "results.csv", to_csv(self.results))
         if plots:
@@ -139,7 +142,7 @@ class Evaluation:
         return [self.file, out / "results.csv", *page]
 
     def _write_strips(self) -> None:
-        """A strip of pictures along the sweep of this run, of one picture of each set."""
+        """Write a strip of pictures along the sweep of this run, for one picture of each set."""
         codec, sweep = self.codec, self.plan.sweep
         if codec is None or sweep is None:
             return
@@ -167,7 +170,7 @@ class Evaluation:
         return known is None or not columns <= set(known.values)
 
     def _drop_outdated(self) -> None:
-        """Rows of other weights or another version under a name that is measured now."""
+        """Drop rows of other weights or versions under a name that is measured now."""
         current: dict[str, Any] = {key: _source(codec) for key, codec in self.classics.items()}
         ours: dict[str, Any] = {}
         if self.codec is not None:
@@ -192,7 +195,7 @@ class Evaluation:
             for item in self.sets:
                 for quality in self._qualities():
                     yield self._learned_group(self.codec, item, quality)
-        # Slow encoders come last: what is quick is there early.
+        # Slow encoders come last, so that quick results appear early.
         for item in self.sets:
             for name in self.plan.match if self.codec is not None else ():
                 for quality in map(quantize_quality, self.plan.qualities):
@@ -255,7 +258,7 @@ class Evaluation:
         return _Group(label, item, rows, measure)
 
     def _our_file(self, codec: MPACodec, item: MeasuredSet, index: int, quality: float) -> KeptFile:
-        # As the header says of the file's origin: base and entropy profile.
+        # The fingerprint prefix in the file's header, of base and entropy profile.
         origin = codec.profiles.prefix("exact").hex()
         name = f"mpa-{origin}/{quality:g}/{item.about.digests[index]}{learned.SUFFIX}"
         return self.kept.get(name, lambda: learned.encode(codec, item.images[index], quality))
@@ -360,7 +363,7 @@ class Evaluation:
 
 
 class _Filling:
-    """A row in the making, picture by picture."""
+    """A row that is filled picture by picture."""
 
     def __init__(self, fields: dict[str, Any]) -> None:
         self.fields = fields

@@ -1,7 +1,7 @@
 """The parts of a recipe: samples, photos, metrics, perceptual distances, packaged models.
 
-A plugin imports the names below from here and reaches into no module of this package. They are
-imported when they are first used, so that importing the package does not import torch.
+A plugin imports the names below from here, and from no module of this package. They are imported
+when they are first used, so that importing the package does not import torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a path does to whole pictures, beside the main path, at a few qualities."""
+"""Validation of a path on whole pictures, beside the main path, at a few qualities."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ if TYPE_CHECKING:
 
 
 class PathValidator:
-    """Called with the step; gives for each quality the path's metrics and the main path's.
+    """Measures, at a given step, the path's metrics and the main path's at each quality.
 
-    Latents and the main path's figures do not change during a run and are computed once.
+    Latents and the main path's values do not change during a run and are computed once.
 
     Args:
-        averaged: gives a copy of the path with the averaged weights, in eval mode.
+        averaged: returns a copy of the path with the averaged weights, in eval mode.
         objective: base and recipe.
-        dataset: the recipe's, for validation; ``run.validate_images`` spread over it are used.
-        folder: of the run; with ``run.validate_samples`` the first picture's reconstructions go
-            below it.
+        dataset: the recipe's data set for validation, of which ``run.validate_images``, evenly
+            spaced, are used.
+        folder: folder of the run; with ``run.validate_samples`` the first picture's reconstructions
+            are written below it.
     """
 
     def __init__(
@@ -56,7 +57,10 @@ class PathValidator:
         self._main: dict[float, dict[str, float]] = {}
 
     def __call__(self, step: int) -> list[dict[str, float]]:
-        """Per quality: ``quality``, ``bpp``, each metric, and ``main_…`` for the main path."""
+        """Return for each quality the bits per pixel and the metrics of both paths.
+
+        The keys are ``quality``, ``bpp``, each metric's name, and ``main_…`` for the main path.
+        """
         path = self.averaged()
         rows = []
         for quality in self.qualities:
@@ -103,7 +107,7 @@ class PathValidator:
 
     @torch.no_grad()
     def _decode(self, batch: PathBatch, y_hat: Tensor, path: TaskPath | None) -> Tensor:
-        """The picture [1, 3, H, W] in [0, 1], all by ``path`` or, for None, all by the main one."""
+        """Return the picture [1, 3, H, W] in [0, 1], all by ``path``; None is the main path."""
         model = self.objective.model
         mix, paths = (None, None) if path is None else ("path", {"path": path})
         quality = model.base.quality(batch.quality, y_hat)

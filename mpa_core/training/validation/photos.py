@@ -1,4 +1,4 @@
-"""Bits and distortion of a model at every quality level, on a few whole photos."""
+"""Validation of a base: bits and distortion at every quality level, on a few whole photos."""
 
 from __future__ import annotations
 
@@ -25,9 +25,12 @@ logger = logging.getLogger(__name__)
 
 
 def load_validation_photos(folder: Path, count: int, side: int) -> list[NDArray[np.uint8]]:
-    """``count`` photos spread over the sorted ``folder``, cut to their middle ``side`` pixels.
+    """Read ``count`` photos spread over the sorted ``folder``, cut to their middle ``side`` pixels.
 
-    Unreadable ones are passed over with a warning; :class:`TrainingError` if none is left.
+    Unreadable ones are skipped with a warning.
+
+    Raises:
+        TrainingError: none can be read.
     """
     paths = find_photos(folder).paths()
     chosen = [
@@ -48,12 +51,13 @@ def load_validation_photos(folder: Path, count: int, side: int) -> list[NDArray[
 
 
 class PhotoValidator:
-    """Called with the step; gives bits and PSNR of the averaged weights at each quality level.
+    """Measures, at a given step, bits and PSNR of the averaged weights at each quality level.
 
     Args:
-        averaged: gives a copy of the model with the averaged weights, in eval mode.
-        photos: as :func:`load_validation_photos` gives them.
-        folder: of the run, below which the first photo's reconstructions go; None writes none.
+        averaged: returns a copy of the model with the averaged weights, in eval mode.
+        photos: photos from :func:`load_validation_photos`.
+        folder: folder of the run, below which the first photo's reconstructions are written; None
+            writes none.
     """
 
     def __init__(
@@ -67,7 +71,7 @@ class PhotoValidator:
         self.folder = folder
 
     def __call__(self, step: int) -> list[dict[str, float]]:
-        """Per level: ``quality``, ``bpp``, ``psnr``."""
+        """Return per level: ``quality``, ``bpp``, ``psnr``."""
         samples = None if self.folder is None else self.folder / SAMPLES / checkpoint_name(step)
         return validate(self.averaged(), self.photos, samples=samples)
 
@@ -76,10 +80,17 @@ class PhotoValidator:
 def validate(
     model: MPAModel, photos: Sequence[NDArray[np.uint8]], *, samples: Path | None = None
 ) -> list[dict[str, float]]:
-    """Mean estimated bpp and mean PSNR (dB, of 8-bit-range values) for each quality level.
+    """Return the mean estimated bpp and the mean PSNR for each quality level.
 
-    ``model`` is in eval mode. Bits are estimated from the likelihoods, per pixel of the photo
-    before padding. With ``samples``, the first photo's reconstructions are written there.
+    Bits are estimated from the likelihoods, per pixel of the photo before padding.
+
+    Args:
+        model: in eval mode.
+        photos: RGB [H, W, 3] uint8 each.
+        samples: folder for the first photo's reconstructions; None writes none.
+
+    Returns:
+        Per level: ``quality``, ``bpp`` and ``psnr`` in dB (of 8-bit-range values).
     """
     device = next(model.parameters()).device
     rows: list[dict[str, float]] = []
