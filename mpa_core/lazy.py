@@ -1,6 +1,6 @@
 """Public names of a package that are imported when they are first used.
 
-A package that offers them so is light to import: plugins and the command line start without torch.
+Importing such a package is fast: plugins and the command line start without torch.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ def lazy_names(
     """Make the functions ``__getattr__`` and ``__dir__`` of a package.
 
     Args:
-        package: Its ``__name__``.
-        homes: Public name -> the module that has it under the same name.
+        package: ``__name__`` of the package.
+        homes: by public name, the module that has it under the same name.
     """
 
     def get(name: str) -> object:
