@@ -195,7 +195,7 @@ def as_path(value: Any, name: str, error: type[MPAError], *, home: bool = True) 
     try:
         path = Path(value).expanduser() if home else Path(value)
         path.stat()
-    except (ValueError, RuntimeError) as problem:  # a NUL character, a home that nobody has
+    except (ValueError, RuntimeError) as problem:  # a NUL character, or a home of no user
         raise error(f"{name} is {shown(value)}: {problem}; check the name") from problem
     except OSError as problem:
         if problem.errno not in (errno.ENOENT, errno.ENOTDIR):

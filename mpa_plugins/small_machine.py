@@ -17,7 +17,7 @@ SMALL_MACHINE: Mapping[str, Any] = {
     "loss": {
         "perceptual": "efficientnet-lite0",
         "perceptual_weight": 4.26,
-        # Four qualities a step, none of which drowns the others.
+        # Four qualities a step, none of which dominates the others.
         "quality_sampling": "per_image",
         "loss_scale": "sqrt_rate",
         # Half of the pictures take the path whole, which is its most frequent use.

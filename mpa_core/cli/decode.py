@@ -182,7 +182,7 @@ class Decoder:
         except ImageError as error:
             return f"is not a whole picture ({error})"
         header = self._parsed(job).container
-        # Sorted, since either may lie on its side: the file, and the picture after --no-orient.
+        # Sorted, since the file, or the picture after --no-orient, may be turned by 90 degrees.
         if sorted(picture.size) != sorted((header.width, header.height)):
             return f"is {picture.width}x{picture.height}, not {header.width}x{header.height}"
         metadata = Metadata(picture.info.get("icc_profile"), read_exif(picture))

@@ -74,7 +74,7 @@ class PictureEncoder:
         x = source.tensor.to(self.model.device)
         height, width = x.shape[-2:]
         stride = self.model.config.hyper_stride
-        # Repeating the last row and column costs fewest bits and never shows.
+        # Repeating the last row and column costs the fewest bits and is never visible.
         x = F.pad(x, (0, -width % stride, 0, -height % stride), mode="replicate")
         icc = source.icc_profile if self.icc_profile is None else self.icc_profile
         # A file without a profile is sRGB.

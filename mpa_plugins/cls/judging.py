@@ -15,7 +15,7 @@ CHUNK = 32
 
 
 class Agreement:
-    """How often a classifier answers the same on views of a reconstruction and of its original.
+    """The share of a reconstruction's views that a classifier answers as it does the original's.
 
     Views are tiles over the whole picture. Answers on originals are kept by content, since the same
     picture is measured with every path and quality.

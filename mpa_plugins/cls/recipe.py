@@ -57,7 +57,7 @@ class ClsRecipe(Recipe):
     defaults: ClassVar[Mapping[str, Any]] = {
         **SMALL_MACHINE,
         # More weight on the features of a classifier, less on distortion than in the paper: its
-        # answer on the original is matched sooner by way of the features than by itself.
+        # answer on the original is matched sooner by its features than by the answer alone.
         "loss": {**SMALL_MACHINE["loss"], "perceptual_weight": 12.0, "distortion_weight": 0.25},
     }
 
@@ -70,6 +70,12 @@ class ClsRecipe(Recipe):
         self.random = self._mixes
 
     def setup(self, device: torch.device) -> None:
+        """Build the frozen classifiers.
+
+        Raises:
+            ConfigError: labels are real, and a classifier has other classes than ImageNet-1k's.
+            MissingDependencyError: a classifier's weights are not on this machine.
+        """
         self.device = device
         names = (self.settings.classifier, *self.settings.ensemble)
         self.ensemble = freeze(nn.ModuleList(Classifier(name) for name in names).to(device))
@@ -109,6 +115,7 @@ class ClsRecipe(Recipe):
         return soft * heat**2
 
     def dataset(self, root: Path, split: Split, crop: int | None) -> Sequence[Sample]:
+        """Return photos, or with real labels photos in class folders; see :class:`Recipe`."""
         if self.settings.label != "real":
             return super().dataset(root, split, crop)
         if split != "train" or crop is None:

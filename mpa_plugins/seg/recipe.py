@@ -69,6 +69,11 @@ class SegRecipe(Recipe):
     settings: Settings
 
     def setup(self, device: torch.device) -> None:
+        """Build the frozen segmentation network.
+
+        Raises:
+            ConfigError, CheckpointError, MissingDependencyError: as :func:`load_model`.
+        """
         self.device = device
         self.model = freeze(load_model(self.settings.model).to(device))
 
@@ -82,6 +87,7 @@ class SegRecipe(Recipe):
         return loss
 
     def dataset(self, root: Path, split: Split, crop: int | None) -> Sequence[Sample]:
+        """Return photos with pasted cut-outs, or with masks from files; see :class:`Recipe`."""
         settings = self.settings
         photos = super().dataset(root, split, crop)
         if settings.masks is not None:

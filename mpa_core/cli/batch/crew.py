@@ -52,7 +52,7 @@ def choose_crew(args: argparse.Namespace, plan: Plan, task: Task) -> Crew:
         return Crew(min(args.jobs, len(plan)), threads)
     workers = min(len(plan), most_processes(args.choice, threads))
     if multiprocessing.current_process().daemon:
-        workers = 0  # Python lets it have no children
+        workers = 0  # Python allows a daemon no child processes
     if workers > 1 and (memory := free_memory()) is not None:
         workers = min(workers, memory // _bytes_of_one(plan, task))
     return Crew(workers if workers > 1 else 0, threads)

@@ -14,7 +14,10 @@ _ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class _Shield:
-    """Whether a signal has to wait, and which one waits; one state for the whole process."""
+    """The state of :func:`uninterrupted`: whether a signal has to wait, and which one waits.
+
+    There is one for the process, as for signals.
+    """
 
     up = False
     pending: int | None = None
