@@ -1,4 +1,4 @@
-"""``mpa plugins``: which plugins are installed, and whether they keep the contract."""
+"""The command ``mpa plugins``: the installed plugins, and checks of the contract."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def register(
 
 
 def run_ls(args: argparse.Namespace) -> int:
-    """List what discovery found. Imports no path class, hence no torch."""
+    """List the plugins that discovery found; imports no path class, hence no torch."""
     from mpa_core.cli.output import emit, table
     from mpa_core.plugins.registry import registry
 

@@ -35,9 +35,10 @@ _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
 
 def discover() -> tuple[Plugin, ...]:
-    """Every plugin that is installed and wanted, loaded or with its error.
+    """Return every plugin that is installed and wanted, loaded or with its error.
 
-    Raises :class:`PluginError` as :func:`mpa_core.plugins.registry.registry` does.
+    Raises:
+        PluginError: as :func:`mpa_core.plugins.registry.registry`.
     """
     strict = os.environ.get("MPA_STRICT_PLUGINS", "") not in ("", "0")
     # Sorted, because the order of distributions is the file system's.
@@ -75,7 +76,7 @@ def _load(plugin: Plugin, strict: bool) -> Plugin:
         if plugin.error is not None:
             raise PluginError(plugin.error)
         paths, bases = _ask(plugin)
-    except KeyboardInterrupt:  # the user's
+    except KeyboardInterrupt:  # pressed by the user
         raise
     # Whatever else foreign code raises is its own failure, sys.exit() included.
     except BaseException as error:
@@ -105,7 +106,7 @@ def _ask(plugin: Plugin) -> tuple[list[PathSpec], list[BaseSpec]]:
             "'mpa_plugin_det', without an attribute"
         )
     module = importlib.import_module(plugin.module)
-    # A manager of its own per plugin: what it refuses concerns this plugin alone.
+    # A manager of its own per plugin, so that its errors concern this plugin alone.
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(hookspecs)
     _check_hooks(module, manager)
@@ -142,7 +143,7 @@ def _check_hooks(module: ModuleType, manager: pluggy.PluginManager) -> None:
 
 
 def _offered(hook: pluggy.HookCaller, kind: type[Spec], what: str) -> list[Spec]:
-    """What the implementations of one hook return together: a list of ``kind``, no name twice."""
+    """Return the records that all implementations of one hook return, with no name twice."""
     answers: list[Any] = hook()
     if len(answers) != len(hook.get_hookimpls()):  # pluggy drops the answer None
         raise PluginError(f"{hook.name}() returned None; expected a list of {kind.__name__}")

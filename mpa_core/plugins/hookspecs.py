@@ -1,7 +1,7 @@
 """The contract between the SDK and a plugin: its hooks, and the records they return.
 
-Written out in ``docs/spec/plugin-api.md``. A plugin's top module imports this one, so nothing
-here may import torch.
+``docs/spec/plugin-api.md`` specifies it. A plugin's top module imports this one, so nothing here
+may import torch.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ from mpa_core.requirements import needs_other_sdk
 
 PROJECT = "mpa"
 HOOK_PREFIX = "mpa_"
-"""Every hook starts so; a function of a plugin's top module that does must be a known hook."""
+"""Beginning of every hook's name; a function of a plugin's top module with it must be a known
+hook."""
 
 RESERVED_NAMES = frozenset({"main", "regions", "self"})
-"""``main`` is the base's own path; the others are arguments of :class:`mpa_core.Mix`."""
+"""Names that no path may have: ``main`` is the base's own path, and the others are arguments of
+:class:`mpa_core.Mix`."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
@@ -40,7 +42,7 @@ _BASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class _Spec(CallersModel):
-    """One thing that a plugin offers under a name of its own."""
+    """The record of something that a plugin offers under a name."""
 
     name: str
     summary: str
@@ -59,7 +61,7 @@ class _Spec(CallersModel):
 
     @property
     def unmet(self) -> str | None:
-        """What to say where ``requires`` excludes this SDK: what is needed, and the pip line."""
+        """Text on the SDK that is needed and how to install it; None if this SDK will do."""
         return needs_other_sdk(self.requires)
 
     @field_validator("requires")
@@ -101,32 +103,33 @@ def _checked_target(value: str | None) -> str | None:
 class PathSpec(_Spec):
     """One task path that a plugin offers, described without importing it.
 
-    A value of the wrong form raises a :class:`mpa_core.errors.ConfigError`; the registry turns it
-    into the error of that plugin.
+    Raises:
+        ConfigError: a value has the wrong form; the registry makes it the error of that plugin.
     """
 
     name: str
-    """Name users give in ``Mix(name=0.4)``: a lowercase identifier, no Python keyword."""
+    """Name that users give in ``Mix(name=0.4)``: a lowercase identifier, no Python keyword."""
     path: str
-    """The :class:`mpa_core.TaskPath` subclass, as ``"module:Class"``; imported on use."""
+    """The :class:`mpa_core.TaskPath` subclass, as ``"module:Class"``; imported when used."""
     recipe: str | None = None
     """The training recipe, as ``"module:Class"``; imported only when training."""
     summary: str
     """One line for ``mpa paths ls``."""
     weights: str = "weights"
-    """Folder of bundled weights, relative to the package that ``path`` lives in."""
+    """Folder of bundled weights, relative to the package that contains ``path``."""
     measure: str | None = None
-    """Name of a measure that ``mpa eval`` takes of every picture and that this path is for, such
-    as ``"psnr"``. A path for a task leaves it out: the metrics of its recipe are what it is for."""
+    """Name of a measure that ``mpa eval`` takes of every picture and that this path is made for,
+    such as ``"psnr"``. None for a path that serves a task: it is judged by the metrics of its
+    recipe."""
     requires: str = ""
-    """Versions of mpa-core that it needs, as a PEP 440 specifier such as ``">=0.2"``; empty: any.
-    Asked when the path is used, so that one that needs another SDK is listed and can say so."""
+    """Versions of mpa-core that the path needs, as a PEP 440 specifier such as ``">=0.2"``; empty
+    for any. They are compared when the path is used: a path that needs another SDK is listed."""
     weight_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
-    """Most parameters the path has with the defaults of its ``Config``, over those of the base: a
-    promise to who stores and sends it, to which ``mpa plugins check`` holds it."""
+    """Upper limit on the parameters of the path, with the defaults of its ``Config``, as a fraction
+    of those of the base ``mpa-small``; ``mpa plugins check`` compares it."""
     official: Annotated[int, Field(ge=0)] | None = None
-    """Number of this path's task in the checkpoints that the paper's authors released
-    (``mpa import-official``), from 0; None if it is none of theirs."""
+    """Number of this path's task, from 0, in the checkpoints that the paper's authors released
+    (``mpa import-official``); None if it is none of theirs."""
 
     @field_validator("name")
     @classmethod
@@ -152,11 +155,11 @@ class PathSpec(_Spec):
         return value
 
     def bundled_weights(self, base_name: str) -> Path | None:
-        """Folder of this path's weights for the base ``base_name``, or None without any.
+        """Return the folder of this path's weights for the base ``base_name``, or None.
 
-        It is ``<package of path>/<weights>/<base_name>``, with ``/`` in the base's name (a Hub
-        id) written ``--``, and holds ``path_config.json`` and ``path.safetensors``. Which exact
-        base the weights fit is in ``path_config.json`` and checked by who loads them. Nothing of
+        It is ``<package of path>/<weights>/<base_name>``, with ``/`` in the base's name (a Hub id)
+        written ``--``, and holds ``path_config.json`` and ``path.safetensors``. The exact base that
+        the weights fit is in ``path_config.json``, and is checked when they are loaded. Nothing of
         the plugin is imported.
         """
         folder_name = as_text(base_name, "base_name").replace("/", "--")
@@ -166,7 +169,7 @@ class PathSpec(_Spec):
         return next((folder for folder in candidates if folder.is_dir()), None)
 
     def bundled_bases(self) -> tuple[str, ...]:
-        """Names of the bases that :meth:`bundled_weights` has a folder for, sorted."""
+        """Return the names of the bases that :meth:`bundled_weights` has a folder for, sorted."""
         return tuple(
             sorted(
                 folder.name.replace("--", "/")
@@ -178,7 +181,7 @@ class PathSpec(_Spec):
 
     def _weights_roots(self) -> list[Path]:
         top, *inner = self.path.partition(":")[0].split(".")
-        # A top-level name is located without importing anything; from there on we follow the
+        # A top-level name is located without importing anything; below it we search the
         # folders ourselves, because find_spec on "a.b" would import a.
         try:
             spec = find_spec(top)
@@ -198,25 +201,24 @@ class PathSpec(_Spec):
 class BaseSpec(_Spec):
     """One type of base codec that a plugin offers, described without importing it.
 
-    A value of the wrong form raises a :class:`mpa_core.errors.ConfigError`; the registry turns it
-    into the error of that plugin.
+    Raises:
+        ConfigError: a value has the wrong form; the registry makes it the error of that plugin.
     """
 
     name: str
     """Name of the type: a lowercase identifier, no Python keyword. The architectures of its bases
     have the type ``distribution:name``."""
     base: str
-    """The :class:`mpa_core.base.api.Base` subclass, as ``"module:Class"``; imported on use."""
+    """The :class:`mpa_core.base.api.Base` subclass, as ``"module:Class"``; imported when used."""
     config: str
     """Its :class:`mpa_core.config.BaseConfig` subclass, as ``"module:Class"``; imported wherever an
     architecture is read, so its module must not import torch."""
     summary: str
-    """One line on what it is."""
+    """One line that describes the type."""
     requires: str = ""
-    """Versions of mpa-core that it needs, as for a path."""
+    """Versions of mpa-core that the type needs, as for a path."""
     presets: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Named architectures: the name that ``MPACodec.from_preset`` takes, to the fields of
-    ``config``."""
+    """Fields of ``config`` by the name of the preset, which ``MPACodec.from_preset`` takes."""
 
     _check_targets = field_validator("base", "config")(_checked_target)
 

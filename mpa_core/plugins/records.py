@@ -1,4 +1,4 @@
-"""What discovery keeps of each plugin: what it offers and where it came from, or why it failed."""
+"""Records of installed plugins: what each offers and its distribution, or why it did not load."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mpa_core.plugins.hookspecs import BaseSpec, PathSpec
 
 @dataclass(frozen=True)
 class RegisteredPath:
-    """A task path and the distribution that brought it."""
+    """A task path and the distribution that offers it."""
 
     spec: PathSpec
     distribution: str
@@ -31,11 +31,15 @@ class RegisteredPath:
 
     @property
     def recipe_name(self) -> str:
-        """What messages call its recipe: of which path, and from where."""
+        """Name of its recipe in messages, with path and distribution."""
         return f"recipe of {self.name!r} ({self.distribution} {self.version})"
 
     def require_sdk(self) -> None:
-        """Raise :class:`PluginError` if the plugin says that it needs another SDK than this."""
+        """Check that this SDK is one that the plugin works with.
+
+        Raises:
+            PluginError: it needs another; the message says how to install that.
+        """
         if problem := self.spec.unmet:
             raise PluginError(
                 f"task path {self.name!r} of {self.distribution} {self.version} {problem}"
@@ -44,7 +48,7 @@ class RegisteredPath:
 
 @dataclass(frozen=True)
 class RegisteredBase:
-    """A type of base codec and the distribution that brought it."""
+    """A type of base codec and the distribution that offers it."""
 
     spec: BaseSpec
     distribution: str
@@ -57,7 +61,7 @@ class RegisteredBase:
 
     @property
     def type(self) -> str:
-        """What its architectures state as their type, ``distribution:name``."""
+        """The type that its architectures state, ``distribution:name``."""
         return f"{self.distribution}:{self.spec.name}"
 
 
@@ -73,18 +77,17 @@ class Plugin:
     paths: tuple[RegisteredPath, ...] = ()
     bases: tuple[RegisteredBase, ...] = ()
     error: str | None = None
-    """Why the plugin did not load, in one line; None if it did."""
+    """Reason why the plugin did not load, in one line; None if it did."""
     imports_torch: bool = False
-    """Whether importing the top module brought in torch, which the contract forbids."""
+    """Whether importing the top module imported torch, which the contract forbids."""
 
     def is_called(self, name: str) -> bool:
-        """Whether that is the name of its entry point, or of its distribution as installers
-        compare."""
+        """Return whether entry point or distribution have this name, as installers compare names."""
         return name == self.name or normalize(name) == normalize(self.distribution)
 
 
 def unknown_plugin(found: str, name: str, installed: Iterable[Plugin]) -> str:
-    """Text of an error: ``found`` is what was looked for, ``name`` what it was called."""
+    """Return the message ``found`` with the installed plugins and the one most like ``name``."""
     installed = tuple(installed)
     known = sorted({plugin.name for plugin in installed})
     hint = did_you_mean(

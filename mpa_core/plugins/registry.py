@@ -1,4 +1,4 @@
-"""Which paths and types of base are installed, and look-up among them.
+"""Look-up of the paths and types of base of the installed plugins.
 
 What is installed is found by :mod:`mpa_core.plugins.discovery`, once for the process. Path classes
 are imported by :meth:`Registry.load_class`, those of bases by :mod:`mpa_core.plugins.bases`.
@@ -29,27 +29,27 @@ __all__ = ["Plugin", "RegisteredBase", "RegisteredPath", "Registry", "load_targe
 
 @dataclass(frozen=True)
 class Registry:
-    """What one discovery found. Immutable; :func:`registry` makes and caches it."""
+    """The result of one discovery; immutable. :func:`registry` makes and caches it."""
 
     plugins: tuple[Plugin, ...]
 
     def paths(self) -> tuple[RegisteredPath, ...]:
-        """Every path of every plugin that loaded, sorted by name, then by distribution."""
+        """Return every path of every plugin that loaded, sorted by name, then by distribution."""
         found = (path for plugin in self.plugins for path in plugin.paths)
         return tuple(sorted(found, key=lambda path: (path.name, path.distribution)))
 
     def bases(self) -> tuple[RegisteredBase, ...]:
-        """Every type of base of every plugin that loaded, sorted by name, then by distribution."""
+        """Return the types of base of all plugins that loaded, by name, then distribution."""
         found = (base for plugin in self.plugins for base in plugin.bases)
         return tuple(sorted(found, key=lambda base: (base.name, base.distribution)))
 
     def conflicts(self) -> frozenset[str]:
-        """Names claimed more than once: all but the SDK's own need ``distribution:name``."""
+        """Return the names claimed more than once: all but the SDK's own need a distribution."""
         names = [path.name for path in self.paths()]
         return frozenset(name for name in names if names.count(name) > 1)
 
     def name_of(self, path: RegisteredPath) -> str:
-        """The shortest name that means ``path``: its own, or ``distribution:name``."""
+        """Return the shortest name that means ``path``: its own, or ``distribution:name``."""
         taken = path.name in self.conflicts() and path.distribution != DISTRIBUTION
         return path.qualified_name if taken else path.name
 
@@ -58,7 +58,8 @@ class Registry:
 
         A name that the SDK's own distribution has is that one, whoever else claims it.
 
-        Raises :class:`PathNotFoundError` if no plugin or more than one claims it.
+        Raises:
+            PathNotFoundError: no plugin claims it, or more than one does.
         """
         distribution, _, bare = as_text(name, "name", PathNotFoundError).rpartition(":")
         found = [
@@ -80,11 +81,12 @@ class Registry:
         return found[0]
 
     def load_class(self, name: str) -> type[TaskPath]:
-        """Import the class of path ``name`` and hold it to the contract. Imports torch.
+        """Import the class of path ``name``, and check it against the contract; imports torch.
 
-        Raises :class:`PathNotFoundError` as :meth:`get`, and :class:`PluginError` if it needs
-        another SDK, or the import fails or yields anything but a :class:`mpa_core.TaskPath`
-        subclass of that name.
+        Raises:
+            PathNotFoundError: as :meth:`get`.
+            PluginError: it needs another SDK, or the import fails or yields anything but a
+                :class:`mpa_core.TaskPath` subclass of that name.
         """
         from mpa_core.paths.path import TaskPath
 
@@ -106,9 +108,10 @@ class Registry:
         return loaded
 
     def offering(self, path_class: type[TaskPath]) -> RegisteredPath:
-        """The registered path that ``path_class`` is the class of.
+        """Return the registered path whose class is ``path_class``.
 
-        Raises :class:`PluginError` where no plugin that is loaded offers it.
+        Raises:
+            PluginError: no loaded plugin offers it.
         """
         for found in self.paths():
             if found.name != path_class.name:
@@ -122,9 +125,10 @@ class Registry:
         )
 
     def select(self, name: str | None = None) -> tuple[Plugin, ...]:
-        """The plugins whose entry point or distribution is called ``name``; all for None.
+        """Return the plugins whose entry point or distribution is called ``name``; all for None.
 
-        Raises :class:`PluginError` if there is none.
+        Raises:
+            PluginError: there is none.
         """
         if name is None:
             return self.plugins
@@ -144,7 +148,7 @@ class Registry:
         return text + self.broken_plugins()
 
     def advice(self, plugin: Plugin) -> str | None:
-        """What its user can do about ``plugin``, in one line; None where nothing is to be done."""
+        """Return what its user can do about ``plugin``, in one line; None if there is no need."""
         if plugin.error is not None:
             if "pip install --upgrade" in plugin.error:
                 return None  # it says so itself
@@ -165,20 +169,25 @@ class Registry:
         return "; ".join(told) or None
 
     def broken_plugins(self) -> str:
-        """Which plugins did not load, to be added to an error about a name that is not there."""
+        """Return the end of a message on a missing name: the plugins that did not load."""
         broken = [plugin.name for plugin in self.plugins if plugin.error is not None]
         return f"; did not load, see `mpa plugins ls`: {', '.join(broken)}" if broken else ""
 
 
 def registry(*, refresh: bool = False) -> Registry:
-    """The installed plugins, discovered on the first call and then kept for the process.
+    """Return the installed plugins, discovered on the first call and then kept for the process.
 
-    ``refresh=True`` looks again: for a plugin installed meanwhile, or a changed environment
-    variable. Modules that were imported before stay as they are, as always in Python.
+    The environment variable ``MPA_PLUGINS=a,b`` limits discovery to the plugins whose entry point
+    or distribution is named; set but empty, it loads none. ``MPA_STRICT_PLUGINS=1`` makes a broken
+    plugin an error.
 
-    ``MPA_PLUGINS=a,b`` limits discovery to the plugins whose entry point or distribution is
-    named; set but empty, it loads none. ``MPA_STRICT_PLUGINS=1`` makes a broken plugin fatal.
-    Raises :class:`PluginError` for that, and for a name in ``MPA_PLUGINS`` that is not installed.
+    Args:
+        refresh: discover again, for a plugin installed meanwhile or a changed environment variable.
+            Modules that were imported before stay as they are, as always in Python.
+
+    Raises:
+        PluginError: a plugin is broken and ``MPA_STRICT_PLUGINS`` is set, or ``MPA_PLUGINS`` has a
+            name that is not installed.
     """
     if refresh:
         importlib.invalidate_caches()
@@ -192,11 +201,11 @@ def _discover() -> Registry:
 
 
 def load_target(target: str, where: str) -> Any:
-    """What ``target``, ``"module:Name"`` of a plugin, stands for; imports the module.
+    """Import and return ``target``, ``"module:Name"`` of a plugin.
 
     Args:
         target: as in the plugin's :class:`PathSpec`.
-        where: what messages call it.
+        where: description of it, for messages.
 
     Raises:
         PluginError: the import fails in whatever way, ``sys.exit()`` included, or has no such name.

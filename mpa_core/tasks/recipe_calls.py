@@ -1,4 +1,4 @@
-"""A recipe as the SDK calls it: whatever a plugin's hook raises is an error that names the hook."""
+"""Calls of a recipe in which any exception becomes an error that names the hook."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ Value = TypeVar("Value")
 
 
 class RecipeCalls:
-    """The recipe registered with a path, made and called with :func:`foreign_code` around it.
+    """The recipe registered with a path, made and called inside :func:`foreign_code`.
 
     Args:
-        name: of the path.
+        name: name of the path.
         settings, data, seed: as :class:`Recipe` takes them.
 
     Raises:
         PathNotFoundError, TrainingError, PluginError: as :func:`load_recipe`.
         ConfigError: ``settings`` does not fit the recipe's.
-        PluginError: the recipe cannot be made; every method raises it, too, where its hook fails.
+        PluginError: the recipe cannot be made. Every method raises it, too, where its hook fails.
     """
 
     def __init__(
@@ -53,20 +53,25 @@ class RecipeCalls:
             self.recipe: Recipe = recipe_class(settings, data=data, seed=seed)
 
     def setup(self, device: torch.device) -> None:
-        """As :meth:`Recipe.setup`."""
+        """Call :meth:`Recipe.setup`."""
         with self._calling("setup"):
             self.recipe.setup(device)
 
     def task_loss(self, x_hat: Tensor, batch: PathBatch) -> Tensor:
-        """As :meth:`Recipe.task_loss`; raises :class:`TrainingError` unless that is a tensor."""
+        """Call :meth:`Recipe.task_loss`.
+
+        Raises:
+            TrainingError: it returns no tensor.
+        """
         with self._calling("task_loss"):
             loss = self.recipe.task_loss(x_hat, batch)
         return self._expect(loss, Tensor, "task_loss() returned", "a tensor: a scalar, or [B]")
 
     def dataset(self, root: Path, split: Split, crop: int | None) -> Sequence[Sample]:
-        """As :meth:`Recipe.dataset`; asking for a sample is a call of the recipe, too.
+        """Call :meth:`Recipe.dataset`; asking for a sample later is a call of the recipe, too.
 
-        Raises :class:`TrainingError` where it is no sequence, and where an item is no sample.
+        Raises:
+            TrainingError: it returns no sequence, or an item of that is no sample.
         """
         with self._calling("dataset"):
             samples = self.recipe.dataset(root, split, crop)
@@ -80,7 +85,11 @@ class RecipeCalls:
             return _Samples(self, samples)
 
     def metrics(self) -> Mapping[str, Metric]:
-        """As :meth:`Recipe.metrics`; raises :class:`TrainingError` unless all are metrics."""
+        """Call :meth:`Recipe.metrics`.
+
+        Raises:
+            TrainingError: what it returns is not a mapping of names to metrics.
+        """
         with self._calling("metrics"):
             found = dict(self.recipe.metrics())
         for name, metric in found.items():
@@ -101,7 +110,7 @@ class RecipeCalls:
 
 
 class _Samples(Indexed[Sample]):
-    """What a recipe's ``dataset`` returned."""
+    """The samples that a recipe's ``dataset`` returned."""
 
     def __init__(self, calls: RecipeCalls, samples: Sequence[Sample]) -> None:
         self._calls = calls
@@ -112,7 +121,7 @@ class _Samples(Indexed[Sample]):
         return self._length
 
     def item(self, index: int) -> Sample:
-        """Sample ``index``."""
+        """Return sample ``index``."""
         with self._calls._calling("dataset"):
             found = self._samples[index]
         return self._calls._expect(found, Sample, "dataset() has", "a mpa_core.Sample")

@@ -23,7 +23,7 @@ def test_what_fails_is_said_and_ends_with_1(capsys):
     assert code == 1
     head, *lines = out.splitlines()
     assert head.startswith(
-        "broken  mpa-boundless  (mpa-boundless 1.0; paths: boundless; 1 checks passed, 2 "
+        "broken  mpa-boundless  (mpa-boundless 1.0; paths: boundless; 1 checks passed, 2"
     )
     assert any("takes any mpa-core from now on" in line for line in lines)
     assert all(line.startswith("        boundless: ") for line in lines)
