@@ -82,7 +82,7 @@ class Plugin:
     """Whether importing the top module imported torch, which the contract forbids."""
 
     def is_called(self, name: str) -> bool:
-        """Return whether entry point or distribution have this name, as installers compare names."""
+        """Return whether its entry point or its distribution has this name."""
         return name == self.name or normalize(name) == normalize(self.distribution)
 
 

@@ -38,17 +38,12 @@ __all__ = [
     "tiny_base",
 ]
 
-_HOMES = {
-    "Check": "mpa_core.testing.check",
-    "CheckFailed": "mpa_core.testing.check",
-    "NotApplicable": "mpa_core.testing.check",
-    "Outcome": "mpa_core.testing.report",
-    "PathUnderTest": "mpa_core.testing.subject",
-    "all_checks": "mpa_core.testing.check",
-    "check_plugin": "mpa_core.testing.report",
-    "parametrize_with_checks": "mpa_core.testing.decorator",
-    "small_photos": "mpa_core.testing.materials",
-    "tiny_base": "mpa_core.testing.materials",
+_MODULES = {
+    "mpa_core.testing.check": ("Check", "CheckFailed", "NotApplicable", "all_checks"),
+    "mpa_core.testing.decorator": ("parametrize_with_checks",),
+    "mpa_core.testing.materials": ("small_photos", "tiny_base"),
+    "mpa_core.testing.report": ("Outcome", "check_plugin"),
+    "mpa_core.testing.subject": ("PathUnderTest",),
 }
 
-__getattr__, __dir__ = lazy_names(__name__, _HOMES)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)
