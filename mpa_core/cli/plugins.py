@@ -71,6 +71,17 @@ def register(
     add_threads_argument(check)
     check.set_defaults(run=run_check)
 
+    new = commands.add_parser(
+        "new", parents=[common], help="write a new plugin: a distribution that works as it is"
+    )
+    new.add_argument("name", metavar="NAME", help="name of its path, such as det")
+    new.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder to make (default: mpa-plugin-NAME)"
+    )
+    new.add_argument("--summary", metavar="TEXT", help="what the path is for, in one line")
+    new.add_argument("--author", metavar="NAME", help="who the licence names")
+    new.set_defaults(run=run_new)
+
 
 def run_ls(args: argparse.Namespace) -> int:
     """List the plugins that discovery found; imports no path class, hence no torch."""
@@ -152,7 +163,7 @@ def run_check(args: argparse.Namespace) -> int:
             )
             shown = ("failed",) if not args.verbose else ("failed", "expected", "skipped", "passed")
             lines += [
-                f"        {outcome.status if args.verbose else ''} {outcome}".rstrip()
+                f"        {f'{outcome.status:<9}' if args.verbose else ''}{outcome}"
                 for status in shown
                 for outcome in outcomes
                 if outcome.status == status
@@ -162,13 +173,32 @@ def run_check(args: argparse.Namespace) -> int:
     data = [
         {
             **_facts(plugin),
-            "problems": [str(outcome) for outcome in outcomes if outcome.status == "failed"],
+            "problems": [
+                f"{outcome.subject}: {outcome.message}"
+                for outcome in outcomes
+                if outcome.status == "failed"
+            ],
             "checks": [asdict(outcome) for outcome in outcomes],
         }
         for plugin, outcomes in reports
     ]
     emit(args, data, text)
     return 1 if any(report["problems"] for report in data) else 0
+
+
+def run_new(args: argparse.Namespace) -> int:
+    """Write the folder of a new plugin, and say what to do with it."""
+    from mpa_core.cli.output import emit
+    from mpa_core.plugins.scaffold import new_plugin
+
+    folder = new_plugin(args.name, args.out, summary=args.summary, author=args.author)
+    steps = [
+        f"pip install --editable '{folder}[test]'",
+        f"pytest {folder}",
+        f"mpa train path {args.name} --data PHOTOS --out runs/{args.name}",
+    ]
+    emit(args, {"folder": str(folder), "next": steps}, "\n".join([f"{folder}: next", *steps]))
+    return 0
 
 
 def _counts(outcomes: Sequence[Outcome]) -> str:

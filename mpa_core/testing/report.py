@@ -34,7 +34,7 @@ class Outcome:
 
     def __str__(self) -> str:
         """One line for people."""
-        return f"{self.subject}: {self.message or self.status} [{self.check}]"
+        return f"{self.subject}: {self.message or 'as it should be'} [{self.check}]"
 
 
 def check_plugin(
