@@ -92,6 +92,15 @@ def test_what_cannot_be_checked_is_not():
             CHECKS[check](PathUnderTest(name))
 
 
+def test_an_expected_failure_has_to_fail():
+    reason = "there are no weights yet"
+    mark = parametrize_with_checks(["right"], expected_failures={"check_card": reason}).mark
+    marked = {case.id: case.marks for case in mark.args[1] if case.marks}
+    ((xfail,),) = marked.values()
+    assert list(marked) == ["right-check_card"]
+    assert (xfail.name, xfail.kwargs) == ("xfail", {"reason": reason, "strict": True})
+
+
 def test_expected_failures_name_checks_and_have_reasons():
     with pytest.raises(ConfigError, match=r"'check_los', which is no check.*did you mean 'check_l"):
         parametrize_with_checks(["right"], expected_failures={"check_los": "why"})

@@ -14,6 +14,7 @@ from mpa_core.config import StrictModel
 from mpa_core.errors import (
     ConfigError,
     MissingDependencyError,
+    MPAError,
     PathNotFoundError,
     PluginError,
     TrainingError,
@@ -33,6 +34,7 @@ from mpa_core.tasks import (
 )
 from mpa_core.tasks.recipe_calls import RecipeCalls
 from mpa_core.training.runs.run import Run, train
+from mpa_core.training.settings.path import recipe_defaults
 
 pytestmark = pytest.mark.usefixtures("edges_plugin")
 
@@ -210,3 +212,44 @@ def test_a_path_that_fails_while_it_is_built_is_named(
     monkeypatch.setattr(registry().load_class("edges"), "build_mlp", failing(SystemExit(3)))
     with pytest.raises(PluginError, match=r"^task path 'edges' cannot be built: SystemExit: 3"):
         train(Run(tmp_path / "run", few_photos), config)
+
+
+def spoilt(error):
+    def metrics(_):
+        def statistics(x_hat, batch):
+            raise error
+
+        return {"bad": Metric(statistics, higher_is_better=True, unit=PLAIN, label="of nothing")}
+
+    return metrics
+
+
+@pytest.mark.parametrize(
+    ("hook", "what", "said"),
+    [
+        ("metrics", spoilt(ValueError("no")), "metric of nothing fails: ValueError: no"),
+        ("metrics", lambda _: {"bad": 3}, r"metrics\(\) has 'bad': 3, expected a mpa_core.Metric"),
+        ("task_loss", lambda *_: 0.5, r"task_loss\(\) returned 0.5, expected a tensor"),
+        ("dataset", lambda *_: iter(()), r"dataset\(\) returned .*, expected a sequence"),
+        ("dataset", lambda *_: [(1, 2)], r"dataset\(\) has an object of type tuple, expected a"),
+    ],
+)
+def test_what_would_end_a_training_late_ends_it_before_its_first_step(
+    tmp_path, few_photos, path_settings, monkeypatch, hook, what, said
+):
+    config = path_settings("edges")
+    monkeypatch.setattr(load_recipe("edges"), hook, what)
+    with pytest.raises(MPAError, match=said):
+        train(Run(tmp_path / "run", few_photos, few_photos), config)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_bad_defaults_are_the_recipes_fault(monkeypatch):
+    recipe = load_recipe("edges")
+    monkeypatch.setattr(recipe, "defaults", {"loss": {"colour": 1}})
+    said = r"^recipe of 'edges' \(mpa-plugin-edges 1.2.0\): its defaults: not a valid .*loss.colour"
+    with pytest.raises(PluginError, match=said):
+        recipe_defaults("edges")
+    monkeypatch.setattr(recipe, "defaults", [1])
+    with pytest.raises(PluginError, match=r"its defaults are .*, expected a mapping"):
+        recipe_defaults("edges")
