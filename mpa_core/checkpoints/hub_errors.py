@@ -83,7 +83,7 @@ class _Place:
             return HubError(
                 f"cannot {self.doing} {self}: no connection with {endpoint} that holds "
                 f"({_text(error)}){again}; check the network, the proxy and HF_ENDPOINT, then run "
-                "it again: what has arrived is kept"
+                "it again: whole files are kept"
             )
         if isinstance(error, OSError) and error.errno is not None:
             return _unwritable(error)
