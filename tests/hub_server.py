@@ -116,7 +116,7 @@ class Hub:
         return sum(m == method and bool(re.search(pattern, p)) for m, p, _ in self.requests)
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     def __init__(self, status: int, message: str, code: str | None = None, **more: str) -> None:
         self.status, self.code, self.body = status, code, {"error": message, **more}
 
@@ -143,11 +143,11 @@ class Handler(BaseHTTPRequestHandler):
         self.broken = self.hub.fault(self.command, self.parts)
         try:
             if self.broken is not None and self.broken.status:
-                raise Refused(self.broken.status, "out of order, as asked for")
+                raise RefusedError(self.broken.status, "out of order, as asked for")
             with self.hub.lock:
                 found = self.found(body)
             self.send(*found)
-        except Refused as refused:
+        except RefusedError as refused:
             headers = {"X-Error-Message": refused.body["error"]}
             if refused.code:
                 headers["X-Error-Code"] = refused.code
@@ -190,7 +190,7 @@ class Handler(BaseHTTPRequestHandler):
             match = re.fullmatch(pattern, f"{self.command} {self.parts}")
             if match:
                 return handle(body, *match.groups())
-        raise Refused(404, f"no such page: {self.command} {self.parts}")
+        raise RefusedError(404, f"no such page: {self.command} {self.parts}")
 
     # ------------------------------------------------------------------ who may do what
 
@@ -202,7 +202,7 @@ class Handler(BaseHTTPRequestHandler):
             return None
         found = self.hub.tokens.get(header.removeprefix("Bearer "))
         if found is None:
-            raise Refused(401, "Invalid credentials in Authorization header")
+            raise RefusedError(401, "Invalid credentials in Authorization header")
         return found
 
     def readable(self, repo_id: str) -> Repository:
@@ -212,24 +212,24 @@ class Handler(BaseHTTPRequestHandler):
         if found is None or (found.private and not member):
             # To the unknown it does not say which.
             status = 401 if accounts is None else 404
-            raise Refused(status, "Repository not found", "RepoNotFound")
+            raise RefusedError(status, "Repository not found", "RepoNotFound")
         if found.gated and not member:
-            raise Refused(403, "Access to this model is restricted", "GatedRepo")
+            raise RefusedError(403, "Access to this model is restricted", "GatedRepo")
         return found
 
     def writable(self, repo_id: str) -> Repository:
         found = self.readable(repo_id)
         if self.accounts is None:
-            raise Refused(401, "You must be logged in")
+            raise RefusedError(401, "You must be logged in")
         if repo_id.split("/")[0] not in self.accounts:
-            raise Refused(403, "You don't have the rights to write here")
+            raise RefusedError(403, "You don't have the rights to write here")
         return found
 
     def revision(self, repo_id: str, revision: str | None) -> tuple[Repository, str]:
         repository = self.readable(repo_id)
         oid = repository.find(revision or "main")
         if oid is None:
-            raise Refused(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+            raise RefusedError(404, f"Invalid rev id: {revision}", "RevisionNotFound")
         return repository, oid
 
     # ------------------------------------------------------------------ the pages
@@ -259,12 +259,12 @@ class Handler(BaseHTTPRequestHandler):
         asked = json.loads(body)
         repo_id = f"{asked['organization']}/{asked['name']}"
         if self.accounts is None:
-            raise Refused(401, "You must be logged in")
+            raise RefusedError(401, "You must be logged in")
         if asked["organization"] not in self.accounts:
-            raise Refused(403, "You don't have the rights to create a model there")
+            raise RefusedError(403, "You don't have the rights to create a model there")
         if repo_id in self.hub.repositories:
             url = f"{self.hub.endpoint}/{repo_id}"
-            raise Refused(409, "You already created this model repo", url=url)
+            raise RefusedError(409, "You already created this model repo", url=url)
         made = Repository(repo_id, private=asked.get("visibility") == "private")
         made.commit("main", {".gitattributes": Blob(b"*.safetensors filter=lfs\n", lfs=False)})
         self.hub.repositories[repo_id] = made
@@ -273,7 +273,7 @@ class Handler(BaseHTTPRequestHandler):
     def branch(self, body: bytes, repo_id: str, name: str) -> tuple[Any, ...]:
         repository = self.writable(repo_id)
         if name in repository.refs:
-            raise Refused(409, "Reference already exists")
+            raise RefusedError(409, "Reference already exists")
         repository.refs[name] = repository.refs["main"]
         return 200, {}
 
@@ -322,14 +322,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def upload(self, body: bytes, oid: str) -> tuple[Any, ...]:
         if hashlib.sha256(body).hexdigest() != oid:
-            raise Refused(400, "the content is not that of its oid")
+            raise RefusedError(400, "the content is not that of its oid")
         self.hub.lfs[oid] = body
         return (200,)
 
     def verify(self, body: bytes) -> tuple[Any, ...]:
         asked = json.loads(body)
         if len(self.hub.lfs.get(asked["oid"], b"")) != asked["size"]:
-            raise Refused(404, "the object is not there")
+            raise RefusedError(404, "the object is not there")
         return 200, {}
 
     def commit(self, body: bytes, repo_id: str, branch: str) -> tuple[Any, ...]:
@@ -354,7 +354,7 @@ class Handler(BaseHTTPRequestHandler):
         repository, oid = self.revision(repo_id, revision)
         blob = repository.commits[oid].get(name)
         if blob is None:
-            raise Refused(404, "Entry not found", "EntryNotFound")
+            raise RefusedError(404, "Entry not found", "EntryNotFound")
         headers = {"X-Repo-Commit": oid, "ETag": f'"{blob.etag}"'}
         if not blob.lfs:
             return 200, blob.data, headers
@@ -365,7 +365,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def large_file(self, body: bytes, oid: str) -> tuple[Any, ...]:
         if self.headers.get("Authorization"):
-            raise Refused(400, "a token does not belong here")
+            raise RefusedError(400, "a token does not belong here")
         data = self.hub.lfs[oid]
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
         if not asked:

@@ -36,7 +36,9 @@ def test_a_base_comes_back_as_it_was(hub, codec, sample):
     assert repository.private
     kinds = {name: blob.lfs for name, blob in repository.commits[commit].items()}
     assert kinds.pop(".gitattributes") is False
-    assert kinds == {name: name.endswith((".safetensors", ".png")) for name in {*FILES, "sample.png"}}
+    assert kinds == {
+        name: name.endswith((".safetensors", ".png")) for name in {*FILES, "sample.png"}
+    }
     assert hub.count("POST", r"/commit/main$") == 1
 
     again = MPACodec.from_pretrained("lab/base")
@@ -111,7 +113,9 @@ def test_a_path_finds_its_base(hub, published, sample):
 def test_a_path_of_a_bundled_base_needs_no_base_from_the_hub(hub, sample):
     codec = MPACodec.from_pretrained("mpa-small")
     codec.load_path("cls")
-    codec.push_path_to_hub("cls", "lab/cls-small", dtype="float16", sample=sample.crop((0, 0, 64, 64)))
+    codec.push_path_to_hub(
+        "cls", "lab/cls-small", dtype="float16", sample=sample.crop((0, 0, 64, 64))
+    )
     again = MPACodec.from_path("lab/cls-small")
     assert (again.name, again.origin, again.paths) == ("mpa-small", None, ("cls",))
 
