@@ -66,10 +66,10 @@ reading = codec.decode(data, Mix({name}=1.0), output="tensor")
 
 
 def metadata(meta: BaseMeta | PathMeta, licence: str | None) -> dict[str, str | list[str]]:
-    """What the front matter of a card says, by the Hub's keys."""
+    """Return what the front matter of a card says, by the Hub's keys."""
     found: dict[str, str | list[str]] = {"license": licence} if licence else {}
     found |= {"library_name": LIBRARY, "pipeline_tag": PIPELINE}
-    # The Hub links a base model by repository; bundled ids are none.
+    # The Hub links a base model by its repository, which a bundled id is not.
     if isinstance(meta, PathMeta) and "/" in meta.base.repo_id:
         found |= {"base_model": meta.base.repo_id, "base_model_relation": "adapter"}
     kind = f"mpa-{meta.kind}"
@@ -77,7 +77,10 @@ def metadata(meta: BaseMeta | PathMeta, licence: str | None) -> dict[str, str | 
 
 
 def base_card(meta: BaseMeta, *, licence: str | None = None) -> str:
-    """Card of a base folder; ``licence`` is an identifier of the Hub, None where none is stated."""
+    """Return the card of a base folder.
+
+    ``licence`` is an identifier of the Hub; with None the card says that none is stated.
+    """
     config = meta.architecture
     body = _BASE.format(
         name=meta.name,
@@ -92,7 +95,7 @@ def base_card(meta: BaseMeta, *, licence: str | None = None) -> str:
 
 
 def path_card(meta: PathMeta, *, licence: str | None = None, notes: str | None = None) -> str:
-    """Card of a path folder; ``notes`` is Markdown that is put at its end."""
+    """Return the card of a path folder; ``notes`` is Markdown that follows at its end."""
     install = f'`pip install "{meta.plugin.distribution}{meta.plugin.version}"`'
     body = _PATH.format(
         name=meta.path_type,

@@ -85,8 +85,8 @@ def require_known_base(base: BaseRef) -> None:
     if not known:
         raise HubError(
             f"the path names the base {base.repo_id!r} without a commit of the Hub, so nobody "
-            "could load it; publish the base first, codec.push_to_hub(ORG/BASE), then the path with "
-            f"that codec, or take a bundled base ({', '.join(bundled_bases())})"
+            "could load it; publish the base first, codec.push_to_hub(ORG/BASE), then the path "
+            f"with that codec, or take a bundled base ({', '.join(bundled_bases())})"
         )
 
 

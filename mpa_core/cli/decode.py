@@ -66,8 +66,8 @@ def register(
         default=[],
         metavar="PATH",
         help="a path's folder, org/repo, or distribution:name, to load first, or NAME=FOLDER to "
-        "call it by another name; may be repeated. Installed paths with weights for the base load by "
-        "themselves",
+        "call it by another name; may be repeated. Installed paths with weights for the base load "
+        "by themselves",
     )
     parser.add_argument(
         "--suffix",

@@ -29,7 +29,7 @@ def register(
     pull = commands.add_parser(
         "pull",
         parents=[common, cache],
-        help="fetch a base, or a path and its base, into the cache; afterwards no network is needed",
+        help="fetch a base, or a path and its base, into the cache; then no network is needed",
     )
     pull.add_argument("repository", metavar="REPO", help="org/repo or org/repo@revision")
     pull.add_argument("--revision", help="branch, tag or commit (default: main)")

@@ -1,4 +1,4 @@
-"""The part of :class:`mpa_core.codec.MPACodec` that loads task paths and holds them."""
+"""The part of :class:`mpa_core.codec.MPACodec` that loads and holds task paths."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class LoadedPaths:
-    """Methods of a codec that load task paths onto its model, and take them off again."""
+    """The methods of a codec that load task paths onto its model and remove them."""
 
     model: MPAModel
     name: str
@@ -32,7 +32,7 @@ class LoadedPaths:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Local names of the side paths loaded; the main path is always there."""
+        """Local names of the loaded task paths; the main path is always there and is not listed."""
         return tuple(self.model.paths)
 
     @normal_tensors()
@@ -46,13 +46,13 @@ class LoadedPaths:
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
     ) -> str:
-        """Load a path's weights: by registered name, from a folder or from the Hub.
+        """Load a path's weights, by a registered name, from a folder or from the Hub.
 
         Args:
-            source: a bare name (``"cls"``, ``"dist:cls"``) whose plugin bundles weights for this
-                base; a path folder, said with a separator in it (``"./cls"``) or as a ``Path``; or
-                a repository, ``"org/repo"`` or ``"org/repo@revision"``.
-            name: local name; None takes the path's own.
+            source: a registered name (``"cls"``, ``"dist:cls"``), whose plugin bundles weights for
+                this base; a path folder, given with a separator in it (``"./cls"``) or as a
+                ``Path``; or a repository, ``"org/repo"`` or ``"org/repo@revision"``.
+            name: local name of the path; None takes the path's own.
             revision, token, cache_dir, local_files_only: how a repository is fetched, as
                 huggingface_hub has them.
 
@@ -60,12 +60,13 @@ class LoadedPaths:
             The local name.
 
         Raises:
-            PathNotFoundError: no such path, or its plugin is not installed, or has no weights for
-                this base.
-            BaseMismatchError: trained on another base.
+            PathNotFoundError: there is no such path, or its plugin is not installed, or has no
+                weights for this base.
+            BaseMismatchError: the path was trained on another base.
             ModelChangedError: the codec's weights are no longer those of its base.
-            CheckpointError, PluginError: weights or code that do not load, or a folder without a
-                path in it.
+            ConfigError: the local name is taken or is no identifier.
+            CheckpointError, PluginError: the weights or the code do not load, or the folder holds
+                no path.
             HubError, MissingDependencyError, OutputError: the repository cannot be fetched.
         """
         options = checkpoints.HubOptions(revision, token, cache_dir, local_files_only)
@@ -80,9 +81,12 @@ class LoadedPaths:
         return self.attach_path(checkpoints.build_path(loaded), name)
 
     def load_paths(self, sources: Sequence[str]) -> list[str]:
-        """Load ``SOURCE`` or ``NAME=SOURCE`` each, as the command line says it; the local names.
+        """Load several paths, each given as ``SOURCE`` or ``NAME=SOURCE``, as on the command line.
 
-        A source is what :meth:`load_path` takes, and it raises what that raises.
+        Each source is one that :meth:`load_path` takes, and raises the same errors.
+
+        Returns:
+            The local names, in order.
         """
         names = []
         for source in as_sequence(sources, "sources", "SOURCE or NAME=SOURCE", ConfigError):
@@ -95,13 +99,20 @@ class LoadedPaths:
 
     @normal_tensors()
     def attach_path(self, path: TaskPath, name: str | None = None) -> str:
-        """Attach a path that is in memory, under ``name`` (its own if None); returns the name.
+        """Attach a path that is in memory.
+
+        Args:
+            path: it is set to eval mode and moved to the base's device and dtype.
+            name: local name of the path; None takes the path's own.
+
+        Returns:
+            The local name.
 
         Raises:
             BaseMismatchError: it was read from a folder that names another base.
             ModelChangedError: the codec's weights are no longer those of its base.
-            ConfigError: the name is taken or no identifier, or the path was built for other
-                stages than this base has.
+            ConfigError: the name is taken or no identifier, or the path was built for other stages
+                than this base has.
         """
         expect(path, TaskPath, "path", "a TaskPath", ConfigError)
         local = path.name if name is None else as_text(name, "name") or path.name
@@ -132,10 +143,10 @@ class LoadedPaths:
         return local
 
     def unload_path(self, name: str) -> None:
-        """Remove a path; the base is as it was.
+        """Remove a loaded path; the base does not change.
 
         Raises:
-            PathNotFoundError: it is not loaded.
+            PathNotFoundError: no path of this name is loaded.
         """
         self._loaded(name)
         del self.model.paths[name]
@@ -152,11 +163,11 @@ class LoadedPaths:
         """Write a loaded path as a folder (``docs/spec/checkpoint.md``) that names its base.
 
         Args:
-            name: what the path is called here, one of :attr:`paths`.
+            name: local name of the path, one of :attr:`paths`.
             folder: made if missing; files of the same names are replaced, others are left alone.
-            dtype: ``"float16"`` halves the file by rounding matrices.
-            license: of the weights, an identifier of the Hub such as ``"apache-2.0"``; None: the
-                card says that none is stated.
+            dtype: ``"float32"``, or ``"float16"``, which halves the file by rounding matrices.
+            license: licence of the weights, an identifier of the Hub such as ``"apache-2.0"``;
+                with None the card says that none is stated.
             card: text of ``README.md``; None writes a plain one.
 
         Returns:
@@ -167,7 +178,7 @@ class LoadedPaths:
             PluginError: no installed plugin offers its class, so nobody could load the folder.
             ModelChangedError: the codec's weights are no longer those of its base.
             CheckpointError: weights that are not finite, or too large for ``dtype``.
-            OutputError: the folder cannot be written; what was there is untouched.
+            OutputError: the folder cannot be written; its files are unchanged.
         """
         path = self._loaded(name)
         plugin = checkpoints.plugin_of(path)

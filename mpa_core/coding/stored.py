@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -189,10 +190,8 @@ class StoredCodec(LoadedPaths):
         from mpa_core.checkpoints.publish import Target
 
         target = Target(repo_id, branch, commit_message, private, token, create_pr)
-        with tempfile.TemporaryDirectory(prefix="mpa-") as made:
-            folder = Path(made) / "base"
-            self.save_pretrained(folder, license=license, card=card)
-            done = self._publish(folder, target, None, license, eval_results, sample)
+        save = partial(self.save_pretrained, license=license, card=card)
+        done = self._publish(save, target, None, license, eval_results, sample)
         if not create_pr:
             self.origin = done.origin
         return done.url
@@ -238,37 +237,39 @@ class StoredCodec(LoadedPaths):
         self._loaded(name)
         target = Target(repo_id, branch, commit_message, private, token, create_pr)
         require_known_base(self.reference)
-        with tempfile.TemporaryDirectory(prefix="mpa-") as made:
-            folder = Path(made) / "path"
-            self.save_path(name, folder, dtype=dtype, license=license, card=card)
-            return self._publish(folder, target, name, license, eval_results, sample).url
+        save = partial(self.save_path, name, dtype=dtype, license=license, card=card)
+        return self._publish(save, target, name, license, eval_results, sample).url
 
     def _publish(
         self,
-        folder: Path,
+        save: Callable[[Path], object],
         target: Target,
         path: str | None,
         licence: str | None,
         eval_results: Sequence[EvalResult],
         sample: ImageLike | None,
     ) -> Published:
-        """Complete the card of a saved folder and commit all of it."""
-        from mpa_core.checkpoints.model_cards import complete_card
+        """Save a folder that is deleted afterwards, complete its card, and commit all of it."""
+        from mpa_core.checkpoints.hub import library
+        from mpa_core.checkpoints.model_cards import checked_results, complete_card
         from mpa_core.checkpoints.publish import folder_files, meta_of, push_files
         from mpa_core.coding.samples import sample_picture
 
+        library()
+        results = checked_results(eval_results)
         quality = min(SAMPLE_QUALITY, self.model.config.quality_levels)
         picture, caption = sample_picture(self, sample, path, quality)
-        meta = meta_of(folder)
-        files = folder_files(folder)
-        text = (folder / CARD).read_text(encoding="utf-8")
-        done = complete_card(
-            text,
-            meta,
-            repo_id=target.repo_id,
-            licence=licence,
-            eval_results=eval_results,
-            sample=caption,
-        )
-        files |= {CARD: done.encode(), SAMPLE: picture}
-        return push_files(files, target, meta.kind)
+        with tempfile.TemporaryDirectory(prefix="mpa-") as made:
+            folder = Path(made) / "checkpoint"
+            save(folder)
+            meta = meta_of(folder)
+            card = complete_card(
+                (folder / CARD).read_text(encoding="utf-8"),
+                meta,
+                repo_id=target.repo_id,
+                licence=licence,
+                eval_results=results,
+                sample=caption,
+            )
+            files = {**folder_files(folder), CARD: card.encode(), SAMPLE: picture}
+            return push_files(files, target, meta.kind)
