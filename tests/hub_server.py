@@ -17,10 +17,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import pytest
 import yaml
+from huggingface_hub import constants, file_download
+from huggingface_hub.utils import _http
 
 LFS_SUFFIXES = (".safetensors", ".png")
 """Of files that are kept apart, as the ``.gitattributes`` of a new repository has it."""
@@ -395,3 +400,32 @@ def running_hub() -> Iterator[Hub]:
         yield hub
         server.shutdown()
         thread.join()
+
+
+def point_at(hub: Hub, monkeypatch: pytest.MonkeyPatch, cache: Path, token: str) -> None:
+    """Have huggingface_hub talk to ``hub``, here and in the processes that are started.
+
+    It reads its environment variables when it is imported, so that here its constants are set, too.
+    """
+    template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    for name, value in {
+        "ENDPOINT": hub.endpoint,
+        "HUGGINGFACE_CO_URL_TEMPLATE": template,
+        "HF_HUB_CACHE": str(cache),
+        "HF_TOKEN_PATH": str(cache / "token"),
+        "HF_HUB_DISABLE_XET": True,
+        "HF_HUB_OFFLINE": False,
+    }.items():
+        monkeypatch.setattr(constants, name, value)
+    for name, text in {
+        "HF_ENDPOINT": hub.endpoint,
+        "HF_HUB_CACHE": str(cache),
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_OFFLINE": "0",
+        "HF_TOKEN": token,
+    }.items():
+        monkeypatch.setenv(name, text)
+    # In place of the seconds that it waits before it tries again.
+    for module in (file_download, _http):
+        monkeypatch.setattr(module, "time", SimpleNamespace(sleep=lambda _: None))

@@ -8,39 +8,21 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
-from hub_server import Hub, running_hub
-from huggingface_hub import constants, file_download
-from huggingface_hub.utils import _http, disable_progress_bars
+from hub_server import Hub, point_at, running_hub
+from huggingface_hub.utils import disable_progress_bars
 
 from mpa_core import MPACodec
 
 TOKEN = "hf_writes"
-NO_WAIT = SimpleNamespace(sleep=lambda _: None)
-"""In place of the seconds that huggingface_hub waits before it tries again."""
 
 
 @pytest.fixture(scope="session")
 def _server() -> Iterator[Hub]:
     with running_hub() as hub:
         yield hub
-
-
-def point_at(hub: Hub, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
-    """What the environment variables of huggingface_hub mean, which it reads when imported."""
-    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
-    template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(cache / "token"))
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    for module in (file_download, _http):
-        monkeypatch.setattr(module, "time", NO_WAIT)
 
 
 @pytest.fixture
@@ -50,7 +32,7 @@ def hub(_server: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
     _server.requests.clear()
     _server.faults.clear()
     _server.tokens = {TOKEN: {"lab"}, "hf_reads": set()}
-    point_at(_server, monkeypatch, tmp_path / "cache")
+    point_at(_server, monkeypatch, tmp_path / "cache", TOKEN)
     disable_progress_bars()
     yield _server
     huggingface_hub.close_session()
@@ -74,7 +56,7 @@ def codec(_codec: MPACodec) -> MPACodec:
 def _published(_server: Hub, _codec: MPACodec, sample, tmp_path_factory):
     """What the server knows, and the codec, once both have been pushed."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        point_at(_server, monkeypatch, tmp_path_factory.mktemp("cache"))
+        point_at(_server, monkeypatch, tmp_path_factory.mktemp("cache"), TOKEN)
         _server.tokens = {TOKEN: {"lab"}}
         photo = sample.crop((0, 0, 64, 64))
         _codec.push_to_hub("lab/base", license="mit", sample=photo)
@@ -95,21 +77,13 @@ def process(hub: Hub, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     """``mpa`` in a process of its own, told by environment variables alone."""
 
     def start(*words: object, **more: object) -> subprocess.Popen[str]:
-        environment = {
-            **os.environ,
-            "HF_ENDPOINT": hub.endpoint,
-            "HF_HUB_CACHE": str(tmp_path / "shared-cache"),
-            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_OFFLINE": "0",
-            "HF_TOKEN": TOKEN,
-        }
+        cache = {"HF_HUB_CACHE": str(tmp_path / "shared-cache")}
         return subprocess.Popen(
             [sys.executable, "-m", "mpa_core.cli", *map(str, words)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=environment,
+            env={**os.environ, **cache},
             **more,
         )
 
