@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from mpa_core.cli.threads import add_threads_argument
 
 if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
+
     from mpa_core.checkpoints import BaseMeta, HubOptions, PathMeta
 
 
@@ -136,7 +138,6 @@ def run_card(args: argparse.Namespace) -> int:
     from mpa_core.checkpoints.write import write_folder
     from mpa_core.cli.common import UsageError
     from mpa_core.cli.output import emit
-    from mpa_core.evaluation.figures import card_figures
 
     changed = any(value is not None for value in (args.license, args.results, args.sample))
     remote = source_of(args.source).kind == "repository"
@@ -151,7 +152,7 @@ def run_card(args: argparse.Namespace) -> int:
     text = _card_of(folder)
     if changed:
         picture, caption = _sample(args, folder, meta)
-        figures = card_figures(args.results, meta) if args.results is not None else []
+        figures = _figures(args.results, meta)
         text = complete_card(text, meta, licence=args.license, eval_results=figures, sample=caption)
         shown = {SAMPLE: picture} if picture is not None else {}
         write_folder(folder, {CARD: text.encode(), **shown})
@@ -251,6 +252,14 @@ def _card_of(folder: Path) -> str:
             f"{folder / CARD} cannot be read as text ({error}); correct it, or delete it for a "
             "plain one"
         ) from error
+
+
+def _figures(results: Path | None, meta: BaseMeta | PathMeta) -> list[EvalResult]:
+    if results is None:
+        return []
+    from mpa_core.evaluation.figures import card_figures
+
+    return card_figures(results, meta)
 
 
 def _sample(
