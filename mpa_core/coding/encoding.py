@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mpa_core.arguments import as_flag, as_metadata, as_quality
+from mpa_core.base.padding import pad
 from mpa_core.bitstream.container import STREAM_NAMES, Container, pack, quantize_quality
 from mpa_core.bitstream.metadata import Metadata, to_chunks
 from mpa_core.coding.latents import CodedLatents
@@ -73,9 +73,7 @@ class PictureEncoder:
         source = to_rgb_tensor(image, exif=self.exif, orient=self.orient)
         x = source.tensor.to(self.model.device)
         height, width = x.shape[-2:]
-        stride = self.model.config.hyper_stride
-        # Repeating the last row and column costs the fewest bits and is never visible.
-        x = F.pad(x, (0, -width % stride, 0, -height % stride), mode="replicate")
+        x = pad(x, self.model.config.hyper_stride)
         icc = source.icc_profile if self.icc_profile is None else self.icc_profile
         # A file without a profile is sRGB.
         metadata = Metadata(None if icc and means_srgb(icc) else icc, source.exif)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mpa_core.arguments import expect, shown
 from mpa_core.base.gains import Quality
 from mpa_core.base.networks import EntropyNetworks
+from mpa_core.base.padding import padded_size
 from mpa_core.base.routing import StageRouter
 from mpa_core.coding import latents
 from mpa_core.coding.seal import COMPILED
@@ -386,11 +387,9 @@ class MPAModel(nn.Module):
             raise ImageError(f"found a tensor of shape {tuple(x.shape)}, expected [B, 3, H, W]")
         height, width = x.shape[-2:]
         if height % stride or width % stride or not height or not width:
-            fixed = (
-                f"{max(-(-width // stride), 1) * stride}x{max(-(-height // stride), 1) * stride}"
-            )
+            fixed_height, fixed_width = padded_size(max(height, 1), max(width, 1), stride)
             raise ImageError(
                 f"found {width}x{height} pixels (width x height), expected multiples of {stride}; "
-                f"pad to {fixed}, or use MPACodec, which pads and crops"
+                f"pad to {fixed_width}x{fixed_height}, or use MPACodec, which pads and crops"
             )
         return x.to(self.base.like)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mpa_core import checkpoints
 from mpa_core.arguments import as_choice
+from mpa_core.base.padding import padded_size, unpad
 from mpa_core.bitstream.container import Container
 from mpa_core.bitstream.parsed import ParsedFile
 from mpa_core.coding.latents import CodedLatents, DecodedLatents, decode_latents
@@ -191,9 +192,11 @@ class CodedPicture:
         """The streams, with the shape and the checksum that decoding them needs."""
         container = self.file.container
         stride = self._codec.profiles.config.hyper_stride
-        shape = (-(-container.height // stride), -(-container.width // stride))
+        height, width = padded_size(container.height, container.width, stride)
         streams = container.named_streams
-        return CodedLatents(streams["y"], streams["z"], shape, container.symbols_crc)
+        return CodedLatents(
+            streams["y"], streams["z"], (height // stride, width // stride), container.symbols_crc
+        )
 
     def stored_mix(self, mix: MixLike | None, *, orient: bool) -> Mix | None:
         """Return ``mix`` for the pixels as stored, its region masks turned as the picture is.
@@ -220,7 +223,7 @@ class CodedPicture:
     def presented(self, x_hat: Tensor, *, output: Output, orient: bool) -> Any:
         """Convert ``x_hat`` ``[3, H, W]``, as synthesised, to the result of :meth:`render`."""
         container = self.file.container
-        x_hat = x_hat[:, : container.height, : container.width].clamp(0, 1)
+        x_hat = unpad(x_hat, container.height, container.width)
         if self.damage:
             x_hat = x_hat.nan_to_num(0.5)  # wrong symbols can be of any size
         x_hat = upright(x_hat, self.orientation if orient else 1)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mpa_core.errors import OutputError
 from mpa_core.io.files import write_bytes
+from mpa_core.io.pixels import picture_digest
 
 INDEX = "seconds.jsonl"
 _DIGITS = 16
@@ -31,8 +32,7 @@ class KeptFile:
 
 def digest(image: NDArray[np.uint8]) -> str:
     """Return 16 hex digits that identify a picture [H, W, 3] by its pixels."""
-    found = hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes())
-    return found.hexdigest()[:_DIGITS]
+    return picture_digest(image)[:_DIGITS]
 
 
 def key_of(source: Mapping[str, Any]) -> str:

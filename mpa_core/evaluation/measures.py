@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from mpa_core.errors import ConfigError
 from mpa_core.evaluation.metrics import ms_ssim, psnr
 from mpa_core.evaluation.results import MetricInfo, rounded
+from mpa_core.io.pixels import to_tensor
 from mpa_core.requirements import missing
 from mpa_core.tasks.metric import MAX_PSNR, PSNR, psnr_metric
 from mpa_core.tasks.perceptual import DISTANCES, build_distance
@@ -67,7 +69,7 @@ def _network(name: str, device: torch.device) -> Measure:
 
     @torch.inference_mode()
     def compare(original: Image.Image, decoded: Image.Image) -> float:
-        return float(distance(*(to_tensor(image).to(device) for image in (original, decoded))))
+        return float(distance(*(as_batch(image).to(device) for image in (original, decoded))))
 
     return Measure(MetricInfo(name, f"feature distance ({name})", False), compare)
 
@@ -101,12 +103,11 @@ def _piq(name: str) -> Measure:
         with warnings.catch_warnings():
             # piq still calls a function of torch by a deprecated signature.
             warnings.simplefilter("ignore", UserWarning)
-            return float(function(to_tensor(decoded), to_tensor(original), data_range=1.0))
+            return float(function(as_batch(decoded), as_batch(original), data_range=1.0))
 
     return Measure(MetricInfo(name, label, higher), compare)
 
 
-def to_tensor(image: Image.Image) -> Tensor:
+def as_batch(image: Image.Image) -> Tensor:
     """Convert 8-bit RGB to [1, 3, H, W] float32 in [0, 1]."""
-    pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-    return pixels.view(1, image.height, image.width, 3).permute(0, 3, 1, 2).float().div(255.0)
+    return to_tensor(np.array(image))[None]

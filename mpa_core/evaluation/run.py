@@ -19,7 +19,6 @@ from PIL import Image
 from mpa_core import __version__
 from mpa_core.bitstream.container import quantize_quality
 from mpa_core.codec import MPACodec
-from mpa_core.errors import OutputError
 from mpa_core.evaluation import learned
 from mpa_core.evaluation.classic import (
     ClassicCodec,
@@ -32,7 +31,7 @@ from mpa_core.evaluation.classic import (
 from mpa_core.evaluation.complexity import macs_per_pixel
 from mpa_core.evaluation.kept import KeptFile, KeptFiles, cpu_seconds, key_of
 from mpa_core.evaluation.learned import mix_name, source_of
-from mpa_core.evaluation.measures import Measure, build_measures, to_tensor
+from mpa_core.evaluation.measures import Measure, as_batch, build_measures
 from mpa_core.evaluation.plan import Plan, Progress
 from mpa_core.evaluation.plots import strip, sweep_name
 from mpa_core.evaluation.report import write_report
@@ -40,7 +39,7 @@ from mpa_core.evaluation.results import FILE, PHOTOS, Results, Row, rounded
 from mpa_core.evaluation.sets import MeasuredSet, collect
 from mpa_core.evaluation.spreadsheet import to_csv
 from mpa_core.evaluation.tables import sweeps
-from mpa_core.io.files import write_bytes, write_text
+from mpa_core.io.files import already_exists, write_bytes, write_text
 from mpa_core.io.folders import claim_output
 from mpa_core.mix import Mix
 
@@ -85,10 +84,7 @@ class Evaluation:
         self.results = Results()
         if self.file.exists():
             if not plan.resume:
-                raise OutputError(
-                    f"{self.file} already exists and was left as it is; go on from it with "
-                    "--resume, or choose another --out"
-                )
+                raise already_exists(self.file, "go on from it with --resume")
             self.results = Results.load(self.file)
         claim_output(plan.out, [plan.dataset])
         if codec is not None:
@@ -360,7 +356,7 @@ class Evaluation:
     ) -> dict[str, Any]:
         values: dict[str, Any] = {m.info.name: m(original, picture) for m in self.measures}
         if item.tasks:
-            x_hat = to_tensor(picture).to(self.device)
+            x_hat = as_batch(picture).to(self.device)
             for task in item.tasks:
                 values |= task.statistics(index, x_hat, quality)
         return values

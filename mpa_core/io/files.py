@@ -50,10 +50,14 @@ def check_writable(path: str | os.PathLike[str], *, overwrite: bool) -> None:
     if stat.S_ISDIR(mode):
         raise OutputError(f"cannot write {target}: it is a folder; give the name of a file")
     if stat.S_ISREG(mode) and not overwrite:
-        raise OutputError(
-            f"{target} already exists and was left as it is; "
-            "choose another name, or overwrite it with --force (overwrite=True in Python)"
-        )
+        raise already_exists(target, "overwrite it with --force (overwrite=True in Python)")
+
+
+def already_exists(target: str | os.PathLike[str], otherwise: str) -> OutputError:
+    """The refusal to write over ``target``; ``otherwise`` says what to do to keep its name."""
+    return OutputError(
+        f"{target} already exists and was left as it is; choose another name, or {otherwise}"
+    )
 
 
 @contextmanager

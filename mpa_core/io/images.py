@@ -61,6 +61,7 @@ from mpa_core.io.output import (
     to_pil,
 )
 from mpa_core.io.pillow_errors import pillow_errors
+from mpa_core.io.pixels import to_planes, to_unit
 from mpa_core.runtime.caller import warn_caller
 
 __all__ = [
@@ -312,8 +313,7 @@ def _array_to_rgb(array: np.ndarray[Any, Any], background: Color) -> np.ndarray[
 
 def _from_bytes(rgb: np.ndarray[Any, Any]) -> Tensor:
     """Convert uint8 [H, W, 3] to float [1, 3, H, W] in [0, 1]."""
-    tensor = torch.from_numpy(np.array(rgb, order="C"))
-    return tensor.permute(2, 0, 1).unsqueeze(0).contiguous().float().div(255.0)
+    return to_unit(to_planes(np.array(rgb, order="C")).unsqueeze(0).contiguous())
 
 
 def _check_tensor(tensor: Tensor) -> Tensor:
@@ -333,7 +333,7 @@ def _check_tensor(tensor: Tensor) -> Tensor:
         raise ImageError("got a tensor on the meta device, which holds no values; give a picture")
     x = tensor.detach()
     if x.dtype == torch.uint8:
-        x = x.float().div(255.0)
+        x = to_unit(x)
     elif not x.is_floating_point():
         raise ImageError(
             f"got a tensor of {x.dtype}, expected floats in [0, 1] or uint8 in 0..255; "

@@ -6,7 +6,6 @@ import os
 import warnings
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from mpa_core.errors import ImageError, MetadataWarning, OutputError
 from mpa_core.io.files import write_bytes
 from mpa_core.io.metadata import read_exif, strip_exif_prefix
 from mpa_core.io.pillow_errors import pillow_errors
+from mpa_core.io.pixels import to_pixels
 from mpa_core.io.saving import to_bytes
 
 OUTPUT_FORMATS: dict[str, str] = {
@@ -58,8 +58,7 @@ def to_pil(tensor: Tensor) -> Image.Image:
             f"got a tensor of shape {list(tensor.shape)}, expected [3, H, W]; "
             "take one picture of a batch with x[i]"
         )
-    levels = tensor.detach().float().clamp(0.0, 1.0).mul(255.0).round().to(torch.uint8)
-    return Image.fromarray(levels.permute(1, 2, 0).contiguous().cpu().numpy())
+    return Image.fromarray(to_pixels(tensor))
 
 
 def save_image(

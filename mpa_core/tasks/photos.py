@@ -20,6 +20,7 @@ from mpa_core.io.folders import FolderFiles, counted, find_files, picture_suffix
 from mpa_core.io.images import load_image, to_rgb_tensor
 from mpa_core.io.metadata import read_exif
 from mpa_core.io.orientation import orientation_of
+from mpa_core.io.pixels import to_pixels
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
         tensor = to_rgb_tensor(image).tensor[0]
     except ImageError as error:  # its message has no path
         raise ImageError(f"{path}: {error}") from error
-    return np.ascontiguousarray((tensor * 255.0).round().byte().permute(1, 2, 0).numpy())
+    return to_pixels(tensor)
 
 
 def photo_shape(path: Path) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mpa_core.errors import TrainingError
+from mpa_core.io.pixels import to_tensor
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,7 @@ def collate(samples: Sequence[Sample], quality: Tensor) -> PathBatch:
             f"{sorted(map(sorted, names))}; dataset() must give uint8 pictures of one size and "
             "the same targets for all"
         )
-    # A channels-last tensor and an NHWC array are the same bytes.
-    pixels = torch.from_numpy(np.stack([sample.image for sample in samples]))
-    images = pixels.permute(0, 3, 1, 2).float().div_(255.0)
+    images = to_tensor(np.stack([sample.image for sample in samples]))
     try:
         targets = {
             name: torch.stack([sample.target[name] for sample in samples])

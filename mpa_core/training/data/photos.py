@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mpa_core.io.pixels import to_planes, to_unit
 from mpa_core.tasks.photos import Replacing, random_crop
 from mpa_core.tasks.seeds import Stream, generator
 from mpa_core.training.data.loader import Source, forks
@@ -34,7 +35,7 @@ class Batch:
     @property
     def images(self) -> Tensor:
         """[B, 3, crop, crop] float32 in [0, 1], channels last in memory; a new tensor."""
-        return self.pixels.float().div_(255.0)
+        return to_unit(self.pixels)
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the same batch on ``device``, without waiting for copies from pinned memory."""
@@ -97,9 +98,7 @@ class PhotoBatches(Source[Batch]):
         pixels = np.empty((len(chosen), side, side, 3), np.uint8)
         for index, row in enumerate(chosen):
             pixels[index] = self._crop(places[row])
-        # A channels-last tensor and an NHWC array are the same bytes.
-        images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        return Batch(images, self.places.quality(step)[chosen])
+        return Batch(to_planes(pixels), self.places.quality(step)[chosen])
 
     def _crop(self, place: int) -> NDArray[np.uint8]:
         data = self.data

@@ -12,6 +12,7 @@ import torch
 
 from mpa_core.checkpoints import is_bare
 from mpa_core.errors import CheckpointError, TrainingError
+from mpa_core.io.files import already_exists
 from mpa_core.io.folders import claim_output
 from mpa_core.training.engine.board import Board
 from mpa_core.training.engine.checkpoint import SavedState, has_checkpoint, load_latest
@@ -68,17 +69,16 @@ def open_run(
         resume: whether to resume the run in the folder.
 
     Raises:
-        TrainingError: a new run where there is one already; or a run to resume that is of another
-            engine, or has other values for settings that are fixed.
+        TrainingError: the run to resume is of another engine, or has other values for settings that
+            are fixed.
         CheckpointError: there is nothing to resume from.
-        OutputError: the folder cannot be made, or is one of ``inputs``.
+        OutputError: there is a run in the folder already, where a new one is to begin; the folder
+            cannot be made, or is one of ``inputs``.
     """
     checkpoints = folder / CHECKPOINTS
     if not resume:
         if has_checkpoint(checkpoints):
-            raise TrainingError(
-                f"{folder}: a run is already in it; go on with --resume, or give another folder"
-            )
+            raise already_exists(checkpoints, "go on from it with --resume")
         claim_output(folder, inputs)
         return None
     state = load_latest(checkpoints)

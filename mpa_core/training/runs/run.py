@@ -60,19 +60,18 @@ def train(
             them at its end.
 
     Raises:
-        TrainingError: the folder holds a run and ``resume`` is not set; or ``resume`` is set and
-            the run is of another version of the engine, or differs in settings that fix its state
-            or the order of its data; or the budget is spent; no picture can be used; the training
-            diverged; a process that makes batches was ended; ``start_from`` does not fit; the path
-            has no recipe; the device, the precision or the number of processes does not fit; or a
-            path's base was changed by foreign code.
+        TrainingError: ``resume`` is set and the run is of another version of the engine, or differs
+            in settings that fix its state or the order of its data; or the budget is spent; no
+            picture can be used; the training diverged; a process that makes batches was ended;
+            ``start_from`` does not fit; the path has no recipe; the device, the precision or the
+            number of processes does not fit; or a path's base was changed by foreign code.
         CheckpointError: nothing to resume from, or the base or ``start_from`` cannot be loaded.
         BaseMismatchError: ``resume`` is set, and the run began on another base.
         PathNotFoundError, PluginError: the path or its recipe is not available.
         ConfigError: settings that do not fit the base, the path or the recipe.
         MissingDependencyError: a network of the loss or the recipe, Accelerate or TensorBoard is
             not on this machine.
-        OutputError: the folder cannot be written.
+        OutputError: the folder cannot be written, or holds a run and ``resume`` is not set.
     """
     with process_settings(config.run), joined(config.run, accelerator) as processes:
         inputs = [folder for folder in (run.data, run.val) if folder is not None]

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from mpa_core.base.padding import pad, unpad
 from mpa_core.io.images import save_image, to_pil
 from mpa_core.paths.path import TaskPath
 from mpa_core.tasks.metric import PSNR, Metric, psnr_metric
@@ -81,8 +81,7 @@ class PathValidator:
         model = self.objective.model
         batch = collate([sample], torch.tensor([quality])).to(self.objective.device)
         height, width = batch.images.shape[-2:]
-        stride = model.config.hyper_stride
-        padded = F.pad(batch.images, (0, -width % stride, 0, -height % stride), mode="replicate")
+        padded = pad(batch.images, model.config.hyper_stride)
         y_hat, bpp = encode_latents(model, padded, batch.quality)
         pixels = padded.shape[-2] * padded.shape[-1] / (height * width)
         return batch, y_hat, float(bpp) * pixels
@@ -114,4 +113,4 @@ class PathValidator:
         quality = model.base.quality(batch.quality, y_hat)
         x_hat = model.reconstruct(y_hat, quality, mix, paths=paths)
         height, width = batch.images.shape[-2:]
-        return x_hat[..., :height, :width].clamp(0, 1)
+        return unpad(x_hat, height, width)

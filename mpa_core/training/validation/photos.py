@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
+from mpa_core.base.padding import pad, unpad
 from mpa_core.coding.model import MPAModel
 from mpa_core.errors import ImageError, TrainingError
 from mpa_core.io.images import save_image, to_pil
+from mpa_core.io.pixels import to_tensor
 from mpa_core.tasks.metric import squared_error_255
 from mpa_core.tasks.photos import find_photos, read_photo
 from mpa_core.training.engine.checkpoint import checkpoint_name
@@ -48,11 +48,6 @@ def load_validation_photos(folder: Path, count: int, side: int) -> list[NDArray[
     if not photos:
         raise TrainingError(f"{folder}: none of the {len(chosen)} photos chosen can be read")
     return photos
-
-
-def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
-    """Convert [H, W, 3] uint8 to [1, 3, H, W] float32 in [0, 1]."""
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float().div_(255.0)
 
 
 class PhotoValidator:
@@ -98,16 +93,14 @@ def validate(
         Per level: ``quality``, ``bpp`` and ``psnr`` in dB (of 8-bit-range values).
     """
     device = next(model.parameters()).device
-    stride = model.config.hyper_stride
     rows: list[dict[str, float]] = []
     for quality in range(1, model.config.quality_levels + 1):
         bits, psnr = [], []
         for index, photo in enumerate(photos):
-            x = to_tensor(photo).to(device)
+            x = to_tensor(photo)[None].to(device)
             height, width = x.shape[-2:]
-            padded = F.pad(x, (0, -width % stride, 0, -height % stride), mode="replicate")
-            out = model(padded, float(quality))
-            x_hat = out["x_hat"][..., :height, :width].clamp(0, 1)
+            out = model(pad(x, model.config.hyper_stride), float(quality))
+            x_hat = unpad(out["x_hat"], height, width)
             bits.append(float(bits_per_pixel(out["likelihoods"], height * width)))
             psnr.append(psnr_from_mse(float(squared_error_255(x, x_hat))))
             if samples is not None and index == 0:
