@@ -6,11 +6,7 @@ import torch
 from torch import Tensor
 
 from mpa_core.base.priors import EntropyBottleneck, GaussianConditional
-
-PRECISION = 16
-"""Bits of the coder's integer frequencies."""
-ESCAPE_BITS = 4
-"""Raw bits per group of an escaped value; a first group holds the number of groups."""
+from mpa_core.bitstream.cdf import NIBBLE, PRECISION
 
 
 def gaussian(residual: Tensor, scales: Tensor, prior: GaussianConditional) -> Tensor:
@@ -38,8 +34,8 @@ def coded(
         indexes: row of ``prior``'s tables for each, int64, same shape.
         prior: a prior with tables.
 
-    A value outside its row is escaped: the row's last interval, then one group of raw bits with the
-    number of groups, then the groups (docs/spec/bitstream.md).
+    A value outside its row is escaped: the row's last interval, then one nibble of raw bits with
+    the number of nibbles, then the nibbles (docs/spec/bitstream.md).
     """
     table = prior._quantized_cdf.long()
     last = prior._cdf_length.long()[indexes] - 2
@@ -52,6 +48,6 @@ def coded(
         raw = torch.where(value < 0, -2 * value - 1, 2 * (value - last))[escaped]
         # frexp gives the number of binary digits: exact for what float64 holds.
         digits = torch.frexp(raw.double()).exponent
-        groups = (digits + ESCAPE_BITS - 1) // ESCAPE_BITS
-        probability[escaped] *= torch.exp2(-ESCAPE_BITS * (1.0 + groups))
+        nibbles = (digits + NIBBLE - 1) // NIBBLE
+        probability[escaped] *= torch.exp2(-NIBBLE * (1.0 + nibbles))
     return probability

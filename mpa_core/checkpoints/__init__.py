@@ -6,7 +6,7 @@ import torch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mpa_core.checkpoints.bundled import bundled_base_of, bundled_bases, bundled_fingerprints
 from mpa_core.checkpoints.meta import (
@@ -20,6 +20,7 @@ from mpa_core.checkpoints.meta import (
     read_path_meta,
 )
 from mpa_core.checkpoints.sources import BASE, is_bare, path_on, resolve
+from mpa_core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from mpa_core.checkpoints.exact import exact_fingerprint
@@ -53,21 +54,11 @@ __all__ = [
     "save_path",
 ]
 
-_LAZY = {
-    "exact_fingerprint": "exact",
-    "LoadedBase": "folders",
-    "load_base": "folders",
-    "save_base": "folders",
-    "LoadedPath": "path_folders",
-    "load_path": "path_folders",
-    "save_path": "path_folders",
-    "load_into": "tensors",
+_MODULES = {
+    "mpa_core.checkpoints.exact": ("exact_fingerprint",),
+    "mpa_core.checkpoints.folders": ("LoadedBase", "load_base", "save_base"),
+    "mpa_core.checkpoints.path_folders": ("LoadedPath", "load_path", "save_path"),
+    "mpa_core.checkpoints.tensors": ("load_into",),
 }
 
-
-def __getattr__(name: str) -> Any:
-    from importlib import import_module
-
-    if name in _LAZY:
-        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

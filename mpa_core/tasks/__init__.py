@@ -105,6 +105,4 @@ _MODULES = {
     "mpa_core.tasks.wasserstein": ("wasserstein_distortion",),
 }  # fmt: skip
 
-__getattr__, __dir__ = lazy_names(
-    __name__, {name: module for module, names in _MODULES.items() for name in names}
-)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)
