@@ -14,7 +14,8 @@ import torch
 from mpa_core import checkpoints
 from mpa_core.codec import MPACodec
 from mpa_core.coding.profiles import Profile, exact_profile
-from mpa_core.errors import ImageError, OutputError
+from mpa_core.errors import ImageError
+from mpa_core.io.files import already_exists
 from mpa_core.io.folders import find_files, picture_suffixes
 from mpa_core.io.images import load_image, to_pil, to_rgb_tensor
 
@@ -79,10 +80,7 @@ def convert_base(
         OutputError: ``out`` exists and ``force`` is not set, or cannot be written.
     """
     if out.exists() and not force:
-        raise OutputError(
-            f"{out} already exists and was left as it is; choose another name, or overwrite it "
-            "with --force (force=True in Python)"
-        )
+        raise already_exists(out, "overwrite it with --force (force=True in Python)")
     loaded = checkpoints.load_base(base)
     profile = exact_profile(loaded.model)
     if qualities is None:

@@ -1,4 +1,4 @@
-"""Linear layers on tokens, by the faster kernels."""
+"""A linear layer on tokens that uses the fastest kernel of the device."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ class TokenLinear(nn.Linear):
     """``nn.Linear`` on maps of tokens ``[B, H, W, C]``, with the same parameters.
 
     On the CPU it runs as a 1x1 convolution: oneDNN's kernels for it are up to twice as fast as the
-    matrix product ``nn.Linear`` is sent to. Its gradients are matrix products, for there it is the
-    convolution that takes twice as long. Tokens of any other shape go the ordinary way.
+    matrix product that ``nn.Linear`` uses. Its gradients are matrix products, since there the
+    convolution takes twice as long. Tokens of any other shape take the ordinary way.
     """
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Return the tokens ``[..., C_out]`` for ``tokens`` ``[..., C_in]``."""
         # oneDNN has no float64: the convolution would be the slow one.
         if tokens.ndim != 4 or not tokens.is_cpu or tokens.dtype in (torch.float64, torch.int64):
             return super().forward(tokens)

@@ -1,6 +1,7 @@
 """Checkpoints: folders in the shape of a Hub repository (``docs/spec/checkpoint.md``).
 
-What needs torch is imported on first use, so that listing and describing folders does not.
+Names that need torch are imported on first use, so that listing and describing folders does not
+import torch.
 """
 
 from __future__ import annotations

@@ -1,11 +1,14 @@
-"""Model cards: README.md with the front matter that the Hugging Face Hub reads. No torch here."""
+"""Model cards: README.md with the front matter that the Hugging Face Hub reads.
+
+The module does not import torch.
+"""
 
 from __future__ import annotations
 
 from mpa_core.checkpoints.meta import BaseMeta, PathMeta
 
 LICENCE = "apache-2.0"
-"""Of weights, unless another is given; an identifier of the Hugging Face Hub."""
+"""Default licence of weights; an identifier of the Hugging Face Hub."""
 
 _FRONT = """---
 license: {licence}
@@ -59,7 +62,7 @@ reading = codec.decode(data, Mix({name}=1.0), output="tensor")
 
 
 def base_card(meta: BaseMeta) -> str:
-    """Card of a base folder."""
+    """Return the card of a base folder."""
     config = meta.architecture
     return _FRONT.format(licence=LICENCE, extra="", kind="mpa-base") + _BASE.format(
         name=meta.name,
@@ -72,8 +75,8 @@ def base_card(meta: BaseMeta) -> str:
 
 
 def path_card(meta: PathMeta, *, licence: str = LICENCE, notes: str | None = None) -> str:
-    """Card of a path folder; ``notes`` is Markdown that is put at its end."""
-    # The Hub links a base model by repository; bundled ids are none.
+    """Return the card of a path folder; ``notes`` is Markdown that follows at its end."""
+    # The Hub links a base model by its repository, which a bundled id is not.
     extra = f"base_model: {meta.base.repo_id}\n" if "/" in meta.base.repo_id else ""
     card = _FRONT.format(licence=licence, extra=extra, kind="mpa-path") + _PATH.format(
         name=meta.path_type,

@@ -41,16 +41,16 @@ class LoadedBase:
 
     config: BaseConfig
     tensors: dict[str, Tensor]
-    """Those of ``model.state_dict()`` (sharing its memory), as used: float32 and integers."""
+    """The tensors of ``model.state_dict()``, whose memory they share: float32 and integers."""
     name: str
     fingerprint: str
     folder: Path
     model: MPAModel
-    """Built and filled, in eval mode, on the CPU."""
+    """The model with its weights, in eval mode, on the CPU."""
     formats: dict[str, Any] | None
-    """Of the exact entropy profile, by layer; None where the base has no such profile."""
+    """Formats of the exact entropy profile, by layer; None where the base has no such profile."""
     exact_fingerprint: str | None
-    """Of ``tensors`` and ``formats``; None where it was not computed, for want of a stored one."""
+    """Fingerprint of ``tensors`` and ``formats``; None where the folder stores none."""
 
 
 @usual_defaults()
@@ -64,27 +64,28 @@ def save_base(
     card: str | None = None,
     dtype: StorageType = "float32",
 ) -> str:
-    """Write a base folder, whole or not at all; files of the same names are replaced.
+    """Write a base folder, as a whole or not at all; files of the same names are replaced.
 
     Args:
-        folder: Made if missing; other files in it are left alone.
-        config: Architecture.
+        folder: made if missing; other files in it are left alone.
+        config: the architecture.
         tensors: ``MPAModel.frozen_state()``: base and encoder path, CDF tables included.
-        name: Id for messages and for paths that refer to this base.
-        formats: Of the exact profile; None takes those that fit any input, if there is the profile.
-        card: Text of ``README.md``; None writes a plain one.
+        name: id for messages and for paths that refer to this base.
+        formats: formats of the exact profile; None takes those that fit any input, if the base has
+            an exact profile.
+        card: text of ``README.md``; None writes a plain one.
         dtype: ``float16`` halves the file by rounding matrices and kernels.
 
     Returns:
-        The fingerprint of the tensors as loaded back. With ``float16`` these are the rounded
-        ones, so a codec in memory with the unrounded ones is another base.
+        The fingerprint of the tensors as loaded back. With ``float16`` these are the rounded ones,
+        so a codec in memory with the unrounded ones is another base.
 
     Raises:
         CheckpointError: ``tensors`` are not exactly those of ``config``, not finite, without CDF
             tables, or do not fit float16.
-        ConfigError: ``name`` or ``dtype`` is not one the format takes, or ``formats`` are for an
-            exact profile, which the base does not have.
-        OutputError: The folder cannot be written; what was there is untouched.
+        ConfigError: ``name`` or ``dtype`` has a value that the format does not allow, or
+            ``formats`` are given for a base without an exact profile.
+        OutputError: the folder cannot be written; its files are unchanged.
     """
     target = as_path(folder, "folder", OutputError)
     expect(config, BaseConfig, "config", "a BaseConfig", ConfigError)
@@ -125,11 +126,11 @@ def save_base(
 @usual_defaults()
 @normal_tensors()
 def load_base(id_or_folder: str | Path) -> LoadedBase:
-    """Load a bundled base or a folder.
+    """Load a base, by its bundled id or from a folder.
 
     Raises:
-        CheckpointError: Nothing there, a path folder, another version, files that are broken or
-            do not belong together, pickles, NaN; the message says which and what to do.
+        CheckpointError: there is nothing there, a path folder, another version, files that are
+            broken or do not belong together, pickles or NaN; the message says which and what to do.
     """
     folder = resolve(id_or_folder, BASE)
     meta = read_base_meta(folder)
@@ -163,7 +164,7 @@ def load_base(id_or_folder: str | Path) -> LoadedBase:
 
 
 def _formats_that_fit(model: MPAModel, formats: Formats | None) -> dict[str, Tensor] | None:
-    """``formats``, or new ones, as tensors; None for a base without an exact profile.
+    """Return ``formats``, or new ones, as tensors; None for a base without an exact profile.
 
     Networks are built with them once, which proves all sums exact.
     """
@@ -179,6 +180,6 @@ def _formats_that_fit(model: MPAModel, formats: Formats | None) -> dict[str, Ten
 
 
 def _build(config: BaseConfig) -> MPAModel:
-    """A model to fill."""
+    """Build a model with random weights, to be filled from a file."""
     with making_weights():
         return MPAModel(config).eval()

@@ -1,4 +1,4 @@
-"""The JSON beside the weights: what it may say, and how it is read and written. No torch here."""
+"""The JSON beside the weights: its fields, and how it is read and written; imports no torch."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ CARD = "README.md"
 
 DISTRIBUTION = "mpa-core"
 REQUIRES = ">=0.1"
-"""SDK versions that can read what this version writes."""
+"""SDK versions that can read the files of this version."""
 
 _CONFIG_BYTES = 2**20
-"""Most that a config may have; real ones have some thousand."""
+"""Largest size of a config in bytes; real ones have some thousand."""
 TABLE_ELEMENTS = 2**22
-"""Most numbers that the CDF tables and the small tensors of a base hold, generously."""
+"""Upper limit, generous, on the numbers in a base's CDF tables and small tensors."""
 
 Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(min_length=1, max_length=96)]
@@ -46,14 +46,14 @@ StorageType = Literal["float32", "float16"]
 
 
 def sdk_version() -> str:
-    """Version of this SDK."""
+    """Return the version of this SDK."""
     from mpa_core import __version__
 
     return str(__version__)
 
 
 def satisfies(version: str, requires: str | SpecifierSet) -> bool:
-    """Whether ``version`` is in the range; a pre-release counts as the release it leads to."""
+    """Return whether ``version`` is in the range; a pre-release counts as its final release."""
     specifier = SpecifierSet(requires) if isinstance(requires, str) else requires
     return specifier.contains(Version(version).base_version)
 
@@ -75,21 +75,21 @@ class BaseMeta(_Versioned):
 
     kind: Literal["base"] = "base"
     name: Name
-    """Id a user loads it by, and the one messages call it by."""
+    """Id by which a user loads it, and which messages use."""
     fingerprint: Fingerprint
     exact: Fingerprint | None = None
-    """Of the base with the formats of the exact profile; None: a base without one, or a folder from
-    before there was one, whose formats are found when it is loaded."""
+    """Fingerprint of the base with the formats of its exact profile. None for a base without one,
+    or in a folder from before the profile existed, whose formats are chosen when it is loaded."""
     dtype: StorageType
     architecture: Architecture
 
 
 class PluginRef(StrictModel):
-    """The distribution whose code a path needs."""
+    """The distribution that provides the code of a path."""
 
     distribution: Name = DISTRIBUTION
     version: str = REQUIRES
-    """Versions of it that can build the path, as a PEP 440 specifier; empty: any."""
+    """Its versions that can build the path, as a PEP 440 specifier; empty for any."""
 
     @field_validator("version")
     @classmethod
@@ -99,16 +99,16 @@ class PluginRef(StrictModel):
 
 
 class BaseRef(StrictModel):
-    """The base codec a path was trained on."""
+    """The base codec that a path was trained on."""
 
     repo_id: Name
-    """Bundled id, Hub repository or folder name: what ``MPACodec.from_pretrained`` takes."""
+    """Bundled id, Hub repository or folder name, as ``MPACodec.from_pretrained`` takes it."""
     revision: str | None = None
     fingerprint: Fingerprint
 
 
 class StageEntry(StrictModel):
-    """One stage of ``g_s`` the path attaches to: see :class:`mpa_core.config.PathStage`."""
+    """One stage of ``g_s`` that the path attaches to: see :class:`mpa_core.config.PathStage`."""
 
     stage: Annotated[int, Field(ge=0, lt=MAX_STAGES)]
     dim: Width
@@ -124,12 +124,12 @@ class PathMeta(_Versioned):
     plugin: PluginRef
     base: BaseRef
     config: dict[str, Any]
-    """Dump of the path class's own config."""
+    """The path class's own config, as JSON."""
     stages: Annotated[tuple[StageEntry, ...], Field(max_length=MAX_STAGES)]
     levels: Annotated[int, Field(ge=2, le=255)]
     """Quality levels of the base."""
     fingerprint: Fingerprint
-    """Of the path's own tensors: tells damage from a mismatch."""
+    """Fingerprint of the path's own tensors, which tells damage from a mismatch of files."""
     dtype: StorageType
 
     @property
@@ -142,16 +142,22 @@ Meta = TypeVar("Meta", BaseMeta, PathMeta)
 
 
 def canonical_json(meta: StrictModel) -> str:
-    """Sorted keys, two spaces, one newline at the end: equal contents are equal bytes."""
+    """Return the JSON with sorted keys, an indent of two spaces and one newline at the end.
+
+    Equal contents give equal bytes.
+    """
     dump = meta.model_dump(mode="json")
     return json.dumps(dump, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def read_base_meta(folder: Path) -> BaseMeta:
-    """Read ``config.json``; a :class:`CheckpointError` says what is wrong and what to do.
+    """Read and check ``config.json`` in ``folder``.
 
-    Weights beside it that cannot be those of its architecture are an error, too: nothing need be
-    built, nor read, to see it.
+    Weights beside it that cannot be those of its architecture are an error, too, which is found
+    without building the model or reading the weights.
+
+    Raises:
+        CheckpointError: the message says what is wrong and what to do.
     """
     meta = _read(BaseMeta, folder, BASE_CONFIG, "base", (PATH_CONFIG, "path", "codec.load_path"))
     _check_size(Path(folder) / BASE_WEIGHTS, meta.architecture.least_parameters)
@@ -159,7 +165,11 @@ def read_base_meta(folder: Path) -> BaseMeta:
 
 
 def read_path_meta(folder: Path) -> PathMeta:
-    """Read ``path_config.json``; a :class:`CheckpointError` says what is wrong and what to do."""
+    """Read and check ``path_config.json`` in ``folder``.
+
+    Raises:
+        CheckpointError: the message says what is wrong and what to do.
+    """
     return _read(
         PathMeta, folder, PATH_CONFIG, "path", (BASE_CONFIG, "base", "MPACodec.from_pretrained")
     )
@@ -220,11 +230,12 @@ def _refuse(constant: str) -> None:
 def check_inside(file: Path) -> None:
     """Refuse a file that a symbolic link leads out of its checkpoint's folder.
 
-    The cache of the Hub keeps a repository's files in ``blobs`` beside ``snapshots/REVISION``: its
-    links are followed. So are those of what is installed, since installers make such links.
+    The cache of the Hub keeps a repository's files in ``blobs`` beside ``snapshots/REVISION``:
+    links within the cache are allowed. So are those of the installed package, since installers make
+    such links.
 
     Raises:
-        CheckpointError: with where it leads.
+        CheckpointError: the file is such a link; the message names its target.
     """
     home, real = file.parent.resolve(), file.resolve()
     if home.parent.name == "snapshots":
@@ -237,10 +248,10 @@ def check_inside(file: Path) -> None:
 
 
 def _check_size(weights: Path, parameters: int) -> None:
-    """Weights must be about as many as the architecture has."""
+    """Check that there are about as many weights as the architecture has."""
     header = read_header(weights) if weights.is_file() else None
     if header is None:
-        return  # no weights: for whoever reads them
+        return  # without weights: reported by the code that reads them
     if not parameters <= header.elements <= 2 * parameters + TABLE_ELEMENTS:
         raise CheckpointError(
             f"{weights} has {header.elements} numbers, the architecture in its {BASE_CONFIG} takes "
@@ -249,7 +260,7 @@ def _check_size(weights: Path, parameters: int) -> None:
 
 
 def _check_version(data: dict[str, Any], source: Path) -> None:
-    """Before anything else is judged: a newer folder may hold anything."""
+    """Check the versions first of all, since a newer folder may hold anything."""
     version = sdk_version()
     requires = data.get("requires", "")
     try:

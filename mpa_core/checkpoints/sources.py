@@ -1,9 +1,10 @@
-"""From what a user gives to a folder on disk: one function for bases and paths. No torch here.
+"""Resolution of a checkpoint's name to a folder on disk, for bases and paths.
 
-A checkpoint is said in one of three ways: a bare name (``"mpa-small"``, ``"cls"``,
+A checkpoint is given in one of three ways: a bare name (``"mpa-small"``, ``"cls"``,
 ``"dist:cls"``), a folder (``"./mpa-small"``, a ``Path``), or a repository of the Hugging Face Hub
-with a revision or without (``"org/repo"``, ``"org/repo@v1"``). :func:`source_of` tells them apart,
-:func:`resolve` finds the folder. Another source of checkpoints is another kind there.
+with or without a revision (``"org/repo"``, ``"org/repo@v1"``). :func:`source_of` tells them apart,
+:func:`resolve` finds the folder. A further source of checkpoints is a further kind of
+:class:`Source`. The module does not import torch.
 """
 
 from __future__ import annotations
@@ -25,37 +26,39 @@ _REPOSITORY = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+)
 
 @dataclass(frozen=True)
 class Source:
-    """A checkpoint as it was said."""
+    """A checkpoint as the user named it."""
 
     kind: Literal["name", "folder", "repository"]
     text: str
     """The name, the folder, or ``org/repo``."""
     revision: str | None = None
-    """Branch, tag or commit of a repository; None where none was said."""
+    """Branch, tag or commit of a repository; None where none was given."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of checkpoint that can be resolved."""
+    """A kind of checkpoint that can be resolved: a base or a path."""
 
     noun: str
     """``"base"`` or ``"path"``, for messages."""
     config: str
-    """Name of the file that a folder of this kind has."""
+    """Name of the file by which a folder of this kind is recognised."""
     of_a_file: str
-    """What to do with a file given in place of such a folder."""
+    """Advice for a file given in place of such a folder."""
     error: type[MPAError]
-    """What is raised where nothing is found."""
+    """Class of the error that is raised where nothing is found."""
     find: Callable[[str], Path]
-    """From a bare name to the folder of what is installed; raises ``error`` that names those."""
+    """Returns the folder of an installed checkpoint, given its bare name; raises ``error``, which
+    lists the installed ones."""
 
 
 def is_bare(source: str | Path) -> bool:
-    """Whether ``source`` is a bare name, which never means a folder.
+    r"""Return whether ``source`` is a bare name, which never means a folder.
 
-    A folder is said as a path: a ``Path`` object, or text with a separator of any system in it
-    (``./mpa-small``, ``runs/one``, ``runs\\one``, ``mpa-small/``), from ``~``, or ``.`` or ``..``.
-    So files that lie in the current folder by chance change the meaning of no name.
+    A folder is given as a path: a ``Path`` object, or text that has a separator of any system in it
+    (``./mpa-small``, ``runs/one``, ``runs\one``, ``mpa-small/``), that begins with ``~``, or that
+    is ``.`` or ``..``. So files that happen to lie in the current folder change the meaning of no
+    name.
     """
     if isinstance(source, Path):
         return False
@@ -65,7 +68,7 @@ def is_bare(source: str | Path) -> bool:
 def source_of(said: str | Path) -> Source:
     """Tell a bare name, a folder and a repository apart.
 
-    Text in the form of a repository that is also a folder here means the folder.
+    Text in the form of a repository that is also an existing folder means the folder.
     """
     text = str(said)
     if is_bare(said):
@@ -77,19 +80,20 @@ def source_of(said: str | Path) -> Source:
 
 
 def resolve(said: str | Path, kind: Kind) -> Path:
-    """The folder of the checkpoint that ``said`` means.
+    """Return the folder of the checkpoint that ``said`` names.
 
-    A bare name is what is installed; where a folder of that name with such a checkpoint is in the
-    current folder, an :class:`AmbiguousNameWarning` says so. A folder is returned whatever is in
-    it: who reads it says what is missing.
+    A bare name means an installed checkpoint; if the current folder has a folder of that name with
+    such a checkpoint, an :class:`AmbiguousNameWarning` says so. A folder is returned whatever is in
+    it: the code that reads it reports missing files.
 
     Args:
         said: a name, a folder or a repository, as a user has typed it.
         kind: :data:`BASE`, or :func:`path_on` the base it is for.
 
     Raises:
-        MPAError: of ``kind.error``: nothing of that name is installed, or ``said`` is no name.
-        CheckpointError: a repository, of which no copy is here.
+        MPAError: of class ``kind.error``: nothing of that name is installed, or ``said`` is no
+            name.
+        CheckpointError: ``said`` is a file, or a repository that has not been downloaded.
     """
     folder = as_path(said, kind.noun, kind.error)
     source = source_of(said)
@@ -146,11 +150,14 @@ BASE = Kind(
     CheckpointError,
     _bundled_base,
 )
-"""A base codec."""
+"""The kind of a base codec."""
 
 
 def path_on(base: str) -> Kind:
-    """A task path with weights for the base of this name, by registered name or ``dist:name``."""
+    """Return the kind of a task path for the base of this name.
+
+    Its bare names are registered names and ``dist:name``; the plugin bundles the weights.
+    """
 
     def find(name: str) -> Path:
         from mpa_core.plugins.registry import registry  # bases need no plugin

@@ -159,16 +159,13 @@ def run_export(args: argparse.Namespace) -> int:
     from mpa_core.checkpoints.cards import LICENCE
     from mpa_core.checkpoints.meta import BASE_CONFIG, PATH_CONFIG
     from mpa_core.cli.output import emit
-    from mpa_core.errors import OutputError
+    from mpa_core.io.files import already_exists
     from mpa_core.training.runs.export import export_run, run_kind
 
     kind = run_kind(args.source)
     config = {"base": BASE_CONFIG, "path": PATH_CONFIG}[kind]
     if (args.out / config).exists() and not args.force:
-        raise OutputError(
-            f"{args.out} already holds a {kind} and was left as it is; "
-            "choose another folder, or replace it with --force"
-        )
+        raise already_exists(args.out / config, "overwrite it with --force")
     fingerprint = export_run(
         args.source,
         args.out,

@@ -1,4 +1,4 @@
-"""The part of :class:`mpa_core.codec.MPACodec` that loads task paths and holds them."""
+"""The part of :class:`mpa_core.codec.MPACodec` that loads and holds task paths."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class LoadedPaths:
-    """Methods of a codec that load task paths onto its model, and take them off again."""
+    """The methods of a codec that load task paths onto its model and remove them."""
 
     model: MPAModel
     name: str
@@ -29,27 +29,28 @@ class LoadedPaths:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Local names of the side paths loaded; the main path is always there."""
+        """Local names of the loaded task paths; the main path is always there and is not listed."""
         return tuple(self.model.paths)
 
     @normal_tensors()
     def load_path(self, source: str | Path, name: str | None = None) -> str:
-        """Load a path's weights: by registered name (``"cls"``, ``"dist:cls"``), or from a folder.
+        """Load a path's weights, by a registered name (``"cls"``, ``"dist:cls"``) or from a folder.
 
         Args:
-            source: a bare name whose plugin bundles weights for this base, or a path folder, said
-                with a separator in it (``"./cls"``) or as a ``Path``.
-            name: local name; None takes the path's own.
+            source: a registered name, whose plugin bundles weights for this base; or a path folder,
+                given with a separator in it (``"./cls"``) or as a ``Path``.
+            name: local name of the path; None takes the path's own.
 
         Returns:
             The local name.
 
         Raises:
-            PathNotFoundError: no such path, or its plugin has no weights for this base.
-            BaseMismatchError: trained on another base.
+            PathNotFoundError: there is no such path, or its plugin has no weights for this base.
+            BaseMismatchError: the path was trained on another base.
             ModelChangedError: the codec's weights are no longer those of its base.
-            CheckpointError, PluginError: weights or code that do not load, or a folder without a
-                path in it.
+            ConfigError: the local name is taken or is no identifier.
+            CheckpointError, PluginError: the weights or the code do not load, or the folder holds
+                no path.
         """
         loaded = checkpoints.load_path(checkpoints.resolve(source, checkpoints.path_on(self.name)))
         self.profiles.require_unchanged(self.model, coding=False)
@@ -58,9 +59,12 @@ class LoadedPaths:
         return self.attach_path(loaded.build(found), name)
 
     def load_paths(self, sources: Sequence[str]) -> list[str]:
-        """Load ``SOURCE`` or ``NAME=SOURCE`` each, as the command line says it; the local names.
+        """Load several paths, each given as ``SOURCE`` or ``NAME=SOURCE``, as on the command line.
 
-        A source is what :meth:`load_path` takes, and it raises what that raises.
+        Each source is one that :meth:`load_path` takes, and raises the same errors.
+
+        Returns:
+            The local names, in order.
         """
         names = []
         for source in as_sequence(sources, "sources", "SOURCE or NAME=SOURCE", ConfigError):
@@ -73,12 +77,19 @@ class LoadedPaths:
 
     @normal_tensors()
     def attach_path(self, path: TaskPath, name: str | None = None) -> str:
-        """Attach a path that is in memory, under ``name`` (its own if None); returns the name.
+        """Attach a path that is in memory.
+
+        Args:
+            path: it is set to eval mode and moved to the base's device and dtype.
+            name: local name of the path; None takes the path's own.
+
+        Returns:
+            The local name.
 
         Raises:
             ModelChangedError: the codec's weights are no longer those of its base.
-            ConfigError: the name is taken or no identifier, or the path was built for other
-                stages than this base has.
+            ConfigError: the name is taken or no identifier, or the path was built for other stages
+                than this base has.
         """
         expect(path, TaskPath, "path", "a TaskPath", ConfigError)
         local = path.name if name is None else as_text(name, "name") or path.name
@@ -105,10 +116,10 @@ class LoadedPaths:
         return local
 
     def unload_path(self, name: str) -> None:
-        """Remove a path; the base is as it was.
+        """Remove a loaded path; the base does not change.
 
         Raises:
-            PathNotFoundError: it is not loaded.
+            PathNotFoundError: no path of this name is loaded.
         """
         self._loaded(name)
         del self.model.paths[name]
@@ -117,9 +128,9 @@ class LoadedPaths:
         """Write a loaded path as a folder (``docs/spec/checkpoint.md``) that names its base.
 
         Args:
-            name: what the path is called here, one of :attr:`paths`.
+            name: local name of the path, one of :attr:`paths`.
             folder: made if missing; files of the same names are replaced, others are left alone.
-            dtype: ``"float16"`` halves the file by rounding matrices.
+            dtype: ``"float32"``, or ``"float16"``, which halves the file by rounding matrices.
 
         Returns:
             The fingerprint of the path's tensors as loaded back, 64 hex digits.
@@ -129,7 +140,7 @@ class LoadedPaths:
             PluginError: no installed plugin offers its class, so nobody could load the folder.
             ModelChangedError: the codec's weights are no longer those of its base.
             CheckpointError: weights that are not finite, or too large for ``dtype``.
-            OutputError: the folder cannot be written; what was there is untouched.
+            OutputError: the folder cannot be written; its files are unchanged.
         """
         path = self._loaded(name)
         offered = registry().offering(type(path))

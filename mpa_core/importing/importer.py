@@ -30,10 +30,10 @@ from mpa_core.config import PathConfig
 from mpa_core.errors import (
     CheckpointError,
     ConfigError,
-    OutputError,
     PluginError,
 )
 from mpa_core.importing.keys import PRIOR_CONSTANTS, Keys, base_key, path_key
+from mpa_core.io.files import already_exists
 from mpa_core.paths.path import TaskPath
 from mpa_core.plugins.registry import registry
 from mpa_core.runtime.surroundings import making_weights
@@ -73,12 +73,9 @@ def import_official(checkpoint: Path, out: Path, force: bool = False) -> dict[st
     keys.check_masks(model.base.entropy)
     keys.check_all_used()
     targets = [out / "base", *(out / name for name in paths)]
-    taken = [str(folder) for folder in targets if folder.exists()]
-    if taken and not force:
-        raise OutputError(
-            f"{taken[0]} already exists and was left as it is; "
-            "choose another folder, or overwrite it with --force (force=True in Python)"
-        )
+    taken = next((folder for folder in targets if folder.exists()), None)
+    if taken is not None and not force:
+        raise already_exists(taken, "overwrite it with --force (force=True in Python)")
     base_name = f"{out.name}/base"
     fingerprint = save_base(out / "base", config, model.frozen_state(), name=base_name)
     report: dict[str, Any] = {

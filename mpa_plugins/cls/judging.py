@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import torch
 from torch import Tensor
 
-from mpa_core.tasks import PERCENT, Metric, PathBatch
+from mpa_core.tasks import PERCENT, Metric, PathBatch, picture_digest
 from mpa_plugins.cls.classifier import Classifier, tiles
 
 CHUNK = 32
@@ -25,7 +23,7 @@ class Agreement:
         self.classifier = classifier
         self.side = side
         self.stride = stride
-        self._known: dict[bytes, Tensor] = {}
+        self._known: dict[str, Tensor] = {}
 
     def metric(self) -> Metric:
         """Top-1 agreement; the statistics of a picture are (views that agree, views)."""
@@ -41,8 +39,7 @@ class Agreement:
         return torch.tensor(rows, dtype=torch.float64)
 
     def _wanted(self, original: Tensor) -> Tensor:
-        content = original.detach().cpu().contiguous().numpy().tobytes()
-        key = hashlib.sha256(repr(tuple(original.shape)).encode() + content).digest()
+        key = picture_digest(original.detach().cpu().numpy())
         if key not in self._known:
             self._known[key] = self._answers(original)
         return self._known[key]

@@ -12,7 +12,14 @@ import torch
 from torch import Tensor
 
 from mpa_core.errors import MPAError, TrainingError
-from mpa_core.tasks import PhotoFolder, Replacing, WholePhotos, random_crop, undamaged
+from mpa_core.tasks import (
+    PhotoFolder,
+    Replacing,
+    WholePhotos,
+    random_crop,
+    to_tensor,
+    undamaged,
+)
 from mpa_plugins.seg.composites import Composites, paste, place
 from mpa_plugins.seg.network import HeadConfig, Segmenter, save_head
 from mpa_plugins.seg.scores import cross_entropy, intersections_and_unions, mean_iou
@@ -43,7 +50,7 @@ class FreshComposites:
         view = random_crop(photo, self.crop, random, flip=True, transpose=False)
         placed = place(self.stamps, self.crop, self.crop, random)
         picture, labels = paste(view, placed)
-        image = torch.from_numpy(picture).permute(2, 0, 1).float() / 255
+        image = to_tensor(picture)
         tint = 1 + TINT * torch.from_numpy(random.uniform(-1, 1, (3, 1, 1))).float()
         return (image * tint).clamp(0, 1), torch.from_numpy(labels)
 
@@ -80,7 +87,7 @@ def evaluate(model: Segmenter, samples: Composites) -> tuple[float, list[float]]
     """Mean and per-class IoU of ``model`` on whole composites."""
     totals = torch.zeros(2 * len(model.config.classes), dtype=torch.float64)
     for sample in samples:
-        image = torch.from_numpy(sample.image).permute(2, 0, 1)[None].float() / 255
+        image = to_tensor(sample.image)[None]
         totals += intersections_and_unions(model(image), sample.target["mask"][None])[0]
     both, either = totals.chunk(2)
     return mean_iou(totals), (both / either.clamp_min(1)).tolist()
