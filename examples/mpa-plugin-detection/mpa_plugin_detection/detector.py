@@ -38,7 +38,13 @@ class Detections:
 
     def above(self, score: float) -> Detections:
         """Those with at least that score."""
-        kept = self.scores >= score
+        return self._where(self.scores >= score)
+
+    def of(self, label: int) -> Detections:
+        """Those of one class."""
+        return self._where(self.labels == label)
+
+    def _where(self, kept: Tensor) -> Detections:
         return Detections(self.boxes[kept], self.scores[kept], self.labels[kept])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from mpa_core.tasks import PERCENT, Metric, PathBatch
 from mpa_plugin_detection.average_precision import (
     IOU_THRESHOLDS,
+    average_precision_50,
     counts,
     mean_average_precision,
 )
@@ -26,45 +27,54 @@ class Judge:
     Args:
         detector: frozen.
         threshold: score from which on what it finds on an original is taken for true.
+        classes: the labels that count.
     """
 
-    def __init__(self, detector: Detector, threshold: float) -> None:
+    def __init__(self, detector: Detector, threshold: float, classes: Sequence[int]) -> None:
         self.detector = detector
         self.threshold = threshold
+        self.classes = classes
         self._known: dict[bytes, Detections] = {}
 
-    def agreement(self, iou: float | None = None) -> Metric:
-        """Against what the detector finds on the originals.
+    def agreement(self) -> dict[str, Metric]:
+        """``map`` and ``map50``: against what the detector finds on the originals."""
+        return self._metrics("", "NanoDet, as on the original", self._own_truth)
 
-        ``iou`` is the threshold of the overlap; None takes the mean over COCO's ten.
-        """
-        return self._metric("NanoDet, as on the original", self._own_truth, iou)
+    def exact(self) -> dict[str, Metric]:
+        """``map_exact`` and ``map50_exact``: against ``batch.targets``; see :class:`Composites`."""
+        return self._metrics("_exact", "NanoDet, exact boxes", _exact_truth)
 
-    def exact(self, iou: float | None = None) -> Metric:
-        """Against the boxes in ``batch.targets``; see :class:`Composites`."""
-        return self._metric("NanoDet, exact boxes", _exact_truth, iou)
+    def _metrics(
+        self, suffix: str, judge: str, truth: Callable[[PathBatch], list[Detections]]
+    ) -> dict[str, Metric]:
+        kinds = (
+            ("map", "mAP", IOU_THRESHOLDS, mean_average_precision),
+            ("map50", "AP50", (0.5,), average_precision_50),
+        )
+        return {
+            f"{name}{suffix}": Metric(
+                statistics=self._counting(truth, thresholds),
+                higher_is_better=True,
+                value=value,
+                label=f"{title} ({judge})",
+                unit=PERCENT,
+            )
+            for name, title, thresholds, value in kinds
+        }
 
-    def _metric(
-        self,
-        label: str,
-        truth: Callable[[PathBatch], list[Detections]],
-        iou: float | None,
-    ) -> Metric:
-        thresholds = IOU_THRESHOLDS if iou is None else (iou,)
-
+    def _counting(
+        self, truth: Callable[[PathBatch], list[Detections]], thresholds: Sequence[float]
+    ) -> Callable[[Tensor, PathBatch], Tensor]:
         def statistics(x_hat: Tensor, batch: PathBatch) -> Tensor:
             found = [self._detections(picture) for picture in x_hat.clamp(0, 1)]
-            pairs = zip(found, truth(batch), strict=True)
-            return torch.stack([counts(mine, theirs, thresholds) for mine, theirs in pairs])
+            return torch.stack(
+                [
+                    counts(mine, theirs, self.classes, thresholds)
+                    for mine, theirs in zip(found, truth(batch), strict=True)
+                ]
+            )
 
-        name = "mAP" if iou is None else f"AP{100 * iou:.0f}"
-        return Metric(
-            statistics,
-            higher_is_better=True,
-            value=mean_average_precision,
-            label=f"{name} ({label})",
-            unit=PERCENT,
-        )
+        return statistics
 
     def _own_truth(self, batch: PathBatch) -> list[Detections]:
         return [self._detections(picture).above(self.threshold) for picture in batch.images]

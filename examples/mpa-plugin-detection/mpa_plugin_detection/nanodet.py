@@ -1,6 +1,6 @@
 """NanoDet-g, a small one-stage object detector for COCO's 80 classes, as a plain torch network.
 
-The architecture is that of https://github.com/RangiLyu/nanodet (Apache-2.0), model "g" at 416 x 416;
+The architecture is model "g" at 416 x 416 of https://github.com/RangiLyu/nanodet (Apache-2.0);
 batch normalisation is folded into the convolutions. ``tools/convert_nanodet.py`` makes the weights.
 """
 
@@ -97,9 +97,7 @@ class NanoDet(nn.Module):
         width = 128
         self.laterals = nn.ModuleList(nn.Conv2d(inputs, width, 1) for inputs in (128, 256, 512))
         self.heads = nn.ModuleList(
-            nn.Sequential(
-                Convolution(width, width), nn.Conv2d(width, len(CLASSES) + 4 * BINS, 1)
-            )
+            nn.Sequential(Convolution(width, width), nn.Conv2d(width, len(CLASSES) + 4 * BINS, 1))
             for _ in STRIDES
         )
         for key, values in (("mean", _MEAN), ("std", _STD)):
@@ -127,8 +125,9 @@ class NanoDet(nn.Module):
             head(level).flatten(2).transpose(1, 2)
             for head, level in zip(self.heads, features, strict=True)
         ]
-        logits, sides = torch.cat(found, dim=1).split([len(CLASSES), 4 * BINS], dim=2)
-        return Predictions(logits, sides.unflatten(2, (4, BINS)), features)
+        both = torch.cat(found, dim=1)
+        sides = both[..., len(CLASSES) :].reshape(len(x), -1, 4, BINS)
+        return Predictions(both[..., : len(CLASSES)], sides, features)
 
 
 def anchor_points(height: int, width: int, device: torch.device) -> Tensor:

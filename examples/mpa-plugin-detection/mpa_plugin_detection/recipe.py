@@ -12,11 +12,12 @@ from torch import Tensor
 
 from mpa_core.config import StrictModel
 from mpa_core.tasks import Metric, PathBatch, Recipe, Sample, Split, freeze, psnr_metric
+from mpa_plugin_detection.classes import CLASSES
 from mpa_plugin_detection.composites import Composites
 from mpa_plugin_detection.detector import Detector
 from mpa_plugin_detection.distillation import distil
 from mpa_plugin_detection.judging import Judge
-from mpa_plugin_detection.stamps import STAMPS, load_stamps
+from mpa_plugin_detection.stamps import FILES, STAMPS, load_stamps
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -92,9 +93,13 @@ class DetectionRecipe(Recipe):
         return Composites(photos, stamps, seed=self.seed if split == "train" else 0)
 
     def metrics(self) -> Mapping[str, Metric]:
-        """Mean average precision against the detections on the original, and exact; PSNR."""
-        judge = Judge(self.detector, self.settings.threshold)
-        found = {"map": judge.agreement(), "map50": judge.agreement(0.5)}
-        if self.settings.stamps is not None:
-            found |= {"map_exact": judge.exact(), "map50_exact": judge.exact(0.5)}
-        return {**found, "psnr": psnr_metric()}
+        """Mean average precision against the detections on the original, and exact; PSNR.
+
+        With stamps the classes that count are theirs, otherwise all of the detector's.
+        """
+        stamps = self.settings.stamps is not None
+        names = FILES if stamps else CLASSES
+        labels = [CLASSES.index(name) for name in names]
+        judge = Judge(self.detector, self.settings.threshold, labels)
+        exact = judge.exact() if stamps else {}
+        return {**judge.agreement(), **exact, "psnr": psnr_metric()}

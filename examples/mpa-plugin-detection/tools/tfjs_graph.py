@@ -47,10 +47,6 @@ class Graph:
             return [int(value) for value in found["list"]["i"]]
         return next(iter(found.values()))
 
-    def constant(self, name: str) -> NDArray[Any] | None:
-        """The constant of that name."""
-        return self.constants.get(name)
-
     def run(self, inputs: dict[str, Tensor], wanted: list[str]) -> list[Tensor]:
         """The values of the nodes ``wanted``."""
         known: dict[str, tuple[Tensor, ...]] = {name: (x,) for name, x in inputs.items()}
@@ -73,8 +69,8 @@ class Graph:
 
     def _evaluate(self, name: str, known: dict[str, tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         if name in self.constants:
-            array = self.constants[name]
-            return (torch.from_numpy(array.astype(np.float32) if array.dtype.kind == "f" else array.copy()),)
+            constant = torch.from_numpy(self.constants[name].copy())
+            return (constant.float() if constant.is_floating_point() else constant,)
         values = []
         for text in self.nodes[name].get("input", ()):
             source, _, output = text.partition(":")
@@ -98,11 +94,16 @@ class Graph:
             return F.pad(x[0], sides, value=float(x[2]) if op == "PadV2" else 0.0)
         if op == "Conv2D":
             return _channels_last(
-                F.conv2d, x[0], x[1].permute(3, 2, 0, 1), stride=self.attribute(name, "strides")[1:3]
+                F.conv2d,
+                x[0],
+                x[1].permute(3, 2, 0, 1),
+                stride=self.attribute(name, "strides")[1:3],
             )
         if op == "MaxPool":
             return _channels_last(
-                F.max_pool2d, x[0], self.attribute(name, "ksize")[1:3],
+                F.max_pool2d,
+                x[0],
+                self.attribute(name, "ksize")[1:3],
                 stride=self.attribute(name, "strides")[1:3],
             )
         if op == "ResizeBilinear":
