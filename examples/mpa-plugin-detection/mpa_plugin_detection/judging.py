@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from mpa_core.tasks import PERCENT, Metric, PathBatch
+from mpa_core.tasks import PERCENT, Metric, PathBatch, picture_digest
 from mpa_plugin_detection.average_precision import (
     IOU_THRESHOLDS,
     average_precision_50,
@@ -34,7 +33,7 @@ class Judge:
         self.detector = detector
         self.threshold = threshold
         self.classes = classes
-        self._known: dict[bytes, Detections] = {}
+        self._known: dict[str, Detections] = {}
 
     def agreement(self) -> dict[str, Metric]:
         """``map`` and ``map50``: against what the detector finds on the originals."""
@@ -80,8 +79,7 @@ class Judge:
         return [self._detections(picture).above(self.threshold) for picture in batch.images]
 
     def _detections(self, picture: Tensor) -> Detections:
-        content = picture.detach().cpu().contiguous().numpy().tobytes()
-        key = hashlib.sha256(repr(tuple(picture.shape)).encode() + content).digest()
+        key = picture_digest(picture.detach().cpu().numpy())
         if key not in self._known:
             if len(self._known) >= KEPT:
                 del self._known[next(iter(self._known))]

@@ -14,8 +14,6 @@ from mpa_plugin_detection.average_precision import (
     mean_average_precision,
 )
 from mpa_plugin_detection.detector import LOWEST_SCORE, Detections
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 
 def scene(seed, *, binned):
@@ -45,6 +43,8 @@ def scene(seed, *, binned):
 
 def by_pycocotools(scenes):
     """(mAP, AP50) of the library."""
+    coco = pytest.importorskip("pycocotools.coco", reason="pip install pycocotools")
+    cocoeval = pytest.importorskip("pycocotools.cocoeval")
 
     def entry(number, image, box, label, **more):
         left, top, right, bottom = box
@@ -62,7 +62,7 @@ def by_pycocotools(scenes):
         for box, label, score in rows:
             found.append(entry(len(found) + 1, image, box, label, score=score))
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO()
+        truth = coco.COCO()
         truth.dataset = {
             "images": [{"id": i} for i in range(len(scenes))],
             "annotations": objects,
@@ -70,7 +70,7 @@ def by_pycocotools(scenes):
             "info": {},
         }
         truth.createIndex()
-        evaluation = COCOeval(truth, truth.loadRes(found), "bbox")
+        evaluation = cocoeval.COCOeval(truth, truth.loadRes(found), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
