@@ -12,11 +12,12 @@ import io
 from pathlib import Path
 
 import numpy as np
-from mpa_core import MPACodec
-from mpa_core.tasks import load_image, to_tensor
 from mpa_plugin_detection.classes import CLASSES
 from mpa_plugin_detection.detector import Detections, Detector
 from PIL import Image, ImageDraw, ImageFont
+
+from mpa_core import MPACodec
+from mpa_core.tasks import load_image, to_tensor
 
 CAPTION = 24
 """Height in pixels of the line above each picture."""
@@ -71,10 +72,10 @@ def main() -> None:
         "JPEG, as many bytes": jpeg,
     }
     detector = Detector()
-    parts = [
-        drawn(picture, detector.detect(to_tensor(np.asarray(picture)[None]))[0].above(args.threshold), caption)
-        for caption, picture in shown.items()
-    ]
+    parts = []
+    for caption, picture in shown.items():
+        found = detector.detect(to_tensor(np.asarray(picture)[None]))[0]
+        parts.append(drawn(picture, found.above(args.threshold), caption))
     sheet = Image.new("RGB", (2 * parts[0].width, 2 * parts[0].height))
     for index, part in enumerate(parts):
         sheet.paste(part, (index % 2 * part.width, index // 2 * part.height))
