@@ -1,4 +1,4 @@
-"""The conformance kit: does a plugin's path, with its recipe, do what the SDK asks of one?
+"""The conformance kit: checks of a plugin's path and recipe against the SDK's contract.
 
 In a plugin's tests::
 

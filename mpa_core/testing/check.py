@@ -94,8 +94,9 @@ class Check:
 
     @property
     def purpose(self) -> str:
-        """What it is for: the first line of its function's docstring."""
-        return cleandoc(self.function.__doc__).partition("\n")[0]
+        """What it asks, as a sentence: of the first line of its function's docstring."""
+        first = cleandoc(self.function.__doc__).partition("\n")[0].removeprefix("Check that ")
+        return first[0].upper() + first[1:]
 
     def __repr__(self) -> str:
         return self.name
@@ -140,7 +141,7 @@ def fail_unless(holds: bool, message: str) -> None:
 
 
 def listed(names: Collection[str], most: int = 3) -> str:
-    """A few of ``names`` for a message, and how many more there are."""
+    """Return a few of ``names`` for a message, and how many more there are."""
     some = sorted(names)
     more = f" and {len(some) - most} more" if len(some) > most else ""
     return ", ".join(some[:most]) + more

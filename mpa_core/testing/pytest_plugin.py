@@ -75,7 +75,7 @@ class CheckItem(pytest.Item):
             pytest.skip(str(reason))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> str:
-        """What to change, in a line, and no traceback."""
+        """Return what to change, without a traceback."""
         from mpa_core.testing.check import CheckFailed
 
         if isinstance(excinfo.value, CheckFailed):
@@ -89,7 +89,7 @@ class CheckItem(pytest.Item):
 
 @pytest.fixture(scope="session")
 def mpa_tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a tiny base with random weights (:func:`mpa_core.testing.tiny_base`)."""
+    """Make the folder of a tiny base with random weights (:func:`mpa_core.testing.tiny_base`)."""
     from mpa_core.testing import tiny_base
 
     return tiny_base(tmp_path_factory.mktemp("mpa") / "base")
@@ -97,7 +97,7 @@ def mpa_tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def mpa_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with three small photos of odd sizes (:func:`mpa_core.testing.small_photos`)."""
+    """Make a folder of three small photos (:func:`mpa_core.testing.small_photos`)."""
     from mpa_core.testing import small_photos
 
     return small_photos(tmp_path_factory.mktemp("mpa") / "photos")

@@ -99,7 +99,11 @@ class PathUnderTest:
         return found
 
     def require_recipe(self) -> str:
-        """What messages call its recipe; raises :class:`NotApplicable` if it has none."""
+        """Return the name of its recipe in messages.
+
+        Raises:
+            NotApplicable: it has none.
+        """
         if self.registered.spec.recipe is None:
             raise NotApplicable(f"path {self.registered.name!r} has no recipe")
         return self.registered.recipe_name
@@ -137,7 +141,7 @@ class PathUnderTest:
         return _bench().reference
 
     def build(self, seed: int = 0) -> TaskPath:
-        """The path for :attr:`base`, with weights that all do something."""
+        """Build the path for :attr:`base`, with weights that all do something."""
         return stirred(_built(self.path_class, self.codec, seed), seed)
 
     # ------------------------------------------------------------------ the recipe
@@ -180,7 +184,7 @@ class PathUnderTest:
             raise NotApplicable("its recipe cannot be set up, see check_setup") from error
 
     def training(self, steps: int, *more: str) -> PathTrainConfig:
-        """The settings of a short training on :attr:`base`, by the recipe's own defaults.
+        """Return the settings of a short training on :attr:`base`, by the recipe's own defaults.
 
         ``more`` is laid over those and over the user's.
         """

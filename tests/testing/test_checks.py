@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from mpa_core.checkpoints.path_folders import LoadedPath
 from mpa_core.errors import ConfigError
 from mpa_core.testing import (
     CheckFailed,
@@ -74,7 +73,8 @@ def test_each_check_catches_its_fault(check, name, said, monkeypatch):
     # Put back at the end what two of them change.
     monkeypatch.setattr(nn.LayerNorm, "forward", nn.LayerNorm.forward)
     if check == "check_wrong_base":
-        monkeypatch.setattr(LoadedPath, "require_base", lambda *_: None)
+        for module in ("mpa_core.checkpoints", "mpa_core.checkpoints.path_folders"):
+            monkeypatch.setattr(f"{module}.require_base", lambda *_: None)
     with pytest.raises(CheckFailed) as caught:
         CHECKS[check](PathUnderTest(name, settings=FAST))
     text = str(caught.value)

@@ -29,7 +29,7 @@ RUN_AT_MOST = 1_000_000
 
 
 def check_others_untouched(path: PathUnderTest) -> None:
-    """The base and other paths decode to the same bits with and without it."""
+    """Check that base and other paths decode to the same bits with and without it."""
     before = path.reference
     with attached(path) as (codec, name):
         codec.decode(before.data, name)
@@ -56,7 +56,7 @@ def check_others_untouched(path: PathUnderTest) -> None:
 
 
 def check_share_zero(path: PathUnderTest) -> None:
-    """At share 0 the picture is the base's to the bit, in decoding and in training."""
+    """Check that at share 0 the picture is the base's to the bit, in decoding and training."""
     before = path.reference
     with attached(path) as (codec, name):
         decoded = codec.decode(before.data, {name: 0.0}, output="tensor")
@@ -85,7 +85,7 @@ def check_share_zero(path: PathUnderTest) -> None:
 
 
 def check_same_output_each_time(path: PathUnderTest) -> None:
-    """Decoding twice gives the same bits, and not the base's own picture."""
+    """Check that decoding twice gives the same bits, and another picture than the base's."""
     before = path.reference
     with attached(path) as (codec, name):
         first, second = (codec.decode(before.data, name, output="tensor") for _ in range(2))
@@ -104,7 +104,7 @@ def check_same_output_each_time(path: PathUnderTest) -> None:
 
 
 def check_odd_sizes_and_batches(path: PathUnderTest) -> None:
-    """Pictures of any size decode, alone and in a batch of files, to the same pictures."""
+    """Check that pictures of any size decode, alone and in a batch, to the same pictures."""
     pictures = [_picture(*size) for size in SIZES]
     with attached(path) as (codec, name):
         datas = [codec.encode(picture, quality=QUALITY) for picture in pictures]
@@ -128,7 +128,7 @@ def check_odd_sizes_and_batches(path: PathUnderTest) -> None:
 
 
 def check_every_base(path: PathUnderTest) -> None:
-    """It builds for every preset of every type of base that is installed; it runs on small ones."""
+    """Check that it builds for every preset of every type of base, and runs on small ones."""
     path_class = path.path_class
     for base in known_bases():
         for name, fields in base.spec.presets.items():
@@ -154,7 +154,7 @@ def check_every_base(path: PathUnderTest) -> None:
 
 
 def check_offline(path: PathUnderTest) -> None:
-    """Building, attaching, saving and decoding reach for no network."""
+    """Check that building, attaching and decoding need no network."""
     codec, _ = path.codec, path.path_class
     with _without_network():
         built = path.build()
@@ -167,7 +167,7 @@ def check_offline(path: PathUnderTest) -> None:
 
 @contextmanager
 def attached(path: PathUnderTest, seed: int = 0) -> Iterator[tuple[MPACodec, str]]:
-    """The codec with a path of random weights on it, and what the path is called there."""
+    """Attach the path, with random weights; give the codec and the path's local name."""
     _ = path.reference  # before anything of the plugin runs
     codec = path.codec
     name = codec.attach_path(path.build(seed), "checked")
@@ -178,7 +178,7 @@ def attached(path: PathUnderTest, seed: int = 0) -> Iterator[tuple[MPACodec, str
 
 
 def _run_on(preset: str, built: TaskPath) -> torch.Tensor:
-    """A picture of the least size, of random latents and random weights, half by the path."""
+    """Return a picture of the least size, of random latents and weights, half by the path."""
     codec = MPACodec.from_preset(preset)
     base = codec.model.base
     shape = (1, codec.model.config.latent_channels, *base.latent_shape((1, 1)))

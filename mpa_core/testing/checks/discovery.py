@@ -37,7 +37,7 @@ _HEAVY = ("torch", "torchvision", "timm", "tensorflow", "jax", "onnxruntime", "c
 
 
 def check_light_import(path: PathUnderTest) -> None:
-    """Listing plugins imports none of torch and its like, and reaches neither network nor GPU.
+    """Check that listing plugins imports no torch or its like, and needs no network or GPU.
 
     In a fresh interpreter, which imports the plugin's top module and calls its hooks.
     """
@@ -66,7 +66,7 @@ def check_light_import(path: PathUnderTest) -> None:
 
 
 def check_distribution(path: PathUnderTest) -> None:
-    """The distribution says which mpa-core it works with, and under which licence it is."""
+    """Check that the distribution says which mpa-core it works with, and its licence."""
     name = path.registered.distribution
     if name == DISTRIBUTION:
         raise NotApplicable("the path is the SDK's own")

@@ -23,7 +23,7 @@ _UNSAID = frozenset({"unknown", "none", "null", "todo", "tbd"})
 
 
 def check_own_keys(path: PathUnderTest) -> None:
-    """Its own tensors are saved and no others, under keys without the name it is loaded under."""
+    """Check that its own tensors are saved, no others, and not under its local name."""
     folder = path.folder / "keys"
     with attached(path) as (codec, name):
         _ = codec.save_path(name, folder)
@@ -44,7 +44,7 @@ def check_own_keys(path: PathUnderTest) -> None:
 
 
 def check_saved_and_loaded(path: PathUnderTest) -> None:
-    """Saved and loaded by another codec it decodes to the same bits."""
+    """Check that, saved and loaded by another codec, it decodes to the same bits."""
     folder = path.folder / "saved"
     data = path.reference.data
     with attached(path, seed=1) as (codec, name):
@@ -62,7 +62,7 @@ def check_saved_and_loaded(path: PathUnderTest) -> None:
 
 
 def check_wrong_base(path: PathUnderTest) -> None:
-    """A base that it was not trained on refuses it."""
+    """Check that a base that it was not trained on refuses it."""
     folder = path.folder / "belongs"
     with attached(path) as (codec, name):
         codec.save_path(name, folder)
@@ -78,7 +78,7 @@ def check_wrong_base(path: PathUnderTest) -> None:
 
 
 def check_bundled_weights(path: PathUnderTest) -> None:
-    """Weights that the plugin ships load, and are for the base that their folder names."""
+    """Check that weights in the plugin load, and are for the base that their folder names."""
     for name, folder in _bundled(path).items():
         try:
             loaded = checkpoints.load_path(folder)
@@ -96,7 +96,7 @@ def check_bundled_weights(path: PathUnderTest) -> None:
 
 
 def check_card(path: PathUnderTest) -> None:
-    """Weights that the plugin ships have a card that says their licence and their data."""
+    """Check that weights in the plugin have a card that says their licence and their data."""
     for folder in _bundled(path).values():
         card = folder / CARD
         text = card.read_text(encoding="utf-8") if card.is_file() else ""
@@ -115,7 +115,7 @@ def check_card(path: PathUnderTest) -> None:
 
 
 def _bundled(path: PathUnderTest) -> dict[str, Path]:
-    """Base -> folder of weights; raises :class:`NotApplicable` if there are none."""
+    """Return the folders of weights by base; raises :class:`NotApplicable` if there are none."""
     spec = path.registered.spec
     found = {name: spec.bundled_weights(name) for name in spec.bundled_bases()}
     folders = {name: folder for name, folder in found.items() if folder is not None}

@@ -11,7 +11,7 @@ from mpa_core.testing.subject import QUALITY, PathUnderTest
 
 
 def check_gradients(path: PathUnderTest) -> None:
-    """All of its parameters get a finite gradient, and nothing of the base does."""
+    """Check that all of its parameters get a finite gradient, and nothing of the base does."""
     model = path.codec.model
     before = path.reference
     built = path.build().train()

@@ -27,7 +27,7 @@ CLOSE = 1e-4
 
 
 def check_class(path: PathUnderTest) -> None:
-    """The class in the PathSpec imports, is a TaskPath of that name, and builds for a base."""
+    """Check that the class imports, is a TaskPath of the name in its PathSpec, and builds."""
     try:
         path_class = path.import_class()
     except MPAError as error:
@@ -50,7 +50,7 @@ def check_class(path: PathUnderTest) -> None:
 
 
 def check_config(path: PathUnderTest) -> None:
-    """Its Config has defaults, survives being JSON, and refuses what it does not know."""
+    """Check that its Config has defaults, survives being JSON, and refuses unknown fields."""
     config_class = path.path_class.Config
     with building_path(path.path_class):
         config = config_class()
@@ -80,7 +80,7 @@ def check_config(path: PathUnderTest) -> None:
 
 
 def check_parts(path: PathUnderTest) -> None:
-    """Parts at every stage: one MLP per block, tokens to tokens, and a predictor of one score each.
+    """Check that every stage has a predictor, and an MLP for each block, of the right shapes.
 
     For feature maps of odd sizes and batches, where no picture depends on its neighbours.
     """
@@ -94,7 +94,7 @@ def check_parts(path: PathUnderTest) -> None:
 
 
 def check_weight_share(path: PathUnderTest) -> None:
-    """With its Config's defaults it is no larger than its PathSpec says."""
+    """Check that, with the defaults of its Config, it is no larger than its PathSpec says."""
     config = preset(SIZED)
     base = config.least_parameters
     with building_path(path.path_class), torch.device("meta"):  # counted, not allocated

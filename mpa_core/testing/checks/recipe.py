@@ -22,7 +22,7 @@ PICTURES = 3
 
 
 def check_recipe_class(path: PathUnderTest) -> None:
-    """The recipe imports, its settings all have defaults, and its `defaults` are settings of a run.
+    """Check that the recipe imports, and that its settings and defaults are complete and valid.
 
     Its own `__init__`, if it has one, hands on what it is given.
     """
@@ -48,7 +48,7 @@ def check_recipe_class(path: PathUnderTest) -> None:
 
 
 def check_setup(path: PathUnderTest) -> None:
-    """`setup` builds task models that are frozen: in eval mode, without gradients of their own."""
+    """Check that `setup` builds task models that are frozen: in eval mode, without gradients."""
     who = path.require_recipe()
     _ = path.recipe
     recipe = path.make_set_up().recipe
@@ -68,7 +68,7 @@ def check_setup(path: PathUnderTest) -> None:
 
 
 def check_samples(path: PathUnderTest) -> None:
-    """Samples are uint8 pictures with tensors for targets, alike within a split, and stack."""
+    """Check that samples are uint8 pictures with tensors for targets, alike within a split."""
     who = path.require_recipe()
     crop = path.training(1).data.crop
     for split, side in (("train", crop), ("val", None)):
@@ -103,7 +103,7 @@ def check_samples(path: PathUnderTest) -> None:
 
 
 def check_samples_repeat(path: PathUnderTest) -> None:
-    """An index gives the same sample every time, unless the recipe says `random = True`."""
+    """Check that an index gives the same sample every time, unless `random = True`."""
     who = path.require_recipe()
     if path.recipe.recipe.random:
         raise NotApplicable("the recipe says that its samples are random")
@@ -120,7 +120,7 @@ def check_samples_repeat(path: PathUnderTest) -> None:
 
 
 def check_loss(path: PathUnderTest) -> None:
-    """`task_loss` is a finite scalar, or one per picture, and its gradient reaches the picture."""
+    """Check that `task_loss` is finite, a scalar or one per picture, and has a gradient."""
     who = path.require_recipe()
     recipe = path.set_up
     batch = collate(_samples(path, "train"), torch.full((PICTURES,), 3.0))
@@ -156,7 +156,7 @@ def check_loss(path: PathUnderTest) -> None:
 
 
 def check_metrics(path: PathUnderTest) -> None:
-    """Metrics give a number in their unit, and the original is no worse than a spoilt picture."""
+    """Check that metrics give a number in their unit, and a better one for the original."""
     who = path.require_recipe()
     metrics = path.set_up.metrics()
     batches = [collate([sample], torch.ones(1)) for sample in _samples(path, "val")]
@@ -181,7 +181,7 @@ def check_metrics(path: PathUnderTest) -> None:
 
 
 def _samples(path: PathUnderTest, split: str) -> list[Sample]:
-    """A few of the recipe's own data set, made anew."""
+    """Return a few samples of the recipe's data set, which is made anew."""
     crop = path.training(1).data.crop if split == "train" else None
     samples: Sequence[Sample] = path.recipe.dataset(path.data, split, crop)  # type: ignore[arg-type]
     if not len(samples):

@@ -34,7 +34,7 @@ _SAME_BATCH = (
 
 
 def check_loss_falls(path: PathUnderTest) -> None:
-    """On one picture again and again, the task's loss falls."""
+    """Check that on one picture, again and again, the task's loss falls."""
     who = path.require_recipe()
     _ = path.path_class
     task = type(path.set_up.recipe).task_loss is not Recipe.task_loss
@@ -49,7 +49,7 @@ def check_loss_falls(path: PathUnderTest) -> None:
 
 
 def check_resumes(path: PathUnderTest) -> None:
-    """A training that was stopped and goes on ends with the same weights, to the bit."""
+    """Check that a training that was stopped and goes on ends with the same weights."""
     who = path.require_recipe()
     _ = path.set_up, path.path_class
     straight = _trained(path, "straight", 2)
@@ -69,7 +69,7 @@ def check_resumes(path: PathUnderTest) -> None:
 
 
 def _first_and_last(path: PathUnderTest, config: PathTrainConfig) -> tuple[float, float]:
-    """The loss of the first step's batch before the steps and after them."""
+    """Return the loss of the first step's batch before the steps and after them."""
     base = checkpoints.load_base(config.base)
     with (
         process_settings(config.run),

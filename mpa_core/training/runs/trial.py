@@ -19,13 +19,14 @@ from mpa_core.training.objectives.path import PathObjective
 
 
 def try_step(objective: PathObjective, source: Source[PathStep]) -> torch.Tensor:
-    """The loss of the first sample, once forward and back; the path is afterwards as it was.
+    """Return the loss of the first sample, computed forward and back.
 
-    No generator of torch is left elsewhere than it was. Gradients are left in the parameters, whose
-    first step begins by clearing them.
+    The path is afterwards as it was, and so are torch's generators. Gradients are left in the
+    parameters; the first step begins by clearing them.
 
-    Raises what :meth:`PathObjective.shard_step` does, and :class:`PluginError` where the way back
-    fails.
+    Raises:
+        MPAError: as :meth:`PathObjective.shard_step`.
+        PluginError: the gradient cannot be computed.
     """
     module = objective.module
     before = {name: value.detach().clone() for name, value in module.state_dict().items()}
@@ -51,9 +52,10 @@ def try_step(objective: PathObjective, source: Source[PathStep]) -> torch.Tensor
 def try_metrics(
     metrics: Mapping[str, Metric], sample: Sample, device: torch.device
 ) -> dict[str, float]:
-    """Each figure of one picture, with the picture itself at less contrast for a reconstruction.
+    """Return each metric of one picture, whose reconstruction is itself at less contrast.
 
-    Raises what :class:`Metric` does.
+    Raises:
+        TrainingError, PluginError: as :class:`Metric`.
     """
     batch = collate([sample], torch.ones(1)).to(device)
     x_hat = 0.9 * batch.images + 0.05

@@ -115,7 +115,7 @@ class PathTrainConfig(RunConfig):
 
 
 def recipe_defaults(name: str) -> dict[str, Any]:
-    """The settings that the recipe registered with path ``name`` lays under the user's; a copy.
+    """Return a copy of the settings that the recipe of path ``name`` lays under the user's.
 
     Raises:
         PathNotFoundError, TrainingError, PluginError: as :func:`load_recipe`.
