@@ -7,7 +7,6 @@ import ast
 from pathlib import Path
 
 import pytest
-import tomllib
 
 from mpa_core.cli.main import main
 from mpa_core.errors import ConfigError, OutputError
