@@ -39,19 +39,15 @@ __all__ = [
     "hookimpl",
 ]
 
-_HOMES = {
-    "BaseSpec": "mpa_core.plugins.hookspecs",
-    "MPACodec": "mpa_core.codec",
-    "Metric": "mpa_core.tasks.metric",
-    "Mix": "mpa_core.mix",
-    "PathBatch": "mpa_core.tasks.samples",
-    "PathConfig": "mpa_core.config",
-    "PathSpec": "mpa_core.plugins.hookspecs",
-    "Recipe": "mpa_core.tasks.recipe",
-    "Sample": "mpa_core.tasks.samples",
-    "TaskPath": "mpa_core.paths.path",
-    "hookimpl": "mpa_core.plugins.hookspecs",
+_MODULES = {
+    "mpa_core.codec": ("MPACodec",),
+    "mpa_core.config": ("PathConfig",),
+    "mpa_core.mix": ("Mix",),
+    "mpa_core.paths.path": ("TaskPath",),
+    "mpa_core.plugins.hookspecs": ("BaseSpec", "PathSpec", "hookimpl"),
+    "mpa_core.tasks.metric": ("Metric",),
+    "mpa_core.tasks.recipe": ("Recipe",),
+    "mpa_core.tasks.samples": ("PathBatch", "Sample"),
 }
 
-
-__getattr__, __dir__ = lazy_names(__name__, _HOMES)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

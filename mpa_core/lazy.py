@@ -1,24 +1,25 @@
 """Public names of a package that are imported when they are first used.
 
-A package that offers them so is light to import: plugins and the command line start without torch.
+Importing such a package is fast: plugins and the command line start without torch.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 
 
 def lazy_names(
-    package: str, homes: Mapping[str, str]
+    package: str, modules: Mapping[str, Sequence[str]]
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
     """Make the functions ``__getattr__`` and ``__dir__`` of a package.
 
     Args:
-        package: Its ``__name__``.
-        homes: Public name -> the module that has it under the same name.
+        package: ``__name__`` of the package.
+        modules: by dotted name of a module, the public names that it has.
     """
+    homes = {name: module for module, names in modules.items() for name in names}
 
     def get(name: str) -> object:
         if name not in homes:

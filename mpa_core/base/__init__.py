@@ -1,0 +1,1 @@
+"""The interface of a base codec, the parts that bases share, and TinyLIC, the first base."""

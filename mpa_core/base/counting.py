@@ -1,4 +1,4 @@
-"""Modules whose kernels compute more than their definition asks for."""
+"""The protocol of modules that state their own number of multiply-adds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from torch import Tensor
 
 @runtime_checkable
 class DefinesMacs(Protocol):
-    """A module that says its own number of multiply-adds, in place of what its kernels do."""
+    """A module whose multiply-adds are counted by its definition.
+
+    Its kernels compute more than the definition asks for, so counting their work would be wrong.
+    """
 
     def macs(self, tokens: Tensor) -> int:
-        """Multiply-adds for the input ``tokens``, by the definition of the layer."""
+        """Return the number of multiply-adds for ``tokens``, by the definition of the layer."""

@@ -1,8 +1,8 @@
-"""Entropy model: factorized prior of ``z``, and a Gaussian for ``y`` that is walked step by step.
+"""The entropy model: a factorized prior for ``z``, and a Gaussian for ``y``, coded in steps.
 
 Each type of base has its own :meth:`EntropyModel.walk` over the coding steps, and it is the only
-one: estimation, encoding and decoding hand it a *visitor* that turns the predicted means and scales
-of a step into decoded values, each in its own way.
+one: estimation, encoding and decoding pass it a *visitor*, which turns the predicted means and
+scales of a step into decoded values, each in its own way.
 """
 
 from __future__ import annotations
@@ -25,23 +25,24 @@ from mpa_core.errors import CheckpointError
 
 SCALE_MAX, SCALE_LEVELS = 256.0, 64
 CDF_BUFFERS = ("_quantized_cdf", "_offset", "_cdf_length")
-"""Integer tables of the range coder; they travel in the checkpoint."""
+"""Names of the range coder's integer tables, which the checkpoint holds."""
 
 Visitor = Callable[[Any, Tensor, Tensor], Tensor]
-"""(step, means, scales), each ``[P, B, C, h, w]``, to decoded values of the same shape. P is the
-number of parts that a type of base cuts the positions of a step into; it may be 1."""
+"""A function of (step, means, scales) that returns decoded values; all three tensors are ``[P, B,
+C, h, w]``. P is the number of parts into which a type of base divides the positions of a step,
+possibly 1."""
 
 
 def round_straight_through(tensor: Tensor) -> Tensor:
-    """Rounding whose gradient is that of the identity."""
+    """Round to integers, with the gradient of the identity."""
     return tensor + (tensor.round() - tensor).detach()
 
 
 class EntropyModel(nn.Module, ABC):
-    """Probabilities of ``z`` and ``y``, and their symbols.
+    """The probabilities of ``z`` and ``y``, and the coding of their symbols.
 
-    A subclass is the context model: it walks ``y`` in steps of its own and predicts each from those
-    before.
+    A subclass is the context model: it walks ``y`` in steps of its own and predicts each step from
+    those before.
 
     Args:
         latent_channels: channels M of ``y``.
@@ -67,9 +68,9 @@ class EntropyModel(nn.Module, ABC):
         """Decode ``y`` step by step.
 
         Args:
-            params: what the base's ``hyper_synthesise`` gives, ``[B, …, H, W]``.
-            visit: sees each step once, in coding order.
-            networks: of the profile, which predict; None are the model's own.
+            params: output of the base's ``hyper_synthesise``, ``[B, …, H, W]``.
+            visit: called once for each step, in coding order.
+            networks: the profile's networks, which predict; None is the model's own.
 
         Returns:
             ``y_hat`` ``[B, M, H, W]``.
@@ -77,28 +78,28 @@ class EntropyModel(nn.Module, ABC):
 
     @abstractmethod
     def take(self, y: Tensor, step: Any) -> Tensor:
-        """The values of ``y`` ``[B, M, H, W]`` that are coded in ``step``: ``[P, B, C, h, w]``."""
+        """Return the values of ``y`` ``[B, M, H, W]`` that ``step`` codes: ``[P, B, C, h, w]``."""
 
     @abstractmethod
     def assemble(self, parts: Sequence[Tensor]) -> Tensor:
-        """The reverse: what :meth:`take` gives for each step in order, to ``[B, M, H, W]``."""
+        """Combine the results of :meth:`take` for all steps, in order, to ``[B, M, H, W]``."""
 
     @abstractmethod
     def coding_order(self, part: Tensor) -> Tensor:
-        """The values of a step of one picture, ``[P, C, h, w]``, in the order of their symbols.
+        """Return the values ``[P, C, h, w]`` of a picture's step in the order of their symbols.
 
-        A view of any shape, since decoding writes into it.
+        The result is a view of any shape, since decoding writes into it.
         """
 
     # ------------------------------------------------------------------ estimation
 
     def estimate(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        """``y_hat`` and the likelihoods of ``y``, both ``[B, M, H, W]``.
+        """Return ``y_hat`` and the likelihoods of ``y``, both ``[B, M, H, W]``.
 
         In training mode the likelihoods are those of ``y`` plus uniform noise, and ``y_hat`` is
         rounded with a straight-through gradient. Otherwise both are those of the coded symbols:
-        under the coder's own tables, so that their bits are the file's, or, in a model that has
-        none yet (:meth:`update`), under the Gaussian.
+        under the coder's own tables, so that their bits are the file's, or, in a model that has no
+        tables yet (:meth:`update`), under the Gaussian.
         """
         likelihoods: list[Tensor] = []
 
@@ -119,28 +120,35 @@ class EntropyModel(nn.Module, ABC):
         return y_hat, self.assemble(likelihoods)
 
     def estimate_z(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """``z_hat`` and the likelihoods of ``z``, both ``[B, C, h, w]``; see :meth:`estimate`."""
+        """Return ``z_hat`` and the likelihoods of ``z``, both ``[B, C, h, w]``.
+
+        They are computed as by :meth:`estimate`.
+        """
         medians = self.z_medians
         symbols = round_straight_through(z - medians)
         if not self.training and self.has_tables:
             indexes = torch.arange(z.shape[1], device=z.device)[None, :, None, None]
             likelihoods = coded(symbols, indexes.expand_as(z), self.z_prior)
         else:
-            # Its matrix products stand before differences of probabilities: no half precision.
+            # Probabilities are subtracted after its matrix products: no half precision.
             with torch.autocast(z.device.type, enabled=False):
                 likelihoods = self.z_prior(z.float(), noisy=self.training)
         return symbols + medians, likelihoods
 
     @property
     def z_medians(self) -> Tensor:
-        """What is subtracted from ``z`` before rounding: ``[1, C, 1, 1]``."""
+        """The medians ``[1, C, 1, 1]``, which are subtracted from ``z`` before rounding."""
         return self.z_prior.quantiles[:, 0, 1].detach()[None, :, None, None]
 
     # ------------------------------------------------------------------ symbols
 
     def encode_z(self, z: Tensor) -> tuple[Tensor, list[bytes], list[Symbols]]:
-        """Symbols ``[B, C, h, w]`` (integers in z's type), one stream per picture, and the symbols
-        of each (int32, (C, h, w) order)."""
+        """Code ``z`` ``[B, C, h, w]``.
+
+        Returns:
+            The symbols ``[B, C, h, w]`` (integers in the type of ``z``), one stream per picture,
+            and the symbols of each picture (int32, in the order C, h, w).
+        """
         symbols = (z - self.z_medians).round()
         z_table = self.tables[0]
         arrays = [as_symbols(picture) for picture in symbols]
@@ -159,15 +167,27 @@ class EntropyModel(nn.Module, ABC):
         *,
         conceal: bool = False,
     ) -> Decoded:
-        """Symbols ``[B, C, h, w]``, integers in the type of ``like``.
+        """Decode the symbols of ``z`` from one stream per picture.
 
-        With ``conceal``, symbols that a damaged stream has lost are zero, and the result says what
-        is wrong with each stream. Without it, damage raises.
+        Args:
+            streams: one per picture.
+            shape: height and width of ``z``.
+            like: the result has its type and device.
+            conceal: set symbols that a damaged stream has lost to zero, and report the damage of
+                each stream. Without it, damage is an error.
+
+        Returns:
+            The symbols ``[B, C, h, w]``, integers in the type of ``like``.
+
+        Raises:
+            BitstreamError: a stream is too short for its symbols; nothing of the picture's size was
+                allocated.
+            DesyncError: a stream does not end with its last symbol.
         """
         z_table = self.tables[0]
         per_channel = np.full(self.z_prior.channels, shape[0] * shape[1])
         for data in streams:
-            # Before anything of the picture's size is allocated.
+            # Checked before anything of the picture's size is allocated.
             if not conceal:
                 check_capacity(data, z_table, per_channel, "z")
         indexes = self._z_indexes(shape)
@@ -183,7 +203,12 @@ class EntropyModel(nn.Module, ABC):
     def encode_y(
         self, y: Tensor, params: Tensor, networks: EntropyNetworks | None = None
     ) -> tuple[Tensor, list[bytes], list[Symbols]]:
-        """``y_hat``, one stream per picture, and the symbols of each (int32, coding order)."""
+        """Code ``y`` ``[B, M, H, W]``.
+
+        Returns:
+            ``y_hat``, one stream per picture, and the symbols of each picture (int32, in coding
+            order).
+        """
         y_table = self.tables[1]
         encoders = [RangeEncoder() for _ in range(len(y))]
         written: list[list[Symbols]] = [[] for _ in encoders]
@@ -208,7 +233,7 @@ class EntropyModel(nn.Module, ABC):
         *,
         conceal: bool = False,
     ) -> Decoded:
-        """``y_hat`` ``[B, M, H, W]``; see :meth:`decode_z`."""
+        """Decode ``y_hat`` ``[B, M, H, W]``; arguments and errors are those of :meth:`decode_z`."""
         y_table = self.tables[1]
         count = self.y_symbols((params.shape[-2], params.shape[-1]))
         decoders = [RangeDecoder(data, count, conceal=conceal) for data in streams]
@@ -229,20 +254,20 @@ class EntropyModel(nn.Module, ABC):
         return Decoded(y_hat, [np.concatenate(r) for r in read], damage)
 
     def y_symbols(self, shape: tuple[int, int]) -> int:
-        """How many symbols ``y`` of this height and width has."""
+        """Return the number of symbols of a ``y`` of this height and width."""
         return self.latent_channels * shape[0] * shape[1]
 
     def check_y_streams(self, streams: Sequence[bytes], shape: tuple[int, int]) -> None:
         """Refuse streams that cannot hold the symbols of ``y`` of this height and width.
 
         Raises:
-            BitstreamError: one is too short; nothing of the picture's size was allocated.
+            BitstreamError: a stream is too short; nothing of the picture's size was allocated.
         """
         for data in streams:
             check_capacity(data, self.tables[1], self.y_symbols(shape), "y")
 
     def _scale_indexes(self, scales: Tensor) -> Tensor:
-        """Index of the smallest table scale that is at least ``scales`` (the last if none is)."""
+        """Return the index of the smallest table scale >= ``scales``, else of the last."""
         table = self.y_prior.scale_table[:-1].to(scales)
         return torch.searchsorted(table, scales.detach().contiguous())
 
@@ -250,7 +275,7 @@ class EntropyModel(nn.Module, ABC):
 
     @property
     def has_tables(self) -> bool:
-        """Whether :meth:`update` was called, here or before the weights were stored."""
+        """Whether the CDF tables exist, from :meth:`update` or from a checkpoint."""
         return all(p._quantized_cdf.numel() > 0 for p in (self.z_prior, self.y_prior))
 
     @property
@@ -288,7 +313,7 @@ class EntropyModel(nn.Module, ABC):
         return self._tables
 
     def forget_tables(self) -> None:
-        """Let :attr:`tables` be read from the buffers anew, which something else has written."""
+        """Have :attr:`tables` read from the buffers again, after they were written from outside."""
         self._tables = None
 
     def update(self) -> None:
@@ -298,7 +323,7 @@ class EntropyModel(nn.Module, ABC):
         self.y_prior.update()
 
     def aux_loss(self) -> Tensor:
-        """Loss of the quantiles of the prior of ``z``; they have an optimiser of their own."""
+        """Return the loss of the quantiles of ``z``'s prior, which have their own optimiser."""
         loss: Tensor = self.z_prior.loss()
         return loss
 

@@ -1,4 +1,4 @@
-"""Variable rate: vectors with one row per quality level, interpolated between levels.
+"""Variable rate: tables with one row per quality level, interpolated between levels.
 
 SPEC section 1, "Variable rate". A base codec has ``L`` levels (8 in the paper). Everything that
 depends on the quality is a table of ``L`` rows: the four gain vectors and the residual scales of
@@ -22,11 +22,11 @@ class Quality:
     """The quality of each picture of a batch, checked once and turned into row weights.
 
     Args:
-        value: one number for the whole batch, or a tensor or array of shape ``[B]``; levels count
-            from 1.
+        value: one number for the whole batch, or a tensor or array of shape ``[B]``; real, from 1
+            to ``levels``.
         levels: number of levels ``L`` of the base codec.
         batch: number of pictures ``B``.
-        device: where the tables live.
+        device: device of the tables.
 
     Raises:
         QualityError: a quality outside ``1 … levels``, or not one per picture.
@@ -59,7 +59,11 @@ class Quality:
             self._fraction = fraction.to(device=device, dtype=torch.float32)[:, None]
 
     def pick(self, table: Tensor) -> Tensor:
-        """Row of ``table`` ``[L, C]`` for each picture: ``[B, C]``; ``[1, C]`` if all share one."""
+        """Return the row of ``table`` ``[L, C]`` for each picture.
+
+        Returns:
+            ``[B, C]``, or ``[1, C]`` if all pictures share one quality.
+        """
         magnitude = table.abs()
         low = self._low.to(magnitude) @ magnitude
         if self._high is None or self._fraction is None:
@@ -70,13 +74,13 @@ class Quality:
 
 
 class Gains(nn.Module):
-    """A gain and its inverse: per-channel factors before quantisation and after it.
+    """A gain and its inverse: per-channel factors before quantization and after it.
 
     All levels start at 1, as in the paper.
 
     Args:
-        channels: ``C``.
-        levels: ``L``.
+        channels: number of channels ``C``.
+        levels: number of quality levels ``L``.
     """
 
     def __init__(self, channels: int, levels: int) -> None:
@@ -86,18 +90,18 @@ class Gains(nn.Module):
 
     @torch.no_grad()
     def spread(self, lowest: float, highest: float) -> None:
-        """Start from gains spread geometrically over the levels, with matching inverses.
+        """Set the gains to values spread geometrically over the levels, with matching inverses.
 
-        Levels that start apart need not be driven apart, which takes thousands of steps.
+        Training need not drive apart levels that start apart, which takes thousands of steps.
         """
         rows = torch.logspace(math.log10(lowest), math.log10(highest), len(self.gain))
         self.gain.copy_(rows[:, None].expand_as(self.gain))
         self.inverse_gain.copy_(1 / self.gain)
 
     def scale(self, tensor: Tensor, quality: Quality) -> Tensor:
-        """Multiply ``[B, C, H, W]`` by the gain: what the encoder does before rounding."""
+        """Multiply ``[B, C, H, W]`` by the gain, as the encoder does before rounding."""
         return tensor * quality.pick(self.gain)[:, :, None, None]
 
     def unscale(self, tensor: Tensor, quality: Quality) -> Tensor:
-        """Multiply by the inverse gain: what the decoder does after rounding."""
+        """Multiply ``[B, C, H, W]`` by the inverse gain, as the decoder does after rounding."""
         return tensor * quality.pick(self.inverse_gain)[:, :, None, None]

@@ -1,4 +1,4 @@
-"""Likelihoods of symbols: as training sees them, and as the range coder charges for them."""
+"""Likelihoods of symbols, as training sees them and by what the range coder charges for them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ import torch
 from torch import Tensor
 
 from mpa_core.base.priors import EntropyBottleneck, GaussianConditional
-
-PRECISION = 16
-"""Bits of the coder's integer frequencies."""
-ESCAPE_BITS = 4
-"""An escaped value goes in groups of this many raw bits, after a group that counts them."""
+from mpa_core.bitstream.cdf import NIBBLE, PRECISION
 
 
 def gaussian(residual: Tensor, scales: Tensor, prior: GaussianConditional) -> Tensor:
-    """Mass of a zero-mean Gaussian in [residual - 1/2, residual + 1/2]; differentiable.
+    """Return the mass of a zero-mean Gaussian in [residual - 1/2, residual + 1/2].
 
-    Scales and result are bounded from below by the prior's bounds, as in CompressAI.
+    Differentiable. All tensors have one shape. Scales and result are bounded from below by the
+    prior's bounds, as in CompressAI.
     """
     scales = prior.lower_bound_scale(scales)
     magnitude = residual.abs()
@@ -30,15 +27,15 @@ def gaussian(residual: Tensor, scales: Tensor, prior: GaussianConditional) -> Te
 def coded(
     symbols: Tensor, indexes: Tensor, prior: GaussianConditional | EntropyBottleneck
 ) -> Tensor:
-    """What the range coder charges: ``2**-bits`` of each symbol under the integer tables.
+    """Return ``2**-bits`` for each symbol, with the bits that the range coder spends on it.
 
     Args:
         symbols: rounded values, any shape.
         indexes: row of ``prior``'s tables for each, int64, same shape.
-        prior: with tables.
+        prior: a prior with tables.
 
-    A value outside its row is escaped: the row's last interval, then one group of raw bits with
-    the number of groups, then the groups (docs/spec/bitstream.md).
+    A value outside its row is escaped: the row's last interval, then one nibble of raw bits with
+    the number of nibbles, then the nibbles (docs/spec/bitstream.md).
     """
     table = prior._quantized_cdf.long()
     last = prior._cdf_length.long()[indexes] - 2
@@ -51,6 +48,6 @@ def coded(
         raw = torch.where(value < 0, -2 * value - 1, 2 * (value - last))[escaped]
         # frexp gives the number of binary digits: exact for what float64 holds.
         digits = torch.frexp(raw.double()).exponent
-        groups = (digits + ESCAPE_BITS - 1) // ESCAPE_BITS
-        probability[escaped] *= torch.exp2(-ESCAPE_BITS * (1.0 + groups))
+        nibbles = (digits + NIBBLE - 1) // NIBBLE
+        probability[escaped] *= torch.exp2(-NIBBLE * (1.0 + nibbles))
     return probability

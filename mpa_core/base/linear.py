@@ -1,4 +1,4 @@
-"""Linear layers on tokens, by the faster kernels."""
+"""A linear layer on tokens that uses the fastest kernel of the device."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ class TokenLinear(nn.Linear):
     """``nn.Linear`` on maps of tokens ``[B, H, W, C]``, with the same parameters.
 
     On the CPU it runs as a 1x1 convolution: oneDNN's kernels for it are up to twice as fast as the
-    matrix product ``nn.Linear`` is sent to. Its gradients are matrix products, for there it is the
-    convolution that takes twice as long. Tokens of any other shape go the ordinary way.
+    matrix product that ``nn.Linear`` uses. Its gradients are matrix products, since there the
+    convolution takes twice as long. Tokens of any other shape take the ordinary way.
     """
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Return the tokens ``[..., C_out]`` for ``tokens`` ``[..., C_in]``."""
         # oneDNN has no float64: the convolution would be the slow one.
         if tokens.ndim != 4 or not tokens.is_cpu or tokens.dtype in (torch.float64, torch.int64):
             return super().forward(tokens)
@@ -30,7 +31,7 @@ class TokenLinear(nn.Linear):
 
 def _as_convolution(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     batch, height, width, channels = tokens.shape
-    # One image per row: torch takes oneDNN on one thread from 16 images on.
+    # One image per row: on one thread torch uses oneDNN only from 16 images on.
     rows = tokens.reshape(batch * height, width, 1, channels).permute(0, 3, 1, 2)
     out = F.conv2d(rows, weight[:, :, None, None], bias)
     return out.permute(0, 2, 3, 1).reshape(batch, height, width, -1)

@@ -1,4 +1,4 @@
-"""Which arithmetic stands between bytes and symbols: an entropy profile at work."""
+"""The networks of an entropy profile: the arithmetic that predicts the symbols."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ if TYPE_CHECKING:
 
 
 class EntropyNetworks(Protocol):
-    """What predicts symbols, in the arithmetic of one profile.
+    """The networks that predict symbols, in the arithmetic of one profile.
 
-    Networks that the walk of an entropy model runs besides are between that model and its base.
+    An entropy model may need further networks for its walk; these are agreed between that model and
+    its base.
     """
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device on which the networks compute."""
 
     desync_advice: str
-    """What to make of symbols that decode wrongly although the file is whole."""
+    """Advice to the user for symbols that decode wrongly although the file is intact."""
 
     def alike(self) -> AbstractContextManager[None]:
-        """Inside, encoder and decoder compute alike as far as this profile can promise."""
+        """Return a context in which encoder and decoder compute as equally as this profile can."""
 
     def hyper_synthesise(self, symbols: Tensor, quality: Quality) -> Tensor:
-        """Symbols of ``z`` ``[B, C, h, w]`` to the entropy parameters of ``y``."""
+        """Compute the entropy parameters of ``y`` from the symbols of ``z`` ``[B, C, h, w]``."""
 
 
 class FloatNetworks:
@@ -52,11 +53,11 @@ class FloatNetworks:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device of the base."""
         return self._base.device
 
     def alike(self) -> AbstractContextManager[None]:
-        """One thread, whatever the process is set to."""
+        """Return a context in which torch uses one thread, whatever the process is set to."""
         return one_thread()
 
     def hyper_synthesise(self, symbols: Tensor, quality: Quality) -> Tensor:

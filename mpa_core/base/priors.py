@@ -1,9 +1,9 @@
-"""The two priors: a learned density per channel for ``z``, a Gaussian with given scale for ``y``.
+"""The two priors: a learned density per channel for ``z``, and a Gaussian for ``y``.
 
-Both as Ballé et al. define them (Variational image compression with a scale hyperprior, 2018,
-section 2 and appendix 6.1), with the parameters and buffers, their names, shapes and first values,
-and the integer tables that compressai's modules of the same names have: checkpoints and streams are
-interchangeable.
+Both are defined as by Ballé et al. (Variational image compression with a scale hyperprior, 2018,
+section 2 and appendix 6.1). Parameters and buffers have the names, shapes and first values of
+compressai's modules of the same names, and the integer tables are the same: checkpoints and streams
+are interchangeable.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from mpa_core.bitstream.cdf import PRECISION
 from mpa_core.errors import CheckpointError
 
 LIKELIHOOD_MIN = 1e-9
-"""Least likelihood that is counted: a symbol costs 30 bits at most where rates are estimated."""
+"""Smallest likelihood that is counted: a symbol costs 30 bits at most where rates are estimated."""
 TAIL_MASS = 1e-9
-"""Probability of the symbols outside a row of the tables: below and above together."""
+"""Probability of the symbols outside a row of the tables, below and above together."""
 SCALE_MIN = 0.11
-"""Least standard deviation of a latent, in units of the quantization step."""
+"""Smallest standard deviation of a latent, in units of the quantization step."""
 INITIAL_SCALE = 10.0
-"""A new density's tails are about this far from its median."""
+"""Approximate distance of a new density's tails from its median."""
 WIDTHS = (1, 3, 3, 3, 3, 1)
 """Units per layer of the network that is each channel's cumulative distribution."""
 
 
 class _Bounded(torch.autograd.Function):
-    """``max(x, bound)`` whose gradient also passes where it moves ``x`` up to the bound."""
+    """``max(x, bound)``, whose gradient also passes where it raises ``x`` towards the bound."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, bound: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class _Bounded(torch.autograd.Function):
 
 
 class LowerBound(nn.Module):
-    """``max(x, bound)``; below the bound the gradient passes where descent raises ``x``."""
+    """``max(x, bound)``; below the bound the gradient passes only where descent raises ``x``."""
 
     bound: Tensor
 
@@ -60,13 +60,13 @@ class LowerBound(nn.Module):
         self.register_buffer("bound", torch.tensor([bound], dtype=torch.float32))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Same shape."""
+        """Return ``max(x, bound)`` in the shape of ``x``."""
         bounded: Tensor = _Bounded.apply(x, self.bound)
         return bounded
 
 
 class Prior(nn.Module):
-    """What the priors share: the bound of their likelihoods, and the range coder's tables.
+    """The common part of the priors: the bound of their likelihoods, and the range coder's tables.
 
     The tables are empty until ``update``: ``_quantized_cdf`` ``[n, L]``, ``_cdf_length`` ``[n]``
     and ``_offset`` ``[n]``, int32, see :class:`mpa_core.bitstream.cdf.CdfTables`.
@@ -83,8 +83,14 @@ class Prior(nn.Module):
             self.register_buffer(name, torch.empty(0, dtype=torch.int32))
 
     def _set_tables(self, pmf: Tensor, tail: Tensor, lengths: Tensor, offset: Tensor) -> None:
-        """From probabilities: ``pmf`` ``[n, L - 2]``, of which row i has ``lengths[i]``; ``tail``
-        ``[n]``, that of all other symbols; ``offset``, the symbol of the first column."""
+        """Set the tables from probabilities.
+
+        Args:
+            pmf: ``[n, L - 2]``; the first ``lengths[i]`` entries of row i are used.
+            tail: ``[n]``, the probability of all other symbols.
+            lengths: ``[n]``, the number of symbols of each row.
+            offset: ``[n]``, the symbol of the first column.
+        """
         table = np.zeros((len(pmf), pmf.shape[1] + 2), np.int32)
         masses = torch.cat([pmf, tail[:, None]], 1).detach().cpu().numpy()
         for row, mass, length in zip(table, masses, lengths.tolist(), strict=True):
@@ -98,7 +104,7 @@ class EntropyBottleneck(Prior):
     """A density per channel, each the derivative of a small monotonic network.
 
     Args:
-        channels: how many.
+        channels: number of channels C.
     """
 
     target: Tensor
@@ -111,7 +117,7 @@ class EntropyBottleneck(Prior):
         self.factors = nn.ParameterList()
         scale = INITIAL_SCALE ** (1 / (len(WIDTHS) - 1))
         for i, (inputs, outputs) in enumerate(pairwise(WIDTHS)):
-            # Softplus of it is what makes the layers together stretch by the initial scale.
+            # Its softplus makes the layers together stretch by the initial scale.
             entry = math.log(math.expm1(1 / scale / outputs))
             self.matrices.append(nn.Parameter(torch.full((channels, outputs, inputs), entry)))
             bias = torch.empty(channels, outputs, 1)
@@ -124,8 +130,10 @@ class EntropyBottleneck(Prior):
         self.register_buffer("target", torch.tensor([-logit, 0, logit]))
 
     def forward(self, z: Tensor, noisy: bool) -> Tensor:
-        """Likelihoods of ``z`` ``[B, C, ...]``, rounded about the medians or, if ``noisy``, with
-        uniform noise in its place; same shape."""
+        """Return the likelihoods of ``z`` ``[B, C, ...]``, in the same shape.
+
+        Values are rounded about the medians or, if ``noisy``, get uniform noise instead.
+        """
         by_channel = z.transpose(0, 1).contiguous()
         values = by_channel.reshape(self.channels, 1, -1)
         if noisy:
@@ -137,11 +145,11 @@ class EntropyBottleneck(Prior):
         return likelihoods.reshape(by_channel.shape).transpose(0, 1).contiguous()
 
     def loss(self) -> Tensor:
-        """How far the quantiles, trained by this alone, are from the tails and the median."""
+        """Return the distance of the quantiles from tails and median; nothing else trains them."""
         return (self.logits(self.quantiles, fixed=True) - self.target).abs().sum()
 
     def update(self) -> None:
-        """Compute the tables, from the first of the quantiles to the last in whole steps."""
+        """Compute the tables, which cover whole steps from the first quantile to the last."""
         low, median, high = self.quantiles.detach()[:, 0].unbind(1)
         below = (median - low).ceil().int().clamp(min=0)
         above = (high - median).ceil().int().clamp(min=0)
@@ -153,15 +161,15 @@ class EntropyBottleneck(Prior):
         self._set_tables(pmf[:, 0], tail, lengths, -below)
 
     def _mass(self, values: Tensor, *, fixed: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-        """Probability of [value - 1/2, value + 1/2] for ``[C, 1, n]``, and the logits there."""
+        """Return the probability of [value - 1/2, value + 1/2] for ``[C, 1, n]``, with logits."""
         lower = self.logits(values - 0.5, fixed=fixed)
         upper = self.logits(values + 0.5, fixed=fixed)
         return torch.sigmoid(upper) - torch.sigmoid(lower), lower, upper
 
     def logits(self, values: Tensor, *, fixed: bool) -> Tensor:
-        """Logits of the cumulative distributions at ``[C, 1, n]``, same shape.
+        """Return the logits of the cumulative distributions at ``values`` ``[C, 1, n]``.
 
-        With ``fixed`` the densities get no gradient.
+        The result has the same shape. With ``fixed`` the densities get no gradient.
         """
         own: Callable[[Tensor], Tensor] = torch.detach if fixed else lambda parameter: parameter
         for i, (matrix, bias) in enumerate(zip(self.matrices, self.biases, strict=True)):
@@ -188,7 +196,7 @@ class GaussianConditional(Prior):
         self.register_buffer("scale_bound", torch.tensor([SCALE_MIN], dtype=torch.float32))
 
     def update(self) -> None:
-        """Compute the tables, as far as the tails have their mass."""
+        """Compute the tables, which reach as far as the tails have their mass."""
         reach = (self.scale_table * -NormalDist().inv_cdf(TAIL_MASS / 2)).ceil().int()
         lengths = 2 * reach + 1
         steps = torch.arange(int(lengths.max()), device=reach.device)
@@ -200,22 +208,23 @@ class GaussianConditional(Prior):
 
 
 def _normal(x: Tensor) -> Tensor:
-    """Cumulative standard normal distribution, precise in the lower tail."""
+    """Return the cumulative standard normal distribution at ``x``, precise in the lower tail."""
     return 0.5 * torch.erfc(-(0.5**0.5) * x)
 
 
 def quantized_cdf(masses: NDArray[np.float32]) -> NDArray[np.int32]:
-    """Integer cumulative distribution for the range coder.
+    """Return the integer cumulative distribution for the range coder.
 
     Args:
-        masses: ``[n]``, probabilities, or anything in their proportion up to 1 each.
+        masses: ``[n]``, probabilities, or values in their proportion, up to 1 each.
 
     Returns:
-        ``[n + 1]``, from 0 to 65536, strictly increasing: what rounds to nothing takes 1 from the
-        first of the smallest that can spare it.
+        ``[n + 1]``, from 0 to 65536, strictly increasing: an entry that rounds to nothing takes 1
+            from the first of the smallest entries that can spare it.
 
     Raises:
-        CheckpointError: probabilities that are none, or more of them than can be told apart.
+        CheckpointError: masses that are no probabilities, or more of them than 16 bits can tell
+            apart.
     """
     if not np.isfinite(masses).all() or (masses < 0).any() or len(masses) > 1 << PRECISION:
         raise _no_table("are not finite, are negative or too many")

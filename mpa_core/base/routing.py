@@ -1,4 +1,4 @@
-"""What a base asks of a *router*, which replaces the feed-forward part of the blocks of a stage.
+"""Protocols of a *router*, which replaces the feed-forward part of the blocks of a stage.
 
 A base knows nothing else about task paths: with no router it is the plain base codec.
 """
@@ -12,17 +12,20 @@ from torch import Tensor
 
 
 class BlockRouter(Protocol):
-    """Chosen for one stage of one call; asked once per block."""
+    """A router for the blocks of one stage in one call; it is asked once per block."""
 
     def __call__(self, tokens: Tensor, block: int, main: Callable[[Tensor], Tensor]) -> Tensor:
-        """Feed-forward output ``[B, H, W, C]`` for ``tokens`` ``[B, H, W, C]``.
+        """Return the feed-forward output ``[B, H, W, C]`` for ``tokens`` ``[B, H, W, C]``.
 
         ``main`` is the block's own feed-forward part, for tokens of any leading shape.
         """
 
 
 class StageRouter(Protocol):
-    """Asked once per stage, before its first block."""
+    """A router that is asked once per stage, before its first block."""
 
     def __call__(self, stage: int, tokens: Tensor) -> BlockRouter | None:
-        """The router of this stage's blocks, or None for the main path alone."""
+        """Return the router of this stage's blocks, or None for the main path alone.
+
+        ``tokens`` ``[B, H, W, C]`` are those that enter the stage.
+        """

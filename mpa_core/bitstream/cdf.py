@@ -1,4 +1,4 @@
-"""CDF tables of the range coder: checked once, so that its loops can trust them."""
+"""CDF tables of the range coder, checked once so that its loops can trust them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mpa_core.errors import BitstreamError, CheckpointError
 PRECISION = 16
 """Bits of a probability: a CDF row runs from 0 to 65536."""
 ESCAPE_LIMIT = 2**27
-"""Symbols reach this far outside their table: seven nibbles of bypass, one sign bit among them."""
+"""Limit on the distance of a symbol from its table: seven nibbles, with one bit for the sign."""
 NIBBLE = 4
 """Bits of the units in which a symbol outside its table is coded."""
 
@@ -35,14 +35,15 @@ class CdfTables:
         offset: ``[n]`` integers within 2^30: the smallest symbol of each row.
 
     Attributes:
-        intervals: uint32, those of all rows one after the other, each ``start | width << 16``.
-        first: ``[n]`` int64, where each row begins in ``intervals``.
+        intervals: uint32, the intervals of all rows one after the other, each ``start | width <<
+            16``.
+        first: ``[n]`` int64, the index in ``intervals`` at which each row begins.
         escape: ``[n]`` int32, the last interval of each row.
         offset: ``[n]`` int32.
-        least_bits: ``[n]`` float64, what the likeliest symbol of each row takes; more than 0.
+        least_bits: ``[n]`` float64, bits of the likeliest symbol of each row; more than 0.
 
     Raises:
-        CheckpointError: tables that cannot be coded with. They come from a checkpoint.
+        CheckpointError: the tables, which come from a checkpoint, cannot be used for coding.
     """
 
     def __init__(self, quantized_cdf: ArrayLike, cdf_length: ArrayLike, offset: ArrayLike) -> None:
@@ -67,7 +68,7 @@ class CdfTables:
         intervals = cdf[:, :-1] | width << PRECISION
         bits = PRECISION - np.log2(width[inside])
         first = np.cumsum(length - 1) - (length - 1)
-        bits[first + length - 2] += NIBBLE  # the nibble that counts the nibbles
+        bits[first + length - 2] += NIBBLE  # the nibble with the number of nibbles
         self.intervals: UInt32Array = _constant(intervals[inside], np.uint32)
         self.first: NDArray[np.int64] = _constant(first, np.int64)
         self.escape: Int32Array = _constant(length - 2, np.int32)
@@ -78,9 +79,12 @@ class CdfTables:
         return len(self.first)
 
     def check_indexes(self, indexes: ArrayLike) -> Int32Array:
-        """``indexes`` as a flat int32 array, each the number of a row; else a BitstreamError.
+        """Check that each index is the number of a row, and return them as a flat int32 array.
 
-        Always a copy: what was checked is what is coded, whatever the caller does to his array.
+        The result is always a copy, so that the caller's array may change after the check.
+
+        Raises:
+            BitstreamError: an index is no integer, or has no row.
         """
         array = np.asarray(indexes)
         if array.size and not np.issubdtype(array.dtype, np.integer):
@@ -93,14 +97,17 @@ class CdfTables:
         return np.array(array, dtype=np.int32, order="C").reshape(-1)
 
     def operations(self, symbols: NDArray[Any], rows: Int32Array) -> UInt32Array:
-        """What the coder does for ``symbols``, in decoding order; see :func:`.rans.encode`.
+        """Return the coder's operations for ``symbols``, in decoding order.
 
         Args:
             symbols: ``[n]`` 32-bit integers.
             rows: ``[n]``, each the number of a row.
 
+        Returns:
+            ``[m]`` uint32, as :func:`.rans.encode` takes them.
+
         Raises:
-            BitstreamError: a symbol lies farther outside its row than the coder reaches.
+            BitstreamError: a symbol is farther outside its row than the coder reaches.
         """
         value = symbols.astype(np.int64) - self.offset[rows]
         last = self.escape[rows]
@@ -133,7 +140,7 @@ class CdfTables:
 
 
 def fits_int32(array: NDArray[Any]) -> bool:
-    """Whether every number of ``array``, which is not empty, is one of 32 bits."""
+    """Return whether every number of ``array``, which is not empty, fits 32 bits."""
     return int(array.min()) >= -(2**31) and int(array.max()) < 2**31
 
 

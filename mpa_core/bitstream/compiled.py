@@ -1,4 +1,4 @@
-"""Where the compiled loops of the range coder are; looked up without importing anything."""
+"""Location of the compiled loops of the range coder, found without importing anything."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from importlib.util import find_spec
 
 
 def compiled_file() -> str | None:
-    """The library that ``_rans.c`` was built into, or None where it was not built."""
+    """Return the library that ``_rans.c`` was built into, or None where it was not built."""
     found = find_spec("mpa_core.bitstream._rans")
     return None if found is None else found.origin

@@ -1,4 +1,4 @@
-"""The ``.mpa`` file, version 1: build, parse, verify. Pure Python, without torch or numpy.
+"""The ``.mpa`` file, version 1: writing, parsing, verifying, without torch or numpy.
 
 ``docs/spec/bitstream.md`` specifies the same file byte by byte. Every length that a file declares
 is checked against the bytes that are there before anything is sliced.
@@ -17,23 +17,25 @@ from mpa_core.bitstream.signatures import check_magic
 from mpa_core.errors import BitstreamError, QualityError
 
 MAGIC = b"\x89MPA"
-"""Not ASCII and not UTF-8 in its first byte: a transfer as text damages it visibly."""
+"""First bytes of a file. The first of them is neither ASCII nor UTF-8, so that a transfer as text
+damages it visibly."""
 VERSION = 1
 PROFILES = {0: "float", 1: "exact"}
-"""Entropy profiles this version reads and writes, by the number in the file."""
+"""Entropy profiles this version reads and writes, by their number in the file."""
 STREAM_NAMES = {0: ("y", "z"), 1: ("z", "y")}
-"""Streams of a version-1 file in file order, by profile. ``y`` cannot be read without ``z``: with
-``z`` in front, the beginning of a file that was cut short is of use."""
+"""Streams of a version-1 file in file order, by profile. ``y`` cannot be decoded without ``z``:
+with ``z`` first, the beginning of a file that was cut short is still of use."""
 STREAM_COUNT = 2
-"""Streams of a version-1 file: y, then z."""
+"""Number of streams of a version-1 file: one for y, one for z."""
 KNOWN_CHUNKS = frozenset({b"ICCP", b"ICCZ", b"EXIF", b"EXIZ"})
 QUALITY_SCALE = 4096
 MIN_QUALITY = 1
 MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3
-"""Most pixels :func:`unpack` accepts unless told otherwise; Pillow's own default limit."""
+"""Default limit on the pixels that :func:`unpack` accepts; the same as Pillow's own."""
 
 _PADDING = 64
-"""Pixels per position of ``z`` in every base so far; only the limit of pixels goes by it."""
+"""Side in pixels that a position of ``z`` covers in every base so far; only the limit on pixels
+uses it."""
 
 Buffer = bytes | bytearray | memoryview
 
@@ -50,7 +52,7 @@ _COPY_AGAIN = "the file is damaged: copy or encode it again"
 
 @dataclass(frozen=True)
 class Container:
-    """What an ``.mpa`` file says; :func:`pack` and :func:`unpack` convert to and from its bytes.
+    """The contents of an ``.mpa`` file; :func:`pack` and :func:`unpack` convert to and from bytes.
 
     Attributes:
         fingerprint: first 8 bytes of the base codec's SHA-256 fingerprint.
@@ -73,7 +75,7 @@ class Container:
 
     @property
     def named_streams(self) -> dict[str, bytes]:
-        """The streams as ``y`` and ``z``."""
+        """The streams by name, ``y`` and ``z``."""
         return dict(zip(STREAM_NAMES[self.profile], self.streams, strict=True))
 
 
@@ -91,18 +93,18 @@ class Header:
     payload_crc: int
     stream_lengths: tuple[int, ...]
     chunk_lengths: Mapping[bytes, int]
-    """In file order."""
+    """Length of each chunk in bytes, in file order."""
     size: int
-    """Bytes of the header itself."""
+    """Size of the header itself in bytes."""
 
     @property
     def file_size(self) -> int:
-        """Bytes of the whole file."""
+        """Size of the whole file in bytes."""
         return self.size + sum(self.chunk_lengths.values()) + sum(self.stream_lengths)
 
 
 def quantize_quality(q: float) -> float:
-    """The quality nearest to ``q`` that a file can hold: a multiple of 1/4096.
+    """Return the quality nearest to ``q`` that a file can hold, a multiple of 1/4096.
 
     Raises:
         QualityError: ``q`` is not a number from 1 to 8.
@@ -117,10 +119,10 @@ def quantize_quality(q: float) -> float:
 
 
 def pack(container: Container) -> bytes:
-    """The bytes of the ``.mpa`` file. The same container always gives the same bytes.
+    """Return the bytes of the ``.mpa`` file; the same container always gives the same bytes.
 
     Raises:
-        BitstreamError: a field that the format cannot hold.
+        BitstreamError: a field has a value that the format cannot hold.
     """
     _check_fields(container)
     chunks = sorted(container.chunks.items())
@@ -152,12 +154,12 @@ def unpack(data: Buffer, *, max_pixels: int | None = MAX_PIXELS) -> Container:
 
     Args:
         data: all bytes of the file.
-        max_pixels: most pixels (width x height) to accept; None for no limit.
+        max_pixels: largest number of pixels (width x height) to accept; None for no limit.
 
     Raises:
         BitstreamError: ``data`` is not a well-formed file of a known version, is damaged, or its
-            picture is larger than ``max_pixels``. Whether the symbols are right is for the entropy
-            decoder to check, against ``symbols_crc``.
+            picture is larger than ``max_pixels``. The symbols are not checked here: the entropy
+            decoder compares them with ``symbols_crc``.
     """
     data = as_bytes(data)
     header = peek_header(data)
@@ -181,7 +183,7 @@ def unpack(data: Buffer, *, max_pixels: int | None = MAX_PIXELS) -> Container:
 
 
 def peek_header(data: Buffer) -> Header:
-    """Parse and verify the header alone; ``data`` is the file or any beginning that holds it.
+    """Parse and verify the header alone; ``data`` is the file or any beginning with the header.
 
     Raises:
         BitstreamError: as :func:`unpack`, for everything that the header shows.
@@ -199,14 +201,14 @@ def peek_header(data: Buffer) -> Header:
 
 
 def header_size(data: bytes) -> int:
-    """Bytes of the header that ``data`` begins with, all of which are there.
+    """Return the size in bytes of the header at the beginning of ``data``, which holds it whole.
 
     Raises:
         BitstreamError: no ``.mpa`` file, one of another version, or too short for its header.
     """
     check_magic(data[:512], MAGIC)
     if len(data) > len(MAGIC) and data[len(MAGIC)] != VERSION:
-        # Before anything else: another version may lay out everything that follows differently.
+        # Checked before anything else: another version may lay out all that follows differently.
         found = data[len(MAGIC)]
         advice = f"written by a newer version: {_UPGRADE}" if found > VERSION else _COPY_AGAIN
         raise BitstreamError(f"container version {found}, expected {VERSION}; {advice}")
@@ -220,12 +222,12 @@ def header_size(data: bytes) -> int:
 
 
 def read_fields(data: bytes, size: int) -> Header:
-    """What the header of ``size`` bytes says, whether or not its checksum is right.
+    """Read the header of ``size`` bytes, whether or not its checksum is right.
 
     Raises:
         BitstreamError: a field has a value that no writer of this version gives it.
     """
-    # The header is what its writer wrote; this guards against other and hostile writers.
+    # The checksum vouches for the bytes; these checks are against faulty or hostile writers.
     (
         *_,
         profile,
@@ -271,7 +273,7 @@ def read_fields(data: bytes, size: int) -> Header:
 
 
 def cut(data: bytes, header: Header) -> Container:
-    """The container of ``header`` with what ``data`` has of each chunk and stream, unchecked."""
+    """Build the container of ``header`` from the bytes present of chunks and streams, unchecked."""
     parts = []
     start = header.size
     for length in (*header.chunk_lengths.values(), *header.stream_lengths):
@@ -291,10 +293,13 @@ def cut(data: bytes, header: Header) -> Container:
 
 
 def check_pixels(header: Header, max_pixels: int | None) -> None:
-    """Refuse a picture of more than ``max_pixels`` with a BitstreamError; None is no limit.
+    """Refuse a picture of more than ``max_pixels``; None is no limit.
 
-    A decoder works on the picture padded to multiples of some 64 pixels, which makes much of a
-    picture one pixel wide: padded it may have twice as many, and a million more.
+    A decoder works on the picture padded to multiples of 64 pixels, which multiplies the size of a
+    picture one pixel wide: the padded picture may have twice ``max_pixels`` and a million more.
+
+    Raises:
+        BitstreamError: the picture, or the padded picture, has too many pixels.
     """
     max_pixels = as_limit(max_pixels, "max_pixels")
     if max_pixels is None:
@@ -310,7 +315,11 @@ def check_pixels(header: Header, max_pixels: int | None) -> None:
 
 
 def as_bytes(data: Buffer) -> bytes:
-    """``data`` as bytes; a :class:`BitstreamError` if it is none of :data:`Buffer`'s kinds."""
+    """Convert ``data`` to bytes.
+
+    Raises:
+        BitstreamError: it is none of the types in :data:`Buffer`.
+    """
     if not isinstance(data, Buffer):
         raise BitstreamError(
             f"expected the bytes of an .mpa file, got {type(data).__name__}; "

@@ -1,7 +1,7 @@
-"""ICC profile and EXIF of a picture in the chunks of an ``.mpa`` file. Pure Python.
+"""ICC profile and EXIF of a picture in the chunks of an ``.mpa`` file, in pure Python.
 
-Each has two chunks: one as it is, one compressed. A writer takes the shorter; a reader decompresses
-with a limit, so that a small file cannot ask for much memory.
+Each has two chunks: one for the plain bytes, one for compressed bytes. A writer takes the shorter;
+a reader limits what it decompresses, so that a small file cannot ask for much memory.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from typing import NamedTuple
 from mpa_core.errors import BitstreamError
 
 MAX_BYTES = 2**24
-"""Most bytes that a compressed chunk may stand for; what is longer is stored as it is."""
+"""Largest size of a decompressed chunk in bytes; longer metadata are stored uncompressed."""
 
 _ICC = (b"ICCP", b"ICCZ")
 _EXIF = (b"EXIF", b"EXIZ")
 
 
 class Metadata(NamedTuple):
-    """What goes with the pixels of a picture."""
+    """The metadata of a picture."""
 
     icc_profile: bytes | None = None
     exif: bytes | None = None
-    """From its TIFF header on."""
+    """The EXIF block, beginning with its TIFF header."""
 
 
 def to_chunks(metadata: Metadata, *, compress: bool = True) -> dict[bytes, bytes]:
-    """The chunks that hold ``metadata``; what is missing or empty takes none.
+    """Return the chunks that hold ``metadata``; missing or empty entries take none.
 
     Args:
-        metadata: of the picture.
+        metadata: metadata of the picture.
         compress: whether to choose the compressed chunk where it is shorter. Its bytes depend on
             the machine's zlib.
     """
@@ -48,17 +48,17 @@ def to_chunks(metadata: Metadata, *, compress: bool = True) -> dict[bytes, bytes
 
 
 def from_chunks(chunks: Mapping[bytes, bytes]) -> Metadata:
-    """The metadata that :func:`to_chunks` stored in the chunks of a container.
+    """Read the metadata that :func:`to_chunks` stored in the chunks of a container.
 
     Raises:
-        BitstreamError: a compressed chunk is damaged, stands for more than :data:`MAX_BYTES`, or
-            stands beside the plain one.
+        BitstreamError: a compressed chunk is damaged, decompresses to more than :data:`MAX_BYTES`,
+            or stands beside the plain one.
     """
     return Metadata(*(_read(chunks, plain, compressed) for plain, compressed in (_ICC, _EXIF)))
 
 
 def salvage_chunks(chunks: Mapping[bytes, bytes]) -> tuple[Metadata, tuple[str, ...]]:
-    """The metadata that can be read, and one sentence on each chunk that was left out."""
+    """Return the readable metadata, and one sentence on each chunk that was left out."""
     found: list[bytes | None] = []
     problems = []
     for plain, compressed in (_ICC, _EXIF):
@@ -84,10 +84,10 @@ def _read(chunks: Mapping[bytes, bytes], plain: bytes, compressed: bytes) -> byt
 
 
 def _decompress(name: str, data: bytes) -> bytes:
-    """All that ``data``, one whole zlib stream and nothing else, stands for."""
+    """Decompress ``data``, which must be one whole zlib stream and nothing else."""
     stream = zlib.decompressobj()
     try:
-        # One byte more than allowed: how much more the stream stands for need not be known.
+        # One byte more than allowed suffices to refuse it, however long the rest is.
         value = stream.decompress(data, MAX_BYTES + 1)
     except zlib.error as error:
         raise _damaged(name, f"is no zlib stream ({error})") from error

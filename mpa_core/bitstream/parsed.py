@@ -1,6 +1,6 @@
-"""An ``.mpa`` file as its readers meet it: parsed once, checked, with its metadata.
+"""An ``.mpa`` file parsed once, checked, with its metadata.
 
-Pure Python, without torch or numpy: ``mpa info`` needs no more, and ``codec.open`` goes on from it.
+Pure Python, without torch or numpy: ``mpa info`` needs no more, and ``codec.open`` builds on it.
 """
 
 from __future__ import annotations
@@ -15,43 +15,43 @@ from mpa_core.bitstream.salvage import salvage
 from mpa_core.io.orientation import orientation_of, upright_size
 
 Errors = Literal["strict", "conceal"]
-"""Whether damage is an error, or concealed and reported."""
+"""Whether damage is an error (``strict``), or is concealed and reported (``conceal``)."""
 
 _ENTRY_BYTES = 8
-"""Bytes of a chunk in the table of the header."""
+"""Size in bytes of a chunk's entry in the header."""
 
 
 @dataclass(frozen=True)
 class ParsedFile:
-    """What an ``.mpa`` file says of itself; :func:`parse_file` makes one."""
+    """The parsed contents of an ``.mpa`` file; :func:`parse_file` makes it."""
 
     container: Container
     """The header's fields and the streams."""
     metadata: Metadata
     """ICC profile and EXIF, decompressed."""
     file_size: int
-    """Bytes of the file as it was given."""
+    """Size of the file in bytes, as it was given."""
     errors: Errors
-    """How it was parsed, and how its streams are to be decoded."""
+    """The mode in which it was parsed, and in which its streams are to be decoded."""
     damage: tuple[str, ...]
-    """One sentence on each thing that is wrong with the file; empty where damage is an error."""
+    """One sentence for each fault of the file; always empty where damage is an error."""
 
     @property
     def orientation(self) -> int:
-        """EXIF orientation, 1 (stored as it is seen) to 8."""
+        """EXIF orientation, from 1 (stored upright) to 8."""
         return orientation_of(self.metadata.exif)
 
     @property
     def upright_size(self) -> tuple[int, int]:
-        """Height and width of the picture as it is seen."""
+        """Height and width of the picture, as shown upright."""
         return upright_size(self.container.height, self.container.width, self.orientation)
 
     @property
     def size_figures(self) -> dict[str, int | float]:
-        """Bytes and bits per pixel of the whole file, and of its picture and its metadata apart.
+        """Bytes and bits per pixel of the whole file, and separately of picture and metadata.
 
         ``picture_bytes`` (streams and header) and ``metadata_bytes`` (all chunks and their table)
-        make ``bytes`` together; ``bpp`` is of the whole file, ``picture_bpp`` of the picture alone.
+        add up to ``bytes``; ``bpp`` is of the whole file, ``picture_bpp`` of the picture alone.
         """
         chunks = self.container.chunks.values()
         metadata = sum(map(len, chunks)) + _ENTRY_BYTES * len(chunks)
@@ -73,14 +73,15 @@ def parse_file(
 
     Args:
         data: all bytes of the file, or all that are left of it.
-        errors: ``"strict"``: damage is an error. ``"conceal"``: what can be had of a damaged file
-            is returned, and ``damage`` says what is wrong (see
+        errors: with ``"strict"``, damage is an error; with ``"conceal"``, everything that can be
+            read of a damaged file is returned, and ``damage`` says what is wrong (see
             :func:`mpa_core.bitstream.salvage.salvage`).
-        max_pixels: most pixels (width x height) to accept; None for no limit.
+        max_pixels: largest number of pixels (width x height) to accept; None for no limit.
 
     Raises:
-        BitstreamError: not an ``.mpa`` file, one that is damaged (with ``"conceal"``: so much that
-            its header cannot be believed), or a picture larger than ``max_pixels``.
+        BitstreamError: not an ``.mpa`` file, a damaged one (with ``"conceal"``: one whose header is
+            too damaged to use), or a picture larger than ``max_pixels``.
+        ConfigError: ``errors`` has another value.
     """
     data = as_bytes(data)
     if as_choice(errors, "errors", ("strict", "conceal")) == "strict":

@@ -1,7 +1,8 @@
-"""Range coding of integer symbols: a safe, total interface over the rANS coder of :mod:`.rans`.
+"""Range coding of integer symbols: a checked interface over the rANS coder of :mod:`.rans`.
 
-What the loops there trust is checked here and by :class:`CdfTables`; what a stream holds they do
-not trust. Streams are byte for byte those of compressai, see ``docs/spec/bitstream.md``.
+This module and :class:`CdfTables` check all that the loops of :mod:`.rans` rely on; the loops do
+not rely on the contents of a stream. Streams are byte for byte those of compressai, see
+``docs/spec/bitstream.md``.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 MAX_STREAM_BYTES = 2**26
-"""Longest stream we decode, far more than a picture takes."""
+"""Size in bytes of the longest stream that is decoded, far more than a picture takes."""
 
 # 16 bits for the escape interval and 8 nibbles (the count and 7 of value) are 48 bits; the seventh
 # byte is more than the rounding below and the state at the end can add.
@@ -45,7 +46,7 @@ _DRIFT_BITS = 5e-5
 
 
 class RangeEncoder:
-    """Writes one stream, in as many calls as wanted; one encoder, one stream."""
+    """Writes one stream, in as many calls as wanted; each stream needs an encoder of its own."""
 
     def __init__(self) -> None:
         self._operations: list[UInt32Array] = []
@@ -56,6 +57,7 @@ class RangeEncoder:
         Args:
             symbols: integers of any shape, flattened in C order.
             indexes: as many integers, each the number of a row.
+            tables: the CDF tables.
 
         Raises:
             BitstreamError: shapes differ, an index has no row, or a symbol is more than 2^27
@@ -78,7 +80,7 @@ class RangeEncoder:
         self._operations.append(tables.operations(flat, rows))
 
     def finish(self) -> bytes:
-        """The stream: at least 8 bytes, a multiple of 4. The encoder is empty afterwards."""
+        """Return the stream: at least 8 bytes, a multiple of 4. The encoder is empty afterwards."""
         operations = np.concatenate([np.zeros(0, np.uint32), *self._operations])
         self._operations = []
         return rans.encode(operations).astype("<u4").tobytes()
@@ -89,17 +91,17 @@ class RangeDecoder:
 
     Args:
         data: the stream.
-        max_symbols: how many symbols it holds; asking for more is an error.
-        conceal: make the best of a damaged stream. Symbols that it does not hold, or that come
-            after its end was passed, are 0; nothing that the stream does wrong is an error, and
-            :attr:`damage` and :attr:`concealed` say what happened. rANS decodes from front to
-            back, so a stream cut short still gives its beginning; after a changed byte the symbols
-            are wrong but possible ones, up to where they take more bits than there are.
+        max_symbols: number of symbols that it holds; asking for more is an error.
+        conceal: decode a damaged stream as far as possible. Symbols that it does not hold, or that
+            follow its end, are 0; no fault of the stream is an error, and :attr:`damage` and
+            :attr:`concealed` say what happened. rANS decodes from front to back, so a stream cut
+            short still gives its beginning; after a changed byte the symbols are wrong but possible
+            ones, up to where they take more bits than there are.
 
     Attributes:
-        damage: with ``conceal``, what is wrong with the stream as far as it was looked at (whole
-            only after :meth:`finish`); None: nothing.
-        concealed: how many symbols were replaced by 0.
+        damage: with ``conceal``, the fault of the stream as far as it was read (complete only after
+            :meth:`finish`); None for no fault.
+        concealed: number of symbols that were replaced by 0.
 
     Raises:
         BitstreamError: ``data`` is no stream of at most ``max_symbols`` symbols.
@@ -123,13 +125,17 @@ class RangeDecoder:
             self._state = rans.State(int.from_bytes(data[:8], "little"), 2)
 
     def decode(self, indexes: ArrayLike, tables: CdfTables) -> Int32Array:
-        """The next symbols, flat, one per entry of ``indexes``, coded with that row of ``tables``.
+        """Decode the next symbols, one per entry of ``indexes``, flat.
+
+        Args:
+            indexes: integers of any shape, each the number of the row that the symbol was coded
+                with.
+            tables: the CDF tables.
 
         Raises:
             BitstreamError: an index has no row, or more than ``max_symbols`` symbols are asked for.
             DesyncError: the stream ended before the symbols did, or a symbol is impossible: the
-                stream is damaged, or these are not the indexes it was encoded with. Not with
-                ``conceal``.
+                stream is damaged, or was encoded with other indexes. Not with ``conceal``.
         """
         self._check_not_lost()
         rows = tables.check_indexes(indexes)
@@ -153,12 +159,13 @@ class RangeDecoder:
     def finish(self) -> None:
         """Check that the decoded symbols account for the whole stream, no more and no less.
 
-        The coder is then where its encoder began, to the bit. It holds for every stream whose
-        encoder was given exactly these symbols; a checksum of the symbols says the rest.
+        The coder must be back in the state in which its encoder began, to the bit. This holds for
+        every stream that was encoded from exactly these symbols; the converse takes a checksum of
+        the symbols.
 
         Raises:
-            DesyncError: words are left over, or more would be needed. Not with ``conceal``,
-                where :attr:`damage` says so.
+            DesyncError: words are left over, or more would be needed. With ``conceal``,
+                :attr:`damage` says so instead.
         """
         self._check_not_lost()
         if self._lost:
@@ -176,7 +183,10 @@ class RangeDecoder:
         self.damage = self.damage or text
 
     def report(self, name: str) -> str | None:
-        """With ``conceal``, after :meth:`finish`: what is wrong with the stream called ``name``."""
+        """Describe the damage of the stream called ``name``; None for no damage.
+
+        For a decoder that conceals, after :meth:`finish`.
+        """
         if self.damage is None:
             return None
         return f"{name}: {self.concealed} of {self._asked} symbols concealed; {self.damage}"
@@ -203,15 +213,15 @@ class RangeDecoder:
 def check_capacity(data: bytes, tables: CdfTables, counts: int | ArrayLike, name: str) -> None:
     """Refuse a stream that is too short for its symbols, whatever they are.
 
-    Cheap, and to be asked before anything is allocated for the symbols: a forged header can
-    declare a picture of any size.
+    The check is cheap, and is made before anything is allocated for the symbols: a forged header
+    can declare a picture of any size.
 
     Args:
         data: the stream.
-        tables: what its symbols are coded with.
-        counts: how many symbols; one number if their rows are not known yet, else ``[n]``, one
+        tables: the tables that its symbols are coded with.
+        counts: number of symbols: one number if their rows are not known yet, else ``[n]``, one
             number per row of ``tables``.
-        name: of the stream, for the message.
+        name: name of the stream, for the message.
 
     Raises:
         BitstreamError: even if each symbol were the likeliest of its row, they would take more bits
@@ -236,7 +246,7 @@ def _longest(max_symbols: int) -> int:
 
 
 def _refusal(data: bytes, max_symbols: int) -> str | None:
-    """Why ``data`` cannot be a stream of at most ``max_symbols`` symbols."""
+    """Explain why ``data`` is no stream of at most ``max_symbols`` symbols; None if it may be."""
     if len(data) < 8 or len(data) % 4:
         return (
             f"a range-coded stream of {len(data)} bytes, expected a multiple of 4, at least 8; "
@@ -257,5 +267,5 @@ def _refusal(data: bytes, max_symbols: int) -> str | None:
 
 
 def _tolerance(count: int, bits: float, words: int) -> float:
-    """How far the bits that symbols take by their probabilities may be from those they used."""
+    """Return the largest difference between the symbols' ideal bits and the bits they used."""
     return 1 + _DRIFT_BITS * (min(count, bits) + words)

@@ -1,8 +1,9 @@
 """The two loops of the rANS coder, compiled (``_rans.c``) or, without a compiler, in Python.
 
-They know operations, words and checked tables, no pictures and no errors: :mod:`.rangecoder` does.
-The compiled ones are plain C behind ctypes rather than functions of a module: one build serves
-every Python, no library is needed at run time, and other threads go on while they work.
+They work on operations, words and checked tables; pictures and errors are the business of
+:mod:`.rangecoder`. The compiled loops are plain C called by ctypes rather than an extension module:
+one build serves every Python version, no library is needed at run time, and other threads run
+meanwhile.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from mpa_core.bitstream.cdf import CdfTables, Int32Array, UInt32Array
 from mpa_core.bitstream.compiled import compiled_file
 
 STATE_MIN = 2**31
-"""A state is from here to 2^63 - 1 when it is used; a stream begins, at its end, with this one."""
+"""Smallest state in use; the largest is 2^63 - 1. The encoder starts with this one, at a stream's
+end."""
 DECODED, ENDED, IMPOSSIBLE = range(3)
-"""What a call of :func:`decode` ended with: all symbols, no more words, or an escape that no
-encoder writes (more than 7 nibbles, or more than the value needs)."""
+"""Outcomes of :func:`decode`: all symbols decoded, no more words, or an escape that no encoder
+writes (more than 7 nibbles, or more than the value needs)."""
 
 
 class State(ctypes.Structure):
-    """Of a decoder, between calls."""
+    """State of a decoder between calls."""
 
     _fields_ = (
         ("x", ctypes.c_uint64),
@@ -33,7 +35,7 @@ class State(ctypes.Structure):
     )
     x: int
     position: int
-    """Of the next word."""
+    """Index of the next word."""
     status: int
 
 
@@ -64,15 +66,15 @@ def _load() -> ctypes.CDLL | None:
 
 _library = _load()
 COMPILED = _library is not None
-"""Whether the loops are the compiled ones."""
+"""Whether the compiled loops are in use."""
 
 
 def encode(operations: UInt32Array) -> UInt32Array:
-    """The words of a stream.
+    """Return the words of a stream.
 
     Args:
-        operations: ``[n]``, in decoding order: ``start | width << 16``, of an interval of 65536;
-            width 0: the nibble ``start``.
+        operations: ``[n]``, in decoding order: ``start | width << 16`` of an interval of 65536, or,
+            with width 0, the nibble ``start``.
     """
     words = np.empty(len(operations) + 2, np.uint32)
     if _library is None:
@@ -85,15 +87,17 @@ def encode(operations: UInt32Array) -> UInt32Array:
 def decode(
     state: State, words: UInt32Array, rows: Int32Array, tables: CdfTables
 ) -> tuple[Int32Array, int]:
-    """The next symbols, one for each of ``rows``, and how many the stream holds of them.
-
-    Those it does not hold are 0, and the state's status says why.
+    """Decode the next symbols, one for each of ``rows``.
 
     Args:
-        state: its ``x`` at least 2^31 before the first symbol; what is read moves it on.
-        words: ``[n]``, all of the stream.
-        rows: ``[m]``, each the number of a row: the compiled loop does not look.
-        tables: what ``rows`` are of.
+        state: its ``x`` is at least 2^31 before the first symbol; it advances with what is read.
+        words: ``[n]``, all words of the stream.
+        rows: ``[m]``, each the number of a row, which the compiled loop does not check.
+        tables: the tables that ``rows`` refer to.
+
+    Returns:
+        ``[m]`` symbols, and how many of them the stream holds. The others are 0, and the state's
+        status says why.
     """
     symbols = np.zeros(len(rows), np.int32)
     if _library is None:

@@ -14,7 +14,7 @@ _MOST_NIBBLES = 7
 
 
 class _StopError(Exception):
-    """The symbol cannot be decoded; the argument is the status."""
+    """A symbol cannot be decoded; the argument is the status."""
 
 
 def encode(operations: UInt32Array, words: UInt32Array) -> int:

@@ -1,8 +1,8 @@
-"""What is left of a damaged ``.mpa`` file. Pure Python, without torch or numpy.
+"""Recovery of damaged ``.mpa`` files, in pure Python, without torch or numpy.
 
-:func:`salvage` is for those who would rather have a part of a picture than none. One wrong byte is
-put right, since a CRC-32 tells where it is; bytes after the end are cut off; of a file that is cut
-short, what is there of each stream is returned.
+:func:`salvage` is for users who prefer a part of a picture to none. One wrong byte is corrected,
+since a CRC-32 tells where it is; bytes after the end are cut off; of a file that is cut short, the
+remaining part of each stream is returned.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ from mpa_core.bitstream.container import (
 from mpa_core.errors import BitstreamError
 
 _COUNTS_AT = 32
-"""Where the header says how many chunks and streams it has, one byte each."""
+"""Offset in the header of the numbers of chunks and streams, one byte each."""
 _CRC_BYTES = 4
 
 
 @dataclass(frozen=True)
 class Salvage:
-    """What :func:`salvage` found."""
+    """The result of :func:`salvage`."""
 
     container: Container
-    """Streams may be shorter than they were, down to nothing, or hold wrong bytes."""
+    """The contents; streams may be shorter than they were, even empty, or hold wrong bytes."""
     problems: tuple[str, ...]
-    """What was wrong with the file, one sentence each; empty for a file that :func:`unpack` takes.
+    """One sentence for each fault of the file; empty for a file that :func:`unpack` accepts.
 
-    Whether a byte was put right rightly, the checksum of the symbols tells once they are decoded.
-    """
+    Only the checksum of the symbols, once they are decoded, tells whether a byte was corrected
+    rightly."""
 
 
 def salvage(data: Buffer, *, max_pixels: int | None = MAX_PIXELS) -> Salvage:
     """Parse a file that may be damaged: one wrong byte, bytes missing at its end, or too many.
 
-    Time is proportional to the size of the file, about half a second per MB if it is damaged.
+    The time is proportional to the size of the file, about half a second per MB if it is damaged.
 
     Args:
         data: all bytes that are left of the file.
-        max_pixels: most pixels (width x height) to accept; None for no limit.
+        max_pixels: largest number of pixels (width x height) to accept; None for no limit.
 
     Raises:
-        BitstreamError: the header is cut short or cannot be believed, or the picture is larger than
+        BitstreamError: the header is cut short or too damaged to use, or the picture is larger than
             ``max_pixels``.
     """
     data = as_bytes(data)
@@ -82,7 +82,7 @@ def salvage(data: Buffer, *, max_pixels: int | None = MAX_PIXELS) -> Salvage:
 
 
 def _believable(data: bytes) -> tuple[bytes, Header, list[str]]:
-    """The file with its header put right, the header, and what was wrong with it."""
+    """Return the file with its header corrected, the header, and the faults found."""
     try:
         return data, peek_header(data), []
     except BitstreamError as error:
@@ -91,7 +91,7 @@ def _believable(data: bytes) -> tuple[bytes, Header, list[str]]:
         try:
             return repaired, peek_header(repaired), [text]
         except BitstreamError:
-            continue  # the checksum agrees, the fields do not: not what was written
+            continue  # the checksum agrees but the fields are invalid: not the original header
     # More than one byte is wrong. A file exactly as long as its tables say has the right tables.
     try:
         header = read_fields(data, header_size(data))
@@ -104,7 +104,10 @@ def _believable(data: bytes) -> tuple[bytes, Header, list[str]]:
 
 
 def _header_repairs(data: bytes) -> list[tuple[bytes, str]]:
-    """Ways to change one byte so that the header agrees with its checksum, and what to say."""
+    """Return the one-byte change that makes the header agree with its checksum, and a message.
+
+    The list is empty where no change, or more than one, does so.
+    """
     if len(data) <= _COUNTS_AT:
         return []
     repairs = []
@@ -135,7 +138,7 @@ def _put_right(data: bytes, offset: int, mask: int) -> tuple[bytes, str]:
     return data[:offset] + bytes([value]) + data[offset + 1 :], text
 
 
-# A CRC is linear: the XOR of the right and the wrong one, the syndrome, is that of the change
+# A CRC is linear: the XOR of the right and the wrong CRC, the syndrome, is the CRC of the change
 # alone, and a step of the table can be undone, because its entries differ in their highest byte.
 _TABLE = [zlib.crc32(bytes([0xFF ^ byte])) ^ 0xFF000000 for byte in range(256)]
 _BY_HIGHEST = bytes(
@@ -144,7 +147,7 @@ _BY_HIGHEST = bytes(
 
 
 def _changes(syndrome: int, length: int) -> list[tuple[int, int]]:
-    """(offset, XOR mask) of every change of one byte, of ``length``, that explains ``syndrome``."""
+    """Return (offset, XOR mask) of every change of one byte that explains ``syndrome``."""
     found = []
     for offset in range(length - 1, -1, -1):
         byte = _BY_HIGHEST[syndrome >> 24]

@@ -1,4 +1,4 @@
-"""What a file is that is no ``.mpa`` file, for the message that refuses it. Pure Python."""
+"""Recognition of files that are not ``.mpa`` files, for the message that refuses them."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def check_magic(head: bytes, magic: bytes) -> None:
 
     Args:
         head: the first bytes of the file, some hundred of them.
-        magic: of an ``.mpa`` file.
+        magic: first bytes of an ``.mpa`` file.
 
     Raises:
-        BitstreamError: with what the file seems to be.
+        BitstreamError: the message says what the file seems to be.
     """
     if not head:
         raise BitstreamError("the file is empty, expected an .mpa file; copy or encode it again")

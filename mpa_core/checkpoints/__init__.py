@@ -1,13 +1,16 @@
 """Checkpoints: folders in the shape of a Hub repository (``docs/spec/checkpoint.md``).
 
-What needs torch is imported on first use, so that listing and describing folders does not.
+Names that need torch are imported on first use, so that listing and describing folders does not
+import torch.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mpa_core.checkpoints.bundled import bundled_base_of, bundled_bases, bundled_fingerprints
+from mpa_core.checkpoints.cards import path_card
+from mpa_core.checkpoints.hub import HubOptions
 from mpa_core.checkpoints.meta import (
     BASE_CONFIG,
     PATH_CONFIG,
@@ -18,12 +21,15 @@ from mpa_core.checkpoints.meta import (
     read_base_meta,
     read_path_meta,
 )
-from mpa_core.checkpoints.sources import BASE, is_bare, path_on, resolve
+from mpa_core.checkpoints.origin import Origin, origin_of
+from mpa_core.checkpoints.sources import BASE, base_folder, is_bare, path_on, resolve
+from mpa_core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from mpa_core.checkpoints.exact import exact_fingerprint
     from mpa_core.checkpoints.folders import LoadedBase, load_base, save_base
-    from mpa_core.checkpoints.path_folders import LoadedPath, load_path, save_path
+    from mpa_core.checkpoints.path_folders import LoadedPath, load_path, require_base, save_path
+    from mpa_core.checkpoints.task_paths import base_of, build_path, plugin_of
     from mpa_core.checkpoints.tensors import load_into
 
 __all__ = [
@@ -32,10 +38,15 @@ __all__ = [
     "PATH_CONFIG",
     "BaseMeta",
     "BaseRef",
+    "HubOptions",
     "LoadedBase",
     "LoadedPath",
+    "Origin",
     "PathMeta",
     "PluginRef",
+    "base_folder",
+    "base_of",
+    "build_path",
     "bundled_base_of",
     "bundled_bases",
     "bundled_fingerprints",
@@ -44,29 +55,29 @@ __all__ = [
     "load_base",
     "load_into",
     "load_path",
+    "origin_of",
+    "path_card",
     "path_on",
+    "plugin_of",
     "read_base_meta",
     "read_path_meta",
+    "require_base",
     "resolve",
     "save_base",
     "save_path",
 ]
 
-_LAZY = {
-    "exact_fingerprint": "exact",
-    "LoadedBase": "folders",
-    "load_base": "folders",
-    "save_base": "folders",
-    "LoadedPath": "path_folders",
-    "load_path": "path_folders",
-    "save_path": "path_folders",
-    "load_into": "tensors",
+_MODULES = {
+    "mpa_core.checkpoints.exact": ("exact_fingerprint",),
+    "mpa_core.checkpoints.folders": ("LoadedBase", "load_base", "save_base"),
+    "mpa_core.checkpoints.path_folders": (
+        "LoadedPath",
+        "load_path",
+        "require_base",
+        "save_path",
+    ),
+    "mpa_core.checkpoints.task_paths": ("base_of", "build_path", "plugin_of"),
+    "mpa_core.checkpoints.tensors": ("load_into",),
 }
 
-
-def __getattr__(name: str) -> Any:
-    from importlib import import_module
-
-    if name in _LAZY:
-        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -1,4 +1,4 @@
-"""The bases that ship inside the package. No torch here."""
+"""The bases that ship inside the package; the module does not import torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mpa_core.errors import CheckpointError
 
 
 def bundled_bases() -> dict[str, Path]:
-    """Bases that ship inside the package: id to folder, in the order of their ids."""
+    """Return the folders of the bases that ship inside the package, by id in sorted order."""
     weights = Path(str(resources.files("mpa_core") / "weights"))
     if not weights.is_dir():
         return {}
@@ -19,7 +19,7 @@ def bundled_bases() -> dict[str, Path]:
 
 
 def bundled_fingerprints() -> dict[str, str]:
-    """Fingerprints that files of the bundled bases begin with, of any profile, to the base's id."""
+    """Return the ids of the bundled bases by fingerprint, of every profile; files name these."""
     found = {}
     for name, folder in bundled_bases().items():
         meta = read_base_meta(folder)
@@ -28,9 +28,10 @@ def bundled_fingerprints() -> dict[str, str]:
 
 
 def bundled_base_of(prefix: bytes) -> str | None:
-    """Id of the bundled base whose files begin with the fingerprint ``prefix``; None if it is none.
+    """Return the id of the bundled base whose fingerprint begins with ``prefix``, or None.
 
-    Raises :class:`CheckpointError` where the installation is damaged.
+    Raises:
+        CheckpointError: ``prefix`` is not bytes, or the installation is damaged.
     """
     expect(prefix, bytes, "prefix", "the first bytes of a fingerprint", CheckpointError)
     known = bundled_fingerprints().items()

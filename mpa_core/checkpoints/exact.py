@@ -1,4 +1,4 @@
-"""``exact.safetensors``: formats of the exact entropy profile, beside the weights."""
+"""The file ``exact.safetensors``: formats of the exact entropy profile, beside the weights."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from mpa_core.config import CHECKPOINT_FORMAT
 
 
 def exact_fingerprint(tensors: Mapping[str, Tensor], formats: Mapping[str, Tensor]) -> str:
-    """Identity of a base in the exact profile: its tensors, and those of the formats, together."""
+    """Return the fingerprint of a base in the exact profile: of tensors and formats together."""
     return fingerprint({**tensors, **formats})
 
 
 def formats_file(formats: Mapping[str, Tensor], identity: str) -> bytes:
-    """Content of ``exact.safetensors``; ``identity`` is the :func:`exact_fingerprint`."""
+    """Return the bytes of ``exact.safetensors``; ``identity`` is the :func:`exact_fingerprint`."""
     return tensor_io.to_file(
         formats,
         {"format": CHECKPOINT_FORMAT, "kind": "exact", "fingerprint": identity},
@@ -31,16 +31,16 @@ def formats_file(formats: Mapping[str, Tensor], identity: str) -> bytes:
 def read_formats(
     folder: Path, profile: ExactProfile, tensors: Mapping[str, Tensor], expected: str
 ) -> dict[str, Any]:
-    """Formats of the base in ``folder``.
+    """Read the formats of the base in ``folder``.
 
     Args:
-        folder: of the base.
-        profile: of the base, built.
-        tensors: of the base.
+        folder: folder of the base.
+        profile: exact profile of the base, which has been built.
+        tensors: tensors of the base.
         expected: its :func:`exact_fingerprint`, by ``config.json``.
 
     Raises:
-        CheckpointError: no such file, damaged, or of another base.
+        CheckpointError: the file is missing, damaged, or of another base.
     """
     file = folder / EXACT_FORMATS
     stored = tensor_io.read_file(file, "float32")

@@ -1,4 +1,4 @@
-"""The fingerprint of a set of tensors: what a base codec *is*, whatever file holds it.
+"""The fingerprint of a set of tensors, which identifies a base codec, whatever file holds it.
 
 Specified byte by byte in ``docs/spec/checkpoint.md``; changing anything here changes the identity
 of every base ever published.
@@ -24,11 +24,11 @@ DTYPES: dict[torch.dtype, str] = {
     torch.uint8: "uint8",
     torch.bool: "bool",
 }
-"""The element types a model may use, and their names in the digest."""
+"""Element types that a model may use, and their names in the digest."""
 
 
 def tensor_bytes(tensor: Tensor) -> bytes:
-    """Elements of ``tensor`` in row-major order, little-endian, on any platform."""
+    """Return the elements of ``tensor`` in row-major order, little-endian, on any platform."""
     array = tensor.detach().cpu().contiguous().numpy()
     if sys.byteorder == "big":
         array = array.byteswap()
@@ -36,17 +36,17 @@ def tensor_bytes(tensor: Tensor) -> bytes:
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes, in the order of the names' UTF-8 bytes.
+    """Return the SHA-256 of names, types, shapes and bytes, in the order of the names' UTF-8.
 
     Args:
-        tensors: The tensors as the model uses them (float32 after any cast from storage).
+        tensors: the tensors as the model uses them (float32 after any cast from storage).
 
     Returns:
         64 lower-case hexadecimal digits. Insertion order, device, memory layout and the file the
         tensors came from make no difference; ``-0.0`` and ``0.0`` do.
 
     Raises:
-        CheckpointError: A tensor has an element type that no model of ours uses, or no data.
+        CheckpointError: a tensor has no data, or an element type other than :data:`DTYPES`.
     """
     digest = hashlib.sha256(MAGIC)
     for encoded, name in sorted((name.encode(), name) for name in tensors):

@@ -16,16 +16,19 @@ from mpa_core.checkpoints import tensors as tensor_io
 from mpa_core.checkpoints.cards import base_card
 from mpa_core.checkpoints.exact import exact_fingerprint, formats_file, read_formats
 from mpa_core.checkpoints.fingerprint import fingerprint
+from mpa_core.checkpoints.hub import HubOptions
 from mpa_core.checkpoints.meta import (
     BASE_CONFIG,
     BASE_WEIGHTS,
     CARD,
     EXACT_FORMATS,
     BaseMeta,
+    BaseRef,
     StorageType,
     canonical_json,
     read_base_meta,
 )
+from mpa_core.checkpoints.origin import Origin, origin_of
 from mpa_core.checkpoints.sources import BASE, resolve
 from mpa_core.checkpoints.write import write_folder
 from mpa_core.coding.model import MPAModel
@@ -41,16 +44,26 @@ class LoadedBase:
 
     config: BaseConfig
     tensors: dict[str, Tensor]
-    """Those of ``model.state_dict()`` (sharing its memory), as used: float32 and integers."""
+    """The tensors of ``model.state_dict()``, whose memory they share: float32 and integers."""
     name: str
     fingerprint: str
     folder: Path
     model: MPAModel
-    """Built and filled, in eval mode, on the CPU."""
+    """The model with its weights, in eval mode, on the CPU."""
     formats: dict[str, Any] | None
-    """Of the exact entropy profile, by layer; None where the base has no such profile."""
+    """Formats of the exact entropy profile, by layer; None where the base has no such profile."""
     exact_fingerprint: str | None
-    """Of ``tensors`` and ``formats``; None where it was not computed, for want of a stored one."""
+    """Fingerprint of ``tensors`` and ``formats``; None where the folder stores none."""
+
+    @property
+    def origin(self) -> Origin | None:
+        """The repository and commit that the folder is a copy of, if it is one."""
+        return origin_of(self.folder)
+
+    @property
+    def reference(self) -> BaseRef:
+        """How a path names this base."""
+        return BaseRef.of(self.name, self.fingerprint, self.origin)
 
 
 @usual_defaults()
@@ -61,35 +74,39 @@ def save_base(
     *,
     name: str,
     formats: Formats | None = None,
+    licence: str | None = None,
     card: str | None = None,
     dtype: StorageType = "float32",
 ) -> str:
-    """Write a base folder, whole or not at all; files of the same names are replaced.
+    """Write a base folder, as a whole or not at all; files of the same names are replaced.
 
     Args:
-        folder: Made if missing; other files in it are left alone.
-        config: Architecture.
+        folder: made if missing; other files in it are left alone.
+        config: the architecture.
         tensors: ``MPAModel.frozen_state()``: base and encoder path, CDF tables included.
-        name: Id for messages and for paths that refer to this base.
-        formats: Of the exact profile; None takes those that fit any input, if there is the profile.
-        card: Text of ``README.md``; None writes a plain one.
+        name: id for messages and for paths that refer to this base.
+        formats: formats of the exact profile; None takes those that fit any input, if the base has
+            an exact profile.
+        licence: licence of the weights, for a plain card; with None it says that none is stated.
+        card: text of ``README.md``; None writes a plain one.
         dtype: ``float16`` halves the file by rounding matrices and kernels.
 
     Returns:
-        The fingerprint of the tensors as loaded back. With ``float16`` these are the rounded
-        ones, so a codec in memory with the unrounded ones is another base.
+        The fingerprint of the tensors as loaded back. With ``float16`` these are the rounded ones,
+        so a codec in memory with the unrounded ones is another base.
 
     Raises:
         CheckpointError: ``tensors`` are not exactly those of ``config``, not finite, without CDF
             tables, or do not fit float16.
-        ConfigError: ``name`` or ``dtype`` is not one the format takes, or ``formats`` are for an
-            exact profile, which the base does not have.
-        OutputError: The folder cannot be written; what was there is untouched.
+        ConfigError: ``name`` or ``dtype`` has a value that the format does not allow, or
+            ``formats`` are given for a base without an exact profile.
+        OutputError: the folder cannot be written; its files are unchanged.
     """
     target = as_path(folder, "folder", OutputError)
     expect(config, BaseConfig, "config", "a BaseConfig", ConfigError)
     name = as_text(name, "name")
     text = None if card is None else as_text(card, "card")
+    licence = None if licence is None else as_text(licence, "licence")
     model = _build(config)
     tensor_io.check_layout(tensors, model.state_dict(), f"base {name!r}")
     kept = tensor_io.stored(tensors, dtype)
@@ -114,7 +131,7 @@ def save_base(
     files = {
         BASE_WEIGHTS: weights,
         BASE_CONFIG: canonical_json(meta).encode(),
-        CARD: (text if text is not None else base_card(meta)).encode(),
+        CARD: (text if text is not None else base_card(meta, licence=licence)).encode(),
     }
     if stored_formats is not None and exact is not None:
         files[EXACT_FORMATS] = formats_file(stored_formats, exact)
@@ -124,14 +141,15 @@ def save_base(
 
 @usual_defaults()
 @normal_tensors()
-def load_base(id_or_folder: str | Path) -> LoadedBase:
-    """Load a bundled base or a folder.
+def load_base(id_or_folder: str | Path, options: HubOptions | None = None) -> LoadedBase:
+    """Load a base, by its bundled id, from a folder or from a repository of the Hub.
 
     Raises:
-        CheckpointError: Nothing there, a path folder, another version, files that are broken or
-            do not belong together, pickles, NaN; the message says which and what to do.
+        CheckpointError: there is nothing there, a path folder, another version, files that are
+            broken or do not belong together, pickles or NaN; the message says which and what to do.
+        HubError, MissingDependencyError, OutputError: the repository cannot be fetched.
     """
-    folder = resolve(id_or_folder, BASE)
+    folder = resolve(id_or_folder, BASE, options)
     meta = read_base_meta(folder)
     loaded = tensor_io.read_file(folder / BASE_WEIGHTS, meta.dtype)
     model = _build(meta.architecture)
@@ -147,7 +165,7 @@ def load_base(id_or_folder: str | Path) -> LoadedBase:
                 f"{folder / BASE_CONFIG} states an exact profile, which a base of type "
                 f"{model.config.type!r} has not; restore the file from its source"
             )
-        formats = read_formats(folder, profile, loaded, meta.exact)  # whose identity is checked
+        formats = read_formats(folder, profile, loaded, meta.exact)  # checks the fingerprint, too
     elif profile is not None:
         formats = profile.choose_formats()
     return LoadedBase(
@@ -163,7 +181,7 @@ def load_base(id_or_folder: str | Path) -> LoadedBase:
 
 
 def _formats_that_fit(model: MPAModel, formats: Formats | None) -> dict[str, Tensor] | None:
-    """``formats``, or new ones, as tensors; None for a base without an exact profile.
+    """Return ``formats``, or new ones, as tensors; None for a base without an exact profile.
 
     Networks are built with them once, which proves all sums exact.
     """
@@ -179,6 +197,6 @@ def _formats_that_fit(model: MPAModel, formats: Formats | None) -> dict[str, Ten
 
 
 def _build(config: BaseConfig) -> MPAModel:
-    """A model to fill."""
+    """Build a model with random weights, to be filled from a file."""
     with making_weights():
         return MPAModel(config).eval()

@@ -1,7 +1,7 @@
-"""The header of a safetensors file, read before the file is. No torch here.
+"""The header of a safetensors file, read and checked before the rest; imports no torch.
 
-safetensors itself checks what is in a file; this looks at what a file would cost, and at what JSON
-leaves open, before anything of its size is allocated.
+safetensors itself checks the contents of a file. This module checks how much memory a file would
+take, and ambiguities that JSON allows, before anything of the file's size is allocated.
 """
 
 from __future__ import annotations
@@ -16,26 +16,29 @@ from typing import Any
 from mpa_core.errors import CheckpointError
 
 _MAX_BYTES = 2**20
-"""Most that a header may have: as JSON it takes many times its size. Ours have some 50 000."""
+"""Largest header in bytes: parsed JSON takes many times its size. Ours have some 50 000."""
 _MAX_DIMENSIONS = 8
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a safetensors file declares."""
+    """The sizes that a safetensors file declares."""
 
     elements: int
-    """Of all tensors together."""
+    """Number of elements of all tensors together."""
     file_size: int
-    """Bytes of the whole file."""
+    """Size of the whole file in bytes."""
 
 
 def read_header(file: Path) -> Header | None:
-    """The header of ``file``; None where it is none, which safetensors then says better.
+    """Read the header of ``file``.
+
+    Returns:
+        The header; None where it is not valid, since safetensors then gives the better message.
 
     Raises:
-        CheckpointError: it cannot be read, is too large, names a tensor twice, or one has too many
-            dimensions.
+        CheckpointError: the file cannot be read, the header is too large or names a tensor twice,
+            or a tensor has too many dimensions.
     """
     try:
         with file.open("rb") as handle:
@@ -56,7 +59,7 @@ def read_header(file: Path) -> Header | None:
         entries = json.loads(text.decode(), object_pairs_hook=unique_keys)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
         return None
-    except ValueError as error:  # a key twice, a number of too many digits
+    except ValueError as error:  # a key that occurs twice, or a number of too many digits
         raise _refusal(file, str(error)) from error
     if not isinstance(entries, dict):
         return None
@@ -76,7 +79,11 @@ def read_header(file: Path) -> Header | None:
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object whose keys differ; else a ValueError: readers would take different ones."""
+    """Build a JSON object, for ``object_pairs_hook``; the keys have to differ.
+
+    Raises:
+        ValueError: a key occurs twice; programs would differ in which value they take.
+    """
     found = dict(pairs)
     if len(found) < len(pairs):
         (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)

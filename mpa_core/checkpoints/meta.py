@@ -1,8 +1,9 @@
-"""The JSON beside the weights: what it may say, and how it is read and written. No torch here."""
+"""The JSON beside the weights: its fields, and how it is read and written; imports no torch."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -12,6 +13,7 @@ from pydantic import Field, field_validator
 
 from mpa_core.arguments import as_path
 from mpa_core.checkpoints.header import read_header, unique_keys
+from mpa_core.checkpoints.origin import Origin
 from mpa_core.config import (
     CHECKPOINT_FORMAT,
     MAX_DEPTH,
@@ -32,12 +34,16 @@ CARD = "README.md"
 
 DISTRIBUTION = "mpa-core"
 REQUIRES = ">=0.1"
-"""SDK versions that can read what this version writes."""
+"""SDK versions that can read the files of this version."""
+
+_REVISION = re.compile(r"\w[\w./+-]*", re.ASCII)
+_DISTRIBUTION = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
+"""A name that can be put into a line to install it."""
 
 _CONFIG_BYTES = 2**20
-"""Most that a config may have; real ones have some thousand."""
+"""Largest size of a config in bytes; real ones have some thousand."""
 TABLE_ELEMENTS = 2**22
-"""Most numbers that the CDF tables and the small tensors of a base hold, generously."""
+"""Upper limit, generous, on the numbers in a base's CDF tables and small tensors."""
 
 Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(min_length=1, max_length=96)]
@@ -46,16 +52,21 @@ StorageType = Literal["float32", "float16"]
 
 
 def sdk_version() -> str:
-    """Version of this SDK."""
+    """Return the version of this SDK."""
     from mpa_core import __version__
 
     return str(__version__)
 
 
 def satisfies(version: str, requires: str | SpecifierSet) -> bool:
-    """Whether ``version`` is in the range; a pre-release counts as the release it leads to."""
+    """Return whether ``version`` is in the range; a pre-release counts as its final release."""
     specifier = SpecifierSet(requires) if isinstance(requires, str) else requires
     return specifier.contains(Version(version).base_version)
+
+
+def is_revision(text: str) -> bool:
+    """Whether this can be a branch, a tag or a commit: it becomes part of a path in the cache."""
+    return _REVISION.fullmatch(text) is not None and ".." not in text
 
 
 class _Versioned(StrictModel):
@@ -75,21 +86,21 @@ class BaseMeta(_Versioned):
 
     kind: Literal["base"] = "base"
     name: Name
-    """Id a user loads it by, and the one messages call it by."""
+    """Id by which a user loads it, and which messages use."""
     fingerprint: Fingerprint
     exact: Fingerprint | None = None
-    """Of the base with the formats of the exact profile; None: a base without one, or a folder from
-    before there was one, whose formats are found when it is loaded."""
+    """Fingerprint of the base with the formats of its exact profile. None for a base without one,
+    or in a folder from before the profile existed, whose formats are chosen when it is loaded."""
     dtype: StorageType
     architecture: Architecture
 
 
 class PluginRef(StrictModel):
-    """The distribution whose code a path needs."""
+    """The distribution that provides the code of a path."""
 
-    distribution: Name = DISTRIBUTION
+    distribution: Annotated[Name, Field(pattern=_DISTRIBUTION)] = DISTRIBUTION
     version: str = REQUIRES
-    """Versions of it that can build the path, as a PEP 440 specifier; empty: any."""
+    """Its versions that can build the path, as a PEP 440 specifier; empty for any."""
 
     @field_validator("version")
     @classmethod
@@ -99,16 +110,37 @@ class PluginRef(StrictModel):
 
 
 class BaseRef(StrictModel):
-    """The base codec a path was trained on."""
+    """The base codec that a path was trained on."""
 
     repo_id: Name
-    """Bundled id, Hub repository or folder name: what ``MPACodec.from_pretrained`` takes."""
+    """Bundled id, Hub repository or folder name, as ``MPACodec.from_pretrained`` takes it."""
     revision: str | None = None
+    """Commit of that repository; None where the base comes from none."""
     fingerprint: Fingerprint
+
+    @field_validator("revision")
+    @classmethod
+    def _is_revision(cls, value: str | None) -> str | None:
+        if value is not None and not is_revision(value):
+            raise ValueError(f"{value!r} is no branch, tag or commit")
+        return value
+
+    @classmethod
+    def of(cls, name: str, fingerprint: str, origin: Origin | None) -> BaseRef:
+        """A base called ``name``, or the copy of a repository, which everybody can fetch."""
+        if origin is None:
+            return cls(repo_id=name, fingerprint=fingerprint)
+        return cls(repo_id=origin.repo_id, revision=origin.revision, fingerprint=fingerprint)
+
+    @property
+    def loading(self) -> str:
+        """The line of Python that loads this base."""
+        revision = f', revision="{self.revision}"' if self.revision else ""
+        return f'MPACodec.from_pretrained("{self.repo_id}"{revision})'
 
 
 class StageEntry(StrictModel):
-    """One stage of ``g_s`` the path attaches to: see :class:`mpa_core.config.PathStage`."""
+    """One stage of ``g_s`` that the path attaches to: see :class:`mpa_core.config.PathStage`."""
 
     stage: Annotated[int, Field(ge=0, lt=MAX_STAGES)]
     dim: Width
@@ -122,14 +154,17 @@ class PathMeta(_Versioned):
     path_type: Name
     """Registered name of the path's class."""
     plugin: PluginRef
+    plain: bool = False
+    """Whether the path's class has no code of its own, so that it can be built without its plugin;
+    absent in folders from before this was said, which need it."""
     base: BaseRef
     config: dict[str, Any]
-    """Dump of the path class's own config."""
+    """The path class's own config, as JSON."""
     stages: Annotated[tuple[StageEntry, ...], Field(max_length=MAX_STAGES)]
     levels: Annotated[int, Field(ge=2, le=255)]
     """Quality levels of the base."""
     fingerprint: Fingerprint
-    """Of the path's own tensors: tells damage from a mismatch."""
+    """Fingerprint of the path's own tensors, which tells damage from a mismatch of files."""
     dtype: StorageType
 
     @property
@@ -142,16 +177,22 @@ Meta = TypeVar("Meta", BaseMeta, PathMeta)
 
 
 def canonical_json(meta: StrictModel) -> str:
-    """Sorted keys, two spaces, one newline at the end: equal contents are equal bytes."""
+    """Return the JSON with sorted keys, an indent of two spaces and one newline at the end.
+
+    Equal contents give equal bytes.
+    """
     dump = meta.model_dump(mode="json")
     return json.dumps(dump, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def read_base_meta(folder: Path) -> BaseMeta:
-    """Read ``config.json``; a :class:`CheckpointError` says what is wrong and what to do.
+    """Read and check ``config.json`` in ``folder``.
 
-    Weights beside it that cannot be those of its architecture are an error, too: nothing need be
-    built, nor read, to see it.
+    Weights beside it that cannot be those of its architecture are an error, too, which is found
+    without building the model or reading the weights.
+
+    Raises:
+        CheckpointError: the message says what is wrong and what to do.
     """
     meta = _read(BaseMeta, folder, BASE_CONFIG, "base", (PATH_CONFIG, "path", "codec.load_path"))
     _check_size(Path(folder) / BASE_WEIGHTS, meta.architecture.least_parameters)
@@ -159,7 +200,11 @@ def read_base_meta(folder: Path) -> BaseMeta:
 
 
 def read_path_meta(folder: Path) -> PathMeta:
-    """Read ``path_config.json``; a :class:`CheckpointError` says what is wrong and what to do."""
+    """Read and check ``path_config.json`` in ``folder``.
+
+    Raises:
+        CheckpointError: the message says what is wrong and what to do.
+    """
     return _read(
         PathMeta, folder, PATH_CONFIG, "path", (BASE_CONFIG, "base", "MPACodec.from_pretrained")
     )
@@ -220,27 +265,30 @@ def _refuse(constant: str) -> None:
 def check_inside(file: Path) -> None:
     """Refuse a file that a symbolic link leads out of its checkpoint's folder.
 
-    The cache of the Hub keeps a repository's files in ``blobs`` beside ``snapshots/REVISION``: its
-    links are followed. So are those of what is installed, since installers make such links.
+    The cache of the Hub keeps a repository's files in ``blobs`` beside ``snapshots/REVISION``:
+    links within the cache are allowed, also where such a blob is itself a link to the ``blobs``
+    that all repositories of the cache share. So are those of the installed package, since
+    installers make such links.
 
     Raises:
-        CheckpointError: with where it leads.
+        CheckpointError: the file is such a link; the message names its target.
     """
-    home, real = file.parent.resolve(), file.resolve()
-    if home.parent.name == "snapshots":
-        home = home.parent.parent
+    homes, real = [file.parent.resolve()], file.resolve()
+    if homes[0].parent.name == "snapshots":
+        repository = homes[0].parent.parent
+        homes = [repository, repository.parent / "blobs"]
     installed = file.absolute().is_relative_to(Path(__file__).parents[2])
-    if not (real.is_relative_to(home) or installed):
+    if not (any(real.is_relative_to(home) for home in homes) or installed):
         raise CheckpointError(
             f"{file} is a link to {real}, outside of its folder; put the file itself there"
         )
 
 
 def _check_size(weights: Path, parameters: int) -> None:
-    """Weights must be about as many as the architecture has."""
+    """Check that there are about as many weights as the architecture has."""
     header = read_header(weights) if weights.is_file() else None
     if header is None:
-        return  # no weights: for whoever reads them
+        return  # without weights: reported by the code that reads them
     if not parameters <= header.elements <= 2 * parameters + TABLE_ELEMENTS:
         raise CheckpointError(
             f"{weights} has {header.elements} numbers, the architecture in its {BASE_CONFIG} takes "
@@ -249,11 +297,11 @@ def _check_size(weights: Path, parameters: int) -> None:
 
 
 def _check_version(data: dict[str, Any], source: Path) -> None:
-    """Before anything else is judged: a newer folder may hold anything."""
+    """Check the versions first of all, since a newer folder may hold anything."""
     version = sdk_version()
     requires = data.get("requires", "")
     try:
-        if not isinstance(requires, str):  # a list would be taken, and fail much later
+        if not isinstance(requires, str):  # a list would be accepted here, and fail much later
             raise InvalidSpecifier(requires)
         specifier = SpecifierSet(requires)
     except InvalidSpecifier as error:

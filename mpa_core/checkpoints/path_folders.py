@@ -20,6 +20,7 @@ from mpa_core.checkpoints.meta import (
     CARD,
     PATH_CONFIG,
     PATH_WEIGHTS,
+    BaseRef,
     PathMeta,
     PluginRef,
     StorageType,
@@ -43,31 +44,21 @@ class LoadedPath:
     folder: Path
 
     def require_base(self, name: str, base_fingerprint: str) -> None:
-        """Refuse any base but the one the path was trained on.
-
-        Raises:
-            BaseMismatchError: With both bases and the line that loads the right one.
-        """
-        wanted = self.meta.base
-        if base_fingerprint != wanted.fingerprint:
-            raise BaseMismatchError(
-                f"path {self.meta.path_type!r} in {self.folder} was trained on base "
-                f"{wanted.repo_id!r} ({wanted.fingerprint[:16]}…), this codec is {name!r} "
-                f"({base_fingerprint[:16]}…); load the right one: "
-                f'MPACodec.from_pretrained("{wanted.repo_id}")'
-            )
+        """Refuse any base other than the one the path was trained on; see :func:`require_base`."""
+        what = f"path {self.meta.path_type!r} in {self.folder}"
+        require_base(self.meta.base, what, name, base_fingerprint)
 
     @normal_tensors()
     def build(self, path_class: type[TaskPath]) -> TaskPath:
-        """The path itself, in eval mode on the CPU.
+        """Build the path with its weights, in eval mode on the CPU.
 
         Args:
-            path_class: The class registered as ``meta.path_type``.
+            path_class: the class registered as ``meta.path_type``.
 
         Raises:
-            CheckpointError: The installed plugin is not of the versions asked for, its class takes
-                another config, or it builds other tensors than stored.
-            PluginError: The class fails while it is built, in whatever way.
+            CheckpointError: the installed plugin has another version than the path needs, or its
+                class takes another config or builds other tensors than those stored.
+            PluginError: the class fails while it is built, in whatever way.
         """
         plugin = self.meta.plugin
         with suppress(PackageNotFoundError):  # a class defined in a script has no distribution
@@ -95,6 +86,19 @@ class LoadedPath:
         return path.eval()
 
 
+def require_base(wanted: BaseRef, what: str, name: str, base_fingerprint: str) -> None:
+    """Refuse any base but ``wanted``, the one that ``what`` was trained on.
+
+    Raises:
+        BaseMismatchError: With both bases and the line that loads the right one.
+    """
+    if base_fingerprint != wanted.fingerprint:
+        raise BaseMismatchError(
+            f"{what} was trained on base {wanted.repo_id!r} ({wanted.fingerprint[:16]}…), this "
+            f"codec is {name!r} ({base_fingerprint[:16]}…); load the right one: {wanted.loading}"
+        )
+
+
 @usual_defaults()
 def save_path(
     folder: str | Path,
@@ -107,25 +111,27 @@ def save_path(
     card: str | Callable[[PathMeta], str] | None = None,
     dtype: StorageType = "float32",
 ) -> str:
-    """Write a path folder, whole or not at all; files of the same names are replaced.
+    """Write a path folder, as a whole or not at all; files of the same names are replaced.
 
     Args:
-        folder: Made if missing; other files in it are left alone.
-        path: Its own tensors are written, without the name it is loaded under.
-        base_name: What ``MPACodec.from_pretrained`` takes to get the base.
+        folder: made if missing; other files in it are left alone.
+        path: its own tensors are written, without the local name it is loaded under.
+        base_name: name by which ``MPACodec.from_pretrained`` loads the base.
         base_fingerprint: 64 hex digits of that base.
-        plugin: Distribution and version range that provide the class; None: the SDK itself.
-        base_revision: Revision of the base's Hub repository, if it has one.
-        card: Text of ``README.md``, or what makes it from the config; None writes a plain one.
+        plugin: distribution and version range that provide the class; None is the SDK itself.
+        base_revision: commit of the base's Hub repository, if it has one.
+        card: text of ``README.md``, or a function that makes it from the metadata; None writes a
+            plain one.
         dtype: ``float16`` halves the file by rounding matrices.
 
     Returns:
         The fingerprint of the path's tensors as loaded back.
 
     Raises:
-        CheckpointError: The tensors are not finite or do not fit float16.
-        ConfigError: ``base_name``, ``base_fingerprint`` or ``dtype`` is not one the format takes.
-        OutputError: The folder cannot be written; what was there is untouched.
+        CheckpointError: the tensors are not finite or do not fit float16.
+        ConfigError: ``base_name``, ``base_fingerprint`` or ``dtype`` has a value that the format
+            does not allow.
+        OutputError: the folder cannot be written; its files are unchanged.
     """
     target = as_path(folder, "folder", OutputError)
     expect(path, TaskPath, "path", "a TaskPath", ConfigError)
@@ -138,6 +144,7 @@ def save_path(
         {
             "path_type": path.name,
             "plugin": plugin if plugin is not None else PluginRef(),
+            "plain": path.is_plain,
             "base": base,
             "config": path.config.model_dump(mode="json"),
             "stages": [stage._asdict() for stage in path.layout],
@@ -175,8 +182,8 @@ def load_path(folder: str | Path) -> LoadedPath:
     """Read a path folder; :meth:`LoadedPath.build` makes the path.
 
     Raises:
-        CheckpointError: Nothing there, a base folder, another version, files that are broken or
-            do not belong together, pickles, NaN; the message says which and what to do.
+        CheckpointError: there is nothing there, a base folder, another version, files that are
+            broken or do not belong together, pickles or NaN; the message says which and what to do.
     """
     folder = as_path(folder, "folder", CheckpointError)
     meta = read_path_meta(folder)

@@ -1,4 +1,4 @@
-"""Tensors between memory and safetensors files, with every check that needs no guess."""
+"""Conversion of tensors between memory and safetensors files, with all checks of their layout."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from mpa_core.checkpoints.meta import StorageType, check_inside
 from mpa_core.errors import CheckpointError
 
 HALF_DIMS = (2, 4)
-"""Dimensions of what float16 storage rounds: matrices and convolution kernels.
+"""Numbers of dimensions of tensors that float16 storage rounds: matrices and convolution kernels.
 
-The rest stays float32: it is small, and the priors and tables of the entropy model are in it."""
+The rest stays float32: it is small, and it includes the priors and tables of the entropy model."""
 
 _SHOWN = 3
 
 
 def stored(tensors: Mapping[str, Tensor], dtype: StorageType) -> dict[str, Tensor]:
-    """What goes into the file: contiguous copies, large floating tensors in ``dtype``.
+    """Return the tensors for the file: contiguous copies, large floating tensors in ``dtype``.
 
     Raises:
-        CheckpointError: A value is not finite, or too large for float16.
-        ConfigError: There is no such ``dtype``.
+        CheckpointError: a value is not finite, or too large for float16.
+        ConfigError: there is no such ``dtype``.
     """
     as_choice(dtype, "dtype", ("float32", "float16"))
     check_finite(tensors, "the tensors to be saved")
@@ -53,21 +53,21 @@ def stored(tensors: Mapping[str, Tensor], dtype: StorageType) -> dict[str, Tenso
 
 
 def used(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Stored tensors as the model uses them: float16 becomes float32, the rest is unchanged."""
+    """Convert stored tensors to those the model uses: float16 becomes float32."""
     return {n: t.float() if t.dtype == torch.float16 else t for n, t in tensors.items()}
 
 
 def to_file(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:
-    """Content of a safetensors file; the metadata go under one key, ``mpa``, as JSON."""
+    """Return the bytes of a safetensors file; the metadata go under one key, ``mpa``, as JSON."""
     text = json.dumps(metadata, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return bytes(dump_safetensors(dict(tensors), metadata={"mpa": text}))
 
 
 def read_file(file: Path, dtype: StorageType) -> dict[str, Tensor]:
-    """Tensors of a safetensors file, as used; nothing is ever unpickled.
+    """Read the tensors of a safetensors file, as the model uses them; nothing is ever unpickled.
 
     Raises:
-        CheckpointError: The file is missing, no safetensors file, cut short, of another storage
+        CheckpointError: the file is missing, no safetensors file, cut short, of another storage
             type than its config says, or holds NaN or infinity.
     """
     if not file.is_file():
@@ -86,7 +86,7 @@ def read_file(file: Path, dtype: StorageType) -> dict[str, Tensor]:
         )
     try:
         with file.open("rb") as handle:
-            # Of what is no safetensors file the beginning tells; the rest may be any amount.
+            # The beginning suffices to describe another file, whose rest may be of any size.
             data = handle.read() if header is not None else handle.read(2**16)
     except (OSError, MemoryError) as error:
         raise CheckpointError(
@@ -120,7 +120,11 @@ _PICKLES = {".bin", ".pt", ".pth", ".tar", ".ckpt", ".pkl", ".pickle"}
 
 
 def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
-    """A :class:`CheckpointError` that names the first tensors with NaN or infinity."""
+    """Refuse tensors with NaN or infinity.
+
+    Raises:
+        CheckpointError: the message names the first of them, and ``source``.
+    """
     bad = [
         name
         for name, tensor in tensors.items()
@@ -135,12 +139,12 @@ def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
 def check_layout(
     tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str
 ) -> None:
-    """Names, shapes and element types must be exactly those of the built model.
+    """Check that names, shapes and element types are exactly those of the built model.
 
-    The sizes of the integer CDF tables follow from the weights, so only their type is held.
+    The sizes of the integer CDF tables follow from the weights, so only their type is checked.
 
     Raises:
-        CheckpointError: With the first few differences.
+        CheckpointError: the message lists the first few differences.
     """
     what = "tensors by name"
     expect(tensors, Mapping, source, what, CheckpointError)
@@ -175,7 +179,7 @@ def check_layout(
 def check_buildable(
     build: Callable[[], nn.Module], tensors: Mapping[str, Tensor], source: str
 ) -> None:
-    """Refuse tensors that are not those of the module that ``build`` makes, before it is made.
+    """Refuse tensors that do not fit the module that ``build`` makes, before it is made.
 
     It is built on torch's ``meta`` device, where tensors have shapes and no memory: a forged config
     can describe a module of any size.
@@ -189,7 +193,11 @@ def check_buildable(
 
 
 def load_into(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Fill ``module`` with ``tensors``, which must match it exactly (:func:`check_layout`)."""
+    """Fill ``module`` with ``tensors``, which must match it exactly.
+
+    Raises:
+        CheckpointError: as :func:`check_layout`.
+    """
     check_layout(tensors, module.state_dict(), source)
     module.load_state_dict(dict(tensors), strict=True)
 
@@ -201,7 +209,11 @@ def _some(names: list[str]) -> str:
 
 
 def check_fingerprint(found: str, expected: str, source: str, config_name: str) -> None:
-    """Refuse tensors that are not those their config was written for (:class:`CheckpointError`)."""
+    """Refuse tensors other than those their config was written for.
+
+    Raises:
+        CheckpointError: the fingerprints differ; the message names ``source`` and the config.
+    """
     if found != expected:
         raise CheckpointError(
             f"{source} has fingerprint {found[:16]}…, its {config_name} says "

@@ -1,4 +1,4 @@
-"""Writing a checkpoint folder as a whole or not at all. No torch here."""
+"""Writing of a checkpoint folder as a whole or not at all; the module imports no torch."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mpa_core.io.files import write_bytes
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write ``files`` (name to content) into ``folder``, which is made if it is missing.
 
-    Everything is first written beside the folder; only then do the files take their names, and if
-    one cannot, those that did are put back. Other files in the folder are left alone.
+    Everything is first written beside the folder; only then are the files moved into place, and if
+    one cannot be moved, the others are put back. Other files in the folder are left alone.
 
     Raises:
-        OutputError: Something cannot be written; the folder is as it was before.
+        OutputError: something cannot be written; the folder is as it was before.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -33,7 +33,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
             _exchange(staging, folder, list(files))
         else:
             staging.replace(folder)
-    except OSError as error:  # an OutputError is one, and passes as it is
+    except OSError as error:  # an OutputError is an OSError, and is raised unchanged
         if isinstance(error, OutputError):
             raise
         raise OutputError(
@@ -45,7 +45,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def _exchange(staging: Path, folder: Path, names: list[str]) -> None:
-    """Move ``names`` from ``staging`` over those in ``folder``; undo it all if one fails."""
+    """Move ``names`` from ``staging`` over those in ``folder``; undo everything if one fails."""
     kept = staging / "kept"
     kept.mkdir()
     placed: list[str] = []

@@ -1,1 +1,1 @@
-"""From pictures to bytes and back: the model, entropy profiles, coded files."""
+"""Coding of pictures to bytes and back: the model, entropy profiles, coded files."""

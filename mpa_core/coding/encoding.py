@@ -1,4 +1,4 @@
-"""From pictures to ``.mpa`` bytes: what one picture takes, and what a batch does together."""
+"""Encoding of pictures to ``.mpa`` bytes: preparation one by one, coding as a batch."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mpa_core.arguments import as_flag, as_metadata, as_quality
+from mpa_core.base.padding import pad
 from mpa_core.bitstream.container import STREAM_NAMES, Container, pack, quantize_quality
 from mpa_core.bitstream.metadata import Metadata, to_chunks
 from mpa_core.coding.latents import CodedLatents
@@ -26,17 +26,18 @@ class Prepared(NamedTuple):
     """``[1, 3, H, W]`` in [0, 1], padded to the stride, on the model's device."""
     height: int
     width: int
-    """Size without the padding."""
+    """Width; like the height, in pixels and without the padding."""
     metadata: Metadata
 
 
 class PictureEncoder:
-    """Encodes pictures by one set of options; the arguments are those of ``codec.encode``.
+    """Encodes pictures with one set of options; the arguments are those of ``codec.encode``.
 
     Raises:
-        QualityError: outside the base's levels, or no number.
-        ModelChangedError: the weights are not the base's any more, or it is in training mode.
-        ConfigError: another argument is none of what it may be.
+        QualityError: the quality is no number, or outside the base's levels.
+        ModelChangedError: the weights are no longer those of the base, or the model is in training
+            mode.
+        ConfigError: another argument has a value that is not allowed.
     """
 
     def __init__(
@@ -64,24 +65,22 @@ class PictureEncoder:
         self.orient = orient
 
     def prepare(self, image: ImageLike) -> Prepared:
-        """Turn one picture into the model's input.
+        """Convert one picture to the model's input, padded to the stride.
 
         Raises:
-            ImageError: not a picture, or one we refuse to guess about.
+            ImageError: not a picture, or one whose meaning is ambiguous.
         """
         source = to_rgb_tensor(image, exif=self.exif, orient=self.orient)
         x = source.tensor.to(self.model.device)
         height, width = x.shape[-2:]
-        stride = self.model.config.hyper_stride
-        # Repeating the last row and column costs fewest bits and never shows.
-        x = F.pad(x, (0, -width % stride, 0, -height % stride), mode="replicate")
+        x = pad(x, self.model.config.hyper_stride)
         icc = source.icc_profile if self.icc_profile is None else self.icc_profile
         # A file without a profile is sRGB.
         metadata = Metadata(None if icc and means_srgb(icc) else icc, source.exif)
         return Prepared(x, height, width, metadata)
 
     def encode(self, pictures: Sequence[Prepared]) -> list[bytes]:
-        """The files of pictures that are of one padded size, coded as one batch."""
+        """Code pictures of one padded size as one batch, and return the file of each."""
         x = pictures[0].x if len(pictures) == 1 else torch.cat([each.x for each in pictures])
         coded = self.model.code(x, self.quality, self.networks, self.analysis)
         return [self._file(each, latents) for each, latents in zip(pictures, coded, strict=True)]
@@ -97,7 +96,7 @@ class PictureEncoder:
                 height=picture.height,
                 streams=tuple(getattr(latents, name) for name in STREAM_NAMES[self.number]),
                 symbols_crc=latents.symbols_crc,
-                # What zlib makes of it depends on the machine.
+                # The output of zlib differs between machines.
                 chunks=to_chunks(picture.metadata, compress=not self.reproducible),
             )
         )

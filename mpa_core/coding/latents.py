@@ -1,4 +1,4 @@
-"""Latents to streams and back: the part of coding that all paths have in common.
+"""The part of coding that all paths share: latents to streams and back.
 
 Inside the SDK a coded picture is one :class:`CodedLatents`. CompressAI's nested lists of streams
 exist at the surface of :class:`mpa_core.coding.model.MPAModel` alone; :func:`as_strings` and
@@ -30,17 +30,17 @@ class CodedLatents(NamedTuple):
     shape: tuple[int, int]
     """Height and width of ``z``."""
     symbols_crc: int | None
-    """CRC-32 of the symbols; None leaves a decoder that lost sync unnoticed."""
+    """CRC-32 of the symbols; with None, a decoder that loses sync goes unnoticed."""
 
 
 class DecodedLatents(NamedTuple):
-    """What :func:`decode_latents` read from the streams of a batch."""
+    """The latents that :func:`decode_latents` decoded from the streams of a batch."""
 
     y_hat: Tensor
     """``[B, M, h, w]``, in the type and on the device of the base."""
     damage: list[tuple[str, ...]]
-    """One sentence on each thing that is wrong with a picture's streams; empty where all is well,
-    and always where damage raises."""
+    """For each picture, one sentence per fault of its streams; empty without faults, and always
+    empty where damage raises an error."""
 
 
 def encode_latents(
@@ -50,9 +50,20 @@ def encode_latents(
     quality: Quality,
     networks: EntropyNetworks | None = None,
 ) -> list[CodedLatents]:
-    """Code ``y`` ``[B, M, h, w]`` and ``z`` ``[B, C, h', w']``, one record per picture.
+    """Code the latents of a batch.
 
-    ``networks`` are the arithmetic of the entropy model; None is float32 (profile 0).
+    Args:
+        base: the base that computed them.
+        y: ``[B, M, h, w]``, at the scale of the rounding step.
+        z: ``[B, C, h', w']``, likewise.
+        quality: quality of each picture.
+        networks: arithmetic of the entropy model; None is float32 (profile 0).
+
+    Returns:
+        One record per picture.
+
+    Raises:
+        CheckpointError: the entropy model has no CDF tables.
     """
     networks = networks or base.float_networks()
     symbols, z_streams, z_symbols = base.entropy.encode_z(z)
@@ -82,13 +93,14 @@ def decode_latents(
     Args:
         base: the base that coded them.
         pictures: at least one; all shapes are the same.
-        quality: of the pictures: one number, or one per picture (``[B]``).
-        networks: the arithmetic used to encode.
-        conceal: symbols that a damaged stream has lost are 0, the expected values, and what is
-            wrong is reported. Without it, damage is an error.
+        quality: quality of the pictures, from 1 to the base's number of levels: one number, or one
+            per picture (``[B]``).
+        networks: the arithmetic used to encode; None is float32 (profile 0).
+        conceal: set symbols that a damaged stream has lost to 0, their expected value, and report
+            the damage. Without it, damage is an error.
 
     Raises:
-        BitstreamError: streams that are none, or none of this size.
+        BitstreamError: streams that are not valid, or not of this size.
         DesyncError: the decoded symbols are not those that were coded.
         QualityError: a quality that the base does not have.
     """
@@ -117,7 +129,7 @@ def decode_latents(
 
 
 def _crc_of_symbols(*symbols: Symbols) -> int:
-    """CRC-32 of int32 symbols as little-endian bytes: ``z`` first, then ``y`` in coding order."""
+    """Return the CRC-32 of int32 symbols as little-endian bytes, ``z`` before ``y``."""
     crc = 0
     for array in symbols:
         crc = zlib.crc32(np.ascontiguousarray(array, dtype="<i4").tobytes(), crc)
@@ -125,7 +137,7 @@ def _crc_of_symbols(*symbols: Symbols) -> int:
 
 
 def _desync(picture: CodedLatents, *symbols: Symbols) -> str | None:
-    """How the symbols differ from those that were coded, as far as their CRC-32 tells."""
+    """Describe a mismatch of the symbols' CRC-32; None if it matches or was not stored."""
     if picture.symbols_crc is None:
         return None
     found = _crc_of_symbols(*symbols)
@@ -138,7 +150,7 @@ def _desync(picture: CodedLatents, *symbols: Symbols) -> str | None:
 
 
 def as_strings(pictures: Iterable[CodedLatents]) -> dict[str, Any]:
-    """``strings`` (the streams of ``y``, then those of ``z``), ``shape`` and ``symbols_crc``."""
+    """Convert to ``strings`` (the streams of ``y``, then ``z``), ``shape`` and ``symbols_crc``."""
     y_streams, z_streams, shapes, crcs = zip(*pictures, strict=True)
     return {
         "strings": [list(y_streams), list(z_streams)],
@@ -152,7 +164,12 @@ def from_strings(
     shape: tuple[int, int],
     symbols_crc: Sequence[int] | None = None,
 ) -> list[CodedLatents]:
-    """The pictures in what :func:`as_strings` returned.
+    """Convert the values that :func:`as_strings` returns back to one record per picture.
+
+    Args:
+        strings: the streams of ``y`` and the streams of ``z``, one each per picture.
+        shape: height and width of ``z``.
+        symbols_crc: one CRC-32 per picture, or None where they are not known.
 
     Raises:
         BitstreamError: an argument is not what :func:`as_strings` returns, or the numbers of
@@ -186,7 +203,11 @@ def from_strings(
 
 
 def as_two_sizes(value: Any, name: str) -> tuple[int, int]:
-    """Height and width, at least 1 each; raises :class:`BitstreamError`."""
+    """Check a height and a width, at least 1 each, and return them.
+
+    Raises:
+        BitstreamError: ``value`` is anything else; the message calls it ``name``.
+    """
     sides = as_sequence(value, name, "height and width", BitstreamError)
     if len(sides) != 2:
         raise BitstreamError(

@@ -1,8 +1,8 @@
-"""Many pictures in one call: batches of one padded size, one result per item, errors in place.
+"""Code many pictures in one call, in batches of one padded size.
 
-A batch holds as many pictures of one padded size as ``batch_pixels`` allows, so memory follows
-that number and not the number of pictures. An item that fails leaves its error in its place: where
-a whole batch fails, its pictures are done again one by one.
+There is one result per item, in order. A batch holds as many pictures of one padded size as
+``batch_pixels`` allows, so memory follows that number and not the number of pictures. The result of
+an item that fails is its error; where a whole batch fails, its pictures are tried again one by one.
 """
 
 from __future__ import annotations
@@ -26,16 +26,17 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 BATCH_PIXELS = 2**21
-"""Most padded pixels in a batch unless told otherwise: 32 pictures of 256 x 256."""
+"""Largest number of padded pixels in a batch by default: 32 pictures of 256 x 256."""
 _WAITING = 4
-"""Pixels of all pictures that wait for their batch to be full, in batches."""
+"""Limit on the pixels of all pictures that wait for a full batch, as a multiple of a batch's
+limit."""
 
 
 def as_items(value: Any, name: str, what: str) -> Iterable[Any]:
-    """A list or iterator, or the pictures of an array or tensor of four dimensions.
+    """Return the items of a list or iterator, or of an array or tensor of four dimensions.
 
     Raises:
-        ConfigError: anything else; a single picture or file is no list of them.
+        ConfigError: ``value`` is anything else, such as a single picture or file.
     """
     dimensions = getattr(value, "ndim", None)
     if isinstance(dimensions, int):
@@ -51,7 +52,16 @@ def as_items(value: Any, name: str, what: str) -> Iterable[Any]:
 def encode_many(
     encoder: PictureEncoder, images: Iterable[Any], batch_pixels: int | None
 ) -> list[bytes | MPAError]:
-    """The file of each picture, in order, or the error that there is none."""
+    """Encode pictures.
+
+    Args:
+        encoder: holds the options.
+        images: the pictures, each of any kind that ``codec.encode`` takes.
+        batch_pixels: largest number of padded pixels in a batch; None for no limit.
+
+    Returns:
+        For each picture, in order, its file, or the error that prevented it.
+    """
     results: dict[int, bytes | MPAError] = {}
 
     def prepared() -> Iterator[tuple[int, Prepared]]:
@@ -77,19 +87,19 @@ class _Job(NamedTuple):
     """A picture to render."""
 
     place: int
-    """Which of the files it is, from 0."""
+    """Index of its file, from 0."""
     picture: CodedPicture
     mix: Mix | None
-    """For the pixels as stored."""
+    """The mix for the pixels as stored."""
 
     @property
     def padded(self) -> tuple[int, int]:
-        """Height and width of ``z``, which the padded size follows from."""
+        """Height and width of ``z``, which stand for the padded size."""
         return self.picture.coded.shape
 
 
 class Rendering(NamedTuple):
-    """How files are decoded; the arguments of ``codec.decode_many``."""
+    """Options for decoding many files; the fields are arguments of ``codec.decode_many``."""
 
     output: Output
     errors: Errors
@@ -99,12 +109,12 @@ class Rendering(NamedTuple):
 
 
 def mixes_of(mix: Any, count: int, model: MPAModel) -> list[MixLike | None]:
-    """One mix per picture of ``mix``, which is one for all or a list of as many as pictures.
+    """Return one mix per picture from ``mix``: either one for all, or a list with one each.
 
     Raises:
-        MixError: one for all that is none, or a list of another length.
-        PathNotFoundError, ConfigError: one for all whose paths are not loaded, or of another type
-            than the base.
+        MixError: a mix for all that is not valid, or a list of another length.
+        PathNotFoundError, ConfigError: a mix for all whose paths are not loaded, or are of another
+            type than the base.
     """
     if isinstance(mix, (list, tuple)):
         if len(mix) != count:
@@ -122,9 +132,17 @@ def mixes_of(mix: Any, count: int, model: MPAModel) -> list[MixLike | None]:
 def decode_many(
     codec: Decoder, files: Sequence[Any], mixes: Sequence[MixLike | None], how: Rendering
 ) -> list[Any] | Tensor:
-    """Each picture, in order, or the error that there is none; one tensor where that is possible.
+    """Decode files, and warn of damage file by file.
 
-    Warns of damage, file by file.
+    Args:
+        codec: the codec that decodes them.
+        files: bytes, paths or binary files.
+        mixes: one per file, each as :meth:`CodedPicture.render` takes it.
+        how: the other options.
+
+    Returns:
+        For each file, in order, its picture or its error. One tensor ``[N, 3, H, W]`` where all
+        results are tensors of one shape.
     """
     results: dict[int, Any] = {}
 
@@ -162,14 +180,14 @@ def _open(codec: Decoder, how: Rendering, place: int, data: Any, mix: MixLike | 
     picture = CodedPicture(file, codec)
     stored = picture.stored_mix(mix, orient=how.orient)
     if stored is not None:
-        # What is wrong with one mix is not to be found out by a whole batch.
+        # A faulty mix fails here, for its item alone, and not later for a whole batch.
         codec.model.check_paths(stored)
         stored.region_masks(file.container.height, file.container.width)
     return _Job(place, picture, stored)
 
 
 def _render(codec: Decoder, jobs: Sequence[_Job], how: Rendering) -> list[Any]:
-    """Pictures of one padded size and one entropy profile."""
+    """Render pictures of one padded size and one entropy profile."""
     model, pictures = codec.model, [job.picture for job in jobs]
     qualities = torch.tensor([picture.quality for picture in pictures], dtype=torch.float64)
     with torch.inference_mode():
@@ -199,7 +217,7 @@ def _render(codec: Decoder, jobs: Sequence[_Job], how: Rendering) -> list[Any]:
 
 
 def _alike(jobs: Sequence[_Job]) -> Iterable[list[int]]:
-    """Rows of the jobs that one router serves: those of the same shares, without regions."""
+    """Group the rows of jobs that one router can serve: the same shares, and no regions."""
     groups: dict[Hashable, list[int]] = {}
     for row, job in enumerate(jobs):
         key: Hashable = None
@@ -216,14 +234,15 @@ def batches(
     pixels: Callable[[T], int],
     limit: int | None,
 ) -> Iterator[list[T]]:
-    """Put ``items`` into batches of one key each, as they come.
+    """Gather ``items`` into batches of one key each, as they come.
 
     Args:
-        items: are taken one by one, and held until their batch is full or there are no more.
-        key: items of one key have one size.
-        pixels: of an item.
-        limit: most pixels in a batch, unless one item alone has more; None for no limit. Items that
-            wait have a few times as many at most: then the fullest batch goes first.
+        items: taken one by one, and held until their batch is full or there are no more.
+        key: key of an item; items of one key have one size.
+        pixels: number of pixels of an item.
+        limit: largest number of pixels in a batch, unless one item alone has more; None for no
+            limit. All waiting items together have at most four times as many: beyond that the batch
+            with the most pixels is yielded.
     """
     waiting: dict[Hashable, list[T]] = {}
     sizes: dict[Hashable, int] = {}
@@ -245,7 +264,7 @@ def batches(
 
 
 def _together(work: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) -> list[R | MPAError]:
-    """What ``work`` makes of all items at once; where it fails, of each alone."""
+    """Return the results of ``work`` on all items at once; if that fails, on each item alone."""
     found = _attempt(work, items)
     if not isinstance(found, MPAError):
         return list(found)
@@ -255,7 +274,7 @@ def _together(work: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) ->
 
 
 def _attempt(work: Callable[[T], R], item: T) -> R | MPAError:
-    """What ``work`` makes of ``item``, or why nothing, as one clear error."""
+    """Return the result of ``work``, or one clear error if it fails."""
     try:
         return work(item)
     except MPAError as error:
@@ -271,7 +290,7 @@ def _attempt(work: Callable[[T], R], item: T) -> R | MPAError:
 
 
 def _without_frames(error: MPAError) -> MPAError:
-    """The error without its tracebacks, which hold all tensors of the calls it came through."""
+    """Remove the error's tracebacks, which hold the tensors of all calls they passed through."""
     seen: list[BaseException] = [error]
     for each in seen:
         each.__traceback__ = None

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mpa_core.arguments import expect, shown
 from mpa_core.base.gains import Quality
 from mpa_core.base.networks import EntropyNetworks
+from mpa_core.base.padding import padded_size
 from mpa_core.base.routing import StageRouter
 from mpa_core.coding import latents
 from mpa_core.coding.seal import COMPILED
@@ -31,22 +32,28 @@ from mpa_core.runtime.surroundings import making_weights, usual_defaults
 
 
 def encoder_main_share(quality: Tensor, levels: int) -> Tensor:
-    """Share of tokens on the encoder's main path: ``(5**((q - 1)/(L - 1)) - 1) / 4``.
+    """Return the share of tokens on the encoder's main path (SPEC section 2, "Ratio").
 
-    0 at the lowest quality, 1 at the highest (SPEC section 2, "Ratio").
+    Args:
+        quality: any shape, real values from 1 to ``levels``.
+        levels: number of quality levels L of the base.
+
+    Returns:
+        ``(5**((q - 1)/(L - 1)) - 1) / 4``, float64 in the shape of ``quality``: 0 at the lowest
+            quality, 1 at the highest.
     """
     position = (quality.double() - 1) / (levels - 1)
     return (5**position - 1) / 4
 
 
 class MPAModel(nn.Module):
-    """Base codec with multi-path aggregation.
+    """A base codec with multi-path aggregation.
 
     Args:
         config: architecture of the base, of any type that is installed.
 
     Raises:
-        ConfigError: ``config`` is none.
+        ConfigError: ``config`` is not a :class:`BaseConfig`.
         PluginError: its type of base is not installed, or cannot be built.
 
     Attributes:
@@ -81,23 +88,27 @@ class MPAModel(nn.Module):
         *,
         router: StageRouter | None = None,
     ) -> dict[str, Any]:
-        """Reconstruction and likelihoods without coding anything.
+        """Compute the reconstruction and the likelihoods without coding anything.
 
         Args:
             x: ``[B, 3, H, W]`` in [0, 1], H and W multiples of ``config.hyper_stride``.
-            quality: 1 … levels, real; one number or one per picture (``[B]``).
+            quality: real, from 1 to ``config.quality_levels``; one number or one per picture
+                (``[B]``).
             mix: which paths reconstruct, in which proportions, as :meth:`Mix.of` takes it; None is
                 the main path.
-            router: in place of ``mix``, a router of the caller's own for ``g_s`` (training).
+            router: a router of the caller's own for ``g_s``, in place of ``mix`` (for training).
 
         Returns:
-            ``x_hat`` (not clamped), ``y_hat`` (the latents ``g_s`` is given, before the inverse
-            gain), ``likelihoods`` (``y``, ``z``), ``masks`` (allocation of tokens to paths per
+            ``x_hat`` (not clamped), ``y_hat`` (the input of ``g_s``, before the inverse gain),
+            ``likelihoods`` (of ``y`` and ``z``), ``masks`` (allocation of tokens to paths per
             decoder stage) and, where the encoder's path is in training mode, ``ratio_loss``
             (equation 4 for its predictors).
 
         Raises:
-            ImageError, QualityError, MixError, PathNotFoundError: see the argument concerned.
+            ImageError: ``x`` has another shape or type.
+            QualityError: a quality outside the base's levels, or not one per picture.
+            MixError, PathNotFoundError: ``mix`` does not fit the picture or the paths loaded.
+            ConfigError: a path is of another type than the base.
         """
         x = self._check_input(x)
         q = self.base.quality(quality, x)
@@ -131,12 +142,16 @@ class MPAModel(nn.Module):
             x, quality: see :meth:`forward`.
             networks: arithmetic of the entropy model; None is float32 (profile 0), whose streams
                 are those of the paper's code.
-            analysis: a copy of this model, of another floating-point type perhaps, that computes
-                ``y`` and ``z``; None is this model.
+            analysis: a copy of this model that computes ``y`` and ``z``, possibly in another
+                floating-point type; None is this model.
 
         Returns:
-            ``strings`` ``[[y stream of each picture], [z stream of each picture]]``, ``shape``
-            (h, w) of ``z``, and ``symbols_crc``, one CRC-32 per picture.
+            ``strings`` ``[[y stream of each picture], [z stream of each picture]]``, ``shape`` (h,
+            w) of ``z``, and ``symbols_crc``, one CRC-32 per picture.
+
+        Raises:
+            ImageError, QualityError: see :meth:`forward`.
+            CheckpointError: the entropy model has no CDF tables (:meth:`update`).
         """
         return latents.as_strings(self.code(x, quality, networks, analysis))
 
@@ -153,25 +168,28 @@ class MPAModel(nn.Module):
         image_size: tuple[int, int] | None = None,
         networks: EntropyNetworks | None = None,
     ) -> dict[str, Tensor]:
-        """Decode a batch: ``x_hat`` ``[B, 3, H, W]`` in [0, 1].
+        """Decode a batch.
 
         Args:
-            strings, shape, symbols_crc: as :meth:`compress` returned them; without
-                ``symbols_crc`` a decoder that lost sync goes unnoticed.
-            quality: the one used to compress.
+            strings, shape, symbols_crc: as :meth:`compress` returned them; without ``symbols_crc``
+                a decoder that loses sync goes unnoticed.
+            quality: the quality used to compress.
             mix: see :meth:`forward`.
             image_size: height and width of the picture inside the padded one; region masks of
-                ``mix`` have this size. None is the whole.
+                ``mix`` have this size. None is the padded size.
             networks: the arithmetic used to compress.
 
+        Returns:
+            ``x_hat`` ``[B, 3, H, W]`` in [0, 1].
+
         Raises:
-            BitstreamError: streams that are none, or none of this size.
+            BitstreamError: streams that are not valid, or not of this size.
             DesyncError: the decoded symbols are not those that were coded.
-            MixError, QualityError, PathNotFoundError: see the argument concerned.
+            MixError, QualityError, PathNotFoundError, ConfigError: see :meth:`forward`.
         """
         pictures = latents.from_strings(strings, shape, symbols_crc)
         size = None if image_size is None else latents.as_two_sizes(image_size, "image_size")
-        with torch.inference_mode():  # faster inside; what leaves it is cloned
+        with torch.inference_mode():  # faster; the result is cloned outside
             y_hat, _ = latents.decode_latents(self.base, pictures, quality, networks)
             q = self.base.quality(quality, y_hat)
             x_hat = self.reconstruct(y_hat, q, mix, image_size=size)
@@ -188,7 +206,13 @@ class MPAModel(nn.Module):
         symbols_crc: Sequence[int] | None = None,
         networks: EntropyNetworks | None = None,
     ) -> tuple[Quality, Tensor]:
-        """The bitstream's part of decoding, the same for all paths: ``y_hat`` ``[B, M, h, w]``."""
+        """Decode the latents of a batch, from which all paths reconstruct.
+
+        The arguments and errors are those of :meth:`decompress`.
+
+        Returns:
+            The quality of each picture, and ``y_hat`` ``[B, M, h, w]``.
+        """
         pictures = latents.from_strings(strings, shape, symbols_crc)
         with torch.inference_mode():
             y_hat, _ = latents.decode_latents(self.base, pictures, quality, networks)
@@ -201,7 +225,7 @@ class MPAModel(nn.Module):
             self.base.entropy.update()
 
     def aux_loss(self) -> Tensor:
-        """Loss of the entropy bottleneck's quantiles (a scalar)."""
+        """Return the loss of the entropy bottleneck's quantiles, a scalar."""
         return self.base.entropy.aux_loss()
 
     # ------------------------------------------------------------------ parts
@@ -220,8 +244,10 @@ class MPAModel(nn.Module):
         return latents.encode_latents(self.base, y, z, q, networks)
 
     def analyse(self, x: Tensor, quality: Quality) -> tuple[Tensor, Tensor]:
-        """``y`` ``[B, M, H/s, W/s]`` and ``z`` ``[B, C, H/t, W/t]``, in the model's type; s and t
-        are the base's latent and hyper stride."""
+        """Compute ``y`` ``[B, M, H/s, W/s]`` and ``z`` ``[B, C, H/t, W/t]`` in the model's type.
+
+        ``x`` is ``[B, 3, H, W]`` in [0, 1]; s and t are the base's latent and hyper stride.
+        """
         x = x.to(self.base.like)
         y = self.base.analyse(x, quality, self.encoder_router(quality))
         return y, self.base.hyper_analyse(y, quality)
@@ -229,16 +255,16 @@ class MPAModel(nn.Module):
     def estimate(
         self, x: Tensor, quality: Quality, encoder: StageRouter | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The latents that :meth:`reconstruct` takes, and what they cost, without coding them.
+        """Compute latents for :meth:`reconstruct` and their likelihoods, without coding.
 
         Args:
             x: ``[B, 3, H, W]`` in [0, 1], of the base's type.
-            quality: of each picture.
+            quality: quality of each picture.
             encoder: the router of ``g_a``; None is :meth:`encoder_router`.
 
         Returns:
-            ``y_hat`` ``[B, M, H/s, W/s]`` (s: the latent stride); likelihoods of ``y`` and of
-            ``z``.
+            ``y_hat`` ``[B, M, H/s, W/s]`` (s: the latent stride), and the likelihoods of ``y`` and
+                ``z`` by name.
         """
         y = self.base.analyse(x, quality, encoder or self.encoder_router(quality))
         z_hat, z = self.base.entropy.estimate_z(self.base.hyper_analyse(y, quality))
@@ -259,11 +285,11 @@ class MPAModel(nn.Module):
 
         Args:
             y_hat: ``[B, M, h, w]``.
-            quality: of each picture.
+            quality: quality of each picture.
             mix: see :meth:`forward`.
             image_size: height and width of the picture inside the padded one; region masks of
-                ``mix`` have this size. None is the whole.
-            paths: what the names in ``mix`` mean; None is :attr:`paths`.
+                ``mix`` have this size. None is the padded size.
+            paths: the paths by the names in ``mix``; None is :attr:`paths`.
 
         Returns:
             ``x_hat`` ``[B, 3, H, W]``, padded and not clamped.
@@ -278,7 +304,7 @@ class MPAModel(nn.Module):
         return self.base.synthesise(y_hat, quality, router)
 
     def frozen_state(self) -> dict[str, Tensor]:
-        """Tensors that fix the bitstream and the main reconstruction: base and encoder path."""
+        """Return the tensors that fix bitstream and main reconstruction: base and encoder path."""
         return {
             name.replace(COMPILED, ""): tensor
             for name, tensor in self.state_dict().items()
@@ -286,7 +312,7 @@ class MPAModel(nn.Module):
         }
 
     def sealed_parts(self) -> dict[str, nn.Module]:
-        """The modules that hold :meth:`frozen_state`, by name."""
+        """Return the modules that hold :meth:`frozen_state`, by name."""
         parts: dict[str, nn.Module] = {"base": self.base}
         if self.encoder_path is not None:
             parts["encoder_path"] = self.encoder_path
@@ -294,17 +320,17 @@ class MPAModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the base is."""
+        """The device of the base."""
         return self.base.device
 
     def encoder_router(self, quality: Quality) -> StageRouter | None:
-        """The router of the analysis at this quality; in training mode one that has gradients.
+        """Return the router of the analysis at this quality; in training mode it passes gradients.
 
         None where the base has no side path in its encoder.
         """
         if self.encoder_path is None:
             return None
-        # From the numbers, not from the tensor: counting tokens must not wait for a device.
+        # Made from Python numbers, not from the tensor: counting tokens must not wait for a device.
         share = encoder_main_share(
             torch.tensor(quality.values, dtype=torch.float32), self.config.quality_levels
         )
@@ -329,7 +355,7 @@ class MPAModel(nn.Module):
         return Aggregator(paths, mix, image_size=image_size, padded_size=padded, batch=batch)
 
     def check_paths(self, mix: Mix) -> None:
-        """Refuse a mix whose paths cannot reconstruct.
+        """Refuse a mix with paths that cannot reconstruct.
 
         Raises:
             PathNotFoundError: a path is not loaded.
@@ -352,7 +378,7 @@ class MPAModel(nn.Module):
                     )
 
     def _check_input(self, x: Tensor) -> Tensor:
-        """``x`` where the weights are, and in their type."""
+        """Check ``x``, and move it to the device and type of the weights."""
         stride = self.config.hyper_stride
         if not isinstance(x, Tensor) or not x.is_floating_point() or x.is_meta:
             found = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else shown(x)
@@ -361,11 +387,9 @@ class MPAModel(nn.Module):
             raise ImageError(f"found a tensor of shape {tuple(x.shape)}, expected [B, 3, H, W]")
         height, width = x.shape[-2:]
         if height % stride or width % stride or not height or not width:
-            fixed = (
-                f"{max(-(-width // stride), 1) * stride}x{max(-(-height // stride), 1) * stride}"
-            )
+            fixed_height, fixed_width = padded_size(max(height, 1), max(width, 1), stride)
             raise ImageError(
                 f"found {width}x{height} pixels (width x height), expected multiples of {stride}; "
-                f"pad to {fixed}, or use MPACodec, which pads and crops"
+                f"pad to {fixed_width}x{fixed_height}, or use MPACodec, which pads and crops"
             )
         return x.to(self.base.like)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mpa_core import checkpoints
 from mpa_core.arguments import as_choice
+from mpa_core.base.padding import padded_size, unpad
 from mpa_core.bitstream.container import Container
 from mpa_core.bitstream.parsed import ParsedFile
 from mpa_core.coding.latents import CodedLatents, DecodedLatents, decode_latents
@@ -27,13 +28,13 @@ from mpa_core.runtime.normal_tensors import normal_tensors
 from mpa_core.runtime.surroundings import usual_defaults
 
 Output = Literal["pil", "tensor", "array"]
-"""What a rendered picture is: a PIL image, a float tensor or an array of bytes."""
+"""Kind of a rendered picture: a PIL image, a float tensor or an array of bytes."""
 MixLike = Mix | str | Mapping[str, float]
-"""What :meth:`mpa_core.mix.Mix.of` takes."""
+"""Values that :meth:`mpa_core.mix.Mix.of` takes."""
 
 
 class Decoder(Protocol):
-    """What a coded picture needs of the codec that opened it."""
+    """The parts of a codec that a coded picture needs to decode itself."""
 
     model: MPAModel
     profiles: EntropyProfiles
@@ -42,22 +43,24 @@ class Decoder(Protocol):
 class CodedPicture:
     """A picture in an ``.mpa`` file, as ``codec.open`` returns it.
 
-    What the header says is there at once. The latents are decoded on first use and kept, so that
-    another rendering costs the synthesis alone. One coded picture may be used by many threads.
+    The facts of the header are available at once. The latents are decoded on first use and kept, so
+    that every further rendering costs the synthesis alone. Several threads may use one coded
+    picture at the same time.
 
     Args:
-        file: the file, parsed.
-        codec: the codec that shall decode it; its paths and device are used as they are then.
+        file: the parsed file.
+        codec: the codec that decodes it. The paths loaded and the device are those at the time of
+            each call.
 
     Raises:
         BaseMismatchError: the file was encoded by another base.
-        BitstreamError: the file's quality is none of this base.
+        BitstreamError: the file's quality is above the base's number of levels.
     """
 
     def __init__(self, file: ParsedFile, codec: Decoder) -> None:
         _check_origin(file.container, codec.profiles)
         self.file = file
-        """The file as it was parsed: header, streams and metadata."""
+        """The parsed file: header, streams and metadata."""
         self._codec = codec
         self._latents: DecodedLatents | None = None
         self._warned = False
@@ -73,17 +76,17 @@ class CodedPicture:
 
     @property
     def width(self) -> int:
-        """Width in pixels of the picture as it is seen, upright."""
+        """Width of the picture in pixels, as shown upright."""
         return self.file.upright_size[1]
 
     @property
     def height(self) -> int:
-        """Height in pixels of the picture as it is seen, upright."""
+        """Height of the picture in pixels, as shown upright."""
         return self.file.upright_size[0]
 
     @property
     def quality(self) -> float:
-        """The quality it was encoded at, 1 to the base's number of levels."""
+        """The quality of the encoding, from 1 to the base's number of levels."""
         return self.file.container.quality
 
     @property
@@ -93,22 +96,22 @@ class CodedPicture:
 
     @property
     def orientation(self) -> int:
-        """EXIF orientation of the pixels as stored, 1 (upright) to 8."""
+        """EXIF orientation of the stored pixels, from 1 (upright) to 8."""
         return self.file.orientation
 
     @property
     def icc_profile(self) -> bytes | None:
-        """The colour profile that the numbers are in; None for sRGB."""
+        """ICC profile of the colours; None for sRGB."""
         return self.file.metadata.icc_profile
 
     @property
     def exif(self) -> bytes | None:
-        """The EXIF block as stored, from its TIFF header on; None without one."""
+        """The stored EXIF block, beginning with its TIFF header; None if the file has none."""
         return self.file.metadata.exif
 
     @property
     def file_size(self) -> int:
-        """Bytes of the whole file."""
+        """Size of the whole file in bytes."""
         return self.file.file_size
 
     @property
@@ -118,10 +121,10 @@ class CodedPicture:
 
     @property
     def damage(self) -> tuple[str, ...]:
-        """One sentence on each thing that is wrong with the file, as far as it was looked at.
+        """One sentence for each fault of the file that was found so far.
 
-        Empty for a whole file, and where damage is an error (``errors="strict"``). What is wrong
-        with the symbols in the streams is known once the latents are decoded.
+        Empty for an intact file, and where damage is an error (``errors="strict"``). Faults of the
+        symbols in the streams are known only after the latents were decoded.
         """
         found = self._latents
         return self.file.damage if found is None else (*self.file.damage, *found.damage[0])
@@ -136,24 +139,27 @@ class CodedPicture:
         """Reconstruct the picture.
 
         Args:
-            mix: which paths the features take: a :class:`Mix`, or what is short for one, a path's
-                name (``"cls"``) or shares by path (``{"cls": 0.4}``); None is the main path.
-            output: ``"pil"`` (with ICC profile and EXIF in ``info``), ``"array"`` uint8
-                ``[H, W, 3]``, or ``"tensor"`` float ``[3, H, W]`` in [0, 1] on the codec's device.
-            orient: turn picture, array and tensor upright if the file's EXIF states that they are
-                stored otherwise, and take region masks of ``mix`` on the upright view. False
-                leaves pixels, EXIF and masks as stored.
+            mix: which paths the features take: a :class:`Mix`, a path's name (``"cls"``) or shares
+                by path (``{"cls": 0.4}``); None is the main path.
+            output: ``"pil"`` (with ICC profile and EXIF in ``info``), ``"array"`` uint8 ``[H, W,
+                3]``, or ``"tensor"`` float ``[3, H, W]`` in [0, 1] on the codec's device.
+            orient: turn the result upright if the file's EXIF states another orientation, and take
+                region masks of ``mix`` on the upright view. False leaves pixels, EXIF and masks as
+                stored.
+
+        Returns:
+            The picture, of the kind that ``output`` names.
 
         Raises:
             DesyncError: the decoded symbols are not those that were coded.
-            BitstreamError: the streams are damaged or none of this picture.
-            ModelChangedError: the codec is no longer the base that it was.
+            BitstreamError: the streams are damaged or do not belong to this picture.
+            ModelChangedError: the codec's weights are no longer those of its base.
             MixError, PathNotFoundError: ``mix`` does not fit the picture or the paths loaded.
-            ConfigError: another argument is none of what it may be.
+            ConfigError: another argument has a value that is not allowed.
 
         Warns:
-            DamageWarning: the file is damaged and was opened with ``errors="conceal"``; the first
-                rendering says so.
+            DamageWarning: the file is damaged and was opened with ``errors="conceal"``; only the
+                first rendering warns.
         """
         as_choice(output, "output", ("pil", "tensor", "array"))
         stored = self.stored_mix(mix, orient=orient)
@@ -161,7 +167,7 @@ class CodedPicture:
         self._codec.profiles.require_unchanged(model)
         size = (self.file.container.height, self.file.container.width)
         latents = self._decoded()
-        with torch.inference_mode():  # what leaves it is new
+        with torch.inference_mode():  # the result is a new tensor
             y_hat = latents.y_hat.to(model.device)
             quality = model.base.quality(self.quality, y_hat)
             x_hat = model.reconstruct(y_hat, quality, stored, image_size=size)[0]
@@ -171,7 +177,7 @@ class CodedPicture:
     @usual_defaults()
     @normal_tensors()
     def latents(self) -> Tensor:
-        """``y_hat`` ``[1, M, h, w]``: what all paths reconstruct from; a copy.
+        """Return a copy of ``y_hat`` ``[1, M, h, w]``, from which all paths reconstruct.
 
         Raises:
             DesyncError, BitstreamError, ModelChangedError: as :meth:`render`.
@@ -183,18 +189,24 @@ class CodedPicture:
 
     @property
     def coded(self) -> CodedLatents:
-        """The streams, and what decoding them needs."""
+        """The streams, with the shape and the checksum that decoding them needs."""
         container = self.file.container
         stride = self._codec.profiles.config.hyper_stride
-        shape = (-(-container.height // stride), -(-container.width // stride))
+        height, width = padded_size(container.height, container.width, stride)
         streams = container.named_streams
-        return CodedLatents(streams["y"], streams["z"], shape, container.symbols_crc)
+        return CodedLatents(
+            streams["y"], streams["z"], (height // stride, width // stride), container.symbols_crc
+        )
 
     def stored_mix(self, mix: MixLike | None, *, orient: bool) -> Mix | None:
-        """``mix`` for the pixels as stored: its region masks are turned as the picture is.
+        """Return ``mix`` for the pixels as stored, its region masks turned as the picture is.
+
+        Args:
+            mix: as :meth:`render` takes it.
+            orient: whether the masks of ``mix`` are given on the upright view.
 
         Raises:
-            MixError: ``mix`` is none, or a mask has not the size of the upright view.
+            MixError: ``mix`` is not valid, or a mask does not have the size of the upright view.
         """
         container = self.file.container
         return mix_as_stored(
@@ -205,13 +217,13 @@ class CodedPicture:
         )
 
     def keep(self, latents: DecodedLatents) -> None:
-        """Take latents of this picture alone that were decoded elsewhere, in a batch."""
+        """Keep latents of this picture alone that were decoded elsewhere, in a batch."""
         self._latents = latents
 
     def presented(self, x_hat: Tensor, *, output: Output, orient: bool) -> Any:
-        """What :meth:`render` returns of ``x_hat`` ``[3, H, W]``, as it was synthesised."""
+        """Convert ``x_hat`` ``[3, H, W]``, as synthesised, to the result of :meth:`render`."""
         container = self.file.container
-        x_hat = x_hat[:, : container.height, : container.width].clamp(0, 1)
+        x_hat = unpad(x_hat, container.height, container.width)
         if self.damage:
             x_hat = x_hat.nan_to_num(0.5)  # wrong symbols can be of any size
         x_hat = upright(x_hat, self.orientation if orient else 1)
@@ -227,14 +239,14 @@ class CodedPicture:
         return picture
 
     def warn_of_damage(self, name: str = "") -> None:
-        """Warn of :attr:`damage` at the caller of the SDK, once; ``name`` goes in front."""
+        """Warn of :attr:`damage` once, at the line that called the SDK, beginning with ``name``."""
         damage = self.damage
         if damage and not self._warned:
             self._warned = True
             warn_caller(DamageWarning(name + "; ".join(damage)))
 
     def _decoded(self) -> DecodedLatents:
-        # In inference mode it is faster inside; who hands it on copies.
+        # Inference mode is faster; a caller that returns the latents to the user copies them.
         with self._lock, torch.inference_mode():
             if self._latents is None:
                 codec = self._codec
@@ -265,8 +277,8 @@ def _check_origin(container: Container, profiles: EntropyProfiles) -> None:
 
 
 def _known_base(prefix: bytes) -> str:
-    """A hint when a bundled base has this fingerprint."""
+    """Return a hint on how to load the bundled base with this fingerprint; empty without one."""
     name = None
-    with suppress(CheckpointError):  # a damaged installation is not what this message is about
+    with suppress(CheckpointError):  # this message is not about a damaged installation
         name = checkpoints.bundled_base_of(prefix)
     return f': MPACodec.from_pretrained("{name}")' if name else ""

@@ -1,4 +1,4 @@
-"""Entropy profiles of a codec: which arithmetic stands between bytes and symbols, and its identity.
+"""Entropy profiles of a codec: the arithmetic that turns symbols into bytes, and its identity.
 
 ``docs/reliability.md`` has the reasons, ``docs/spec/exact.md`` the arithmetic.
 """
@@ -24,30 +24,31 @@ from mpa_core.runtime.normal_tensors import normal_tensors
 from mpa_core.runtime.surroundings import making_weights
 
 Profile = Literal["exact", "float"]
-"""``exact``: any machine decodes the same. ``float``: the streams of the paper's code."""
+"""``exact``: every machine decodes the same symbols. ``float``: the streams of the paper's code."""
 NUMBERS: dict[str, int] = {name: number for number, name in PROFILES.items()}
 FINGERPRINT_BYTES = 8
-"""Length of a fingerprint in a file."""
+"""Length in bytes of the fingerprint prefix in a file."""
 
 
 class EntropyProfiles:
-    """Networks and fingerprints of both profiles of a base, and whether they are still true.
+    """The networks and fingerprints of a base's profiles, and a check that they still hold.
 
     Args:
-        model: with its final weights, float32, and CDF tables.
-        name: of the base, for messages.
-        formats: of the exact profile; None takes those that fit any input, if there is the profile.
-        fingerprints: of the base and of the exact profile, from whoever has just computed them of
-            these very tensors and formats; None stands for one that is not known.
+        model: the model with its final weights, float32, and CDF tables.
+        name: name of the base, for messages.
+        formats: formats of the exact profile, by layer; None takes those that fit any input, if the
+            base has an exact profile.
+        fingerprints: fingerprints of the base and of the exact profile, if the caller has just
+            computed them from these very tensors and formats; None for one that is not known.
 
     Attributes:
-        formats: of the exact profile, by layer; None where the base has no exact profile.
+        formats: formats of the exact profile, by layer; None where the base has no exact profile.
         fingerprint: 64 hex digits of the base: paths, and files of the float profile, name it.
-        exact_fingerprint: of the base and ``formats``: files of the exact profile name it;
-            None where the base has no exact profile.
+        exact_fingerprint: 64 hex digits of the base and ``formats``: files of the exact profile
+            name it; None where the base has no exact profile.
 
     Raises:
-        ConfigError: ``formats`` are for an exact profile, which the base does not have.
+        ConfigError: ``formats`` are given, but the base has no exact profile.
         CheckpointError: ``formats`` are not for this base, or the model has no CDF tables or
             tensors of a type that no base has.
     """
@@ -97,33 +98,33 @@ class EntropyProfiles:
     # ------------------------------------------------------------------ still true?
 
     def change(self, model: MPAModel) -> str | None:
-        """What makes ``model`` another base than the fingerprints say, in words; None if nothing.
+        """Describe how ``model`` differs from the base that was fingerprinted; None if it does not.
 
-        A model in training mode is the same base.
+        Training mode makes no difference here.
         """
         return self._seal.broken_by(model.sealed_parts())
 
     def fingerprint_of(self, model: MPAModel) -> str:
-        """:attr:`fingerprint`, or that of the weights that ``model`` has come to since.
+        """Return :attr:`fingerprint`, or that of the model's present weights if they have changed.
 
         Raises:
-            CheckpointError: they are of a type that no base has.
+            CheckpointError: the weights are of a type that no base has.
         """
         return self.fingerprint if not self.change(model) else fingerprint(model.frozen_state())
 
     def require_unchanged(self, model: MPAModel, *, coding: bool = True) -> None:
-        """Refuse a model of which the fingerprints are not true; it is used from now on.
+        """Refuse a model that the fingerprints do not describe; otherwise use it from now on.
 
         Args:
-            model: that of the codec: the one it began with, or one put in its place.
-            coding: whether it is to code, which a model in training mode cannot.
+            model: the codec's model: the one it began with, or one put in its place.
+            coding: whether the model is about to code, which it cannot do in training mode.
 
         Raises:
-            ModelChangedError: it has other tensors than the base, or is in training mode.
+            ModelChangedError: the model has other tensors than the base, or is in training mode.
         """
         change = self.change(model)
         if change is not None:
-            # Nothing that was made meanwhile, by the model's own methods, outlives this.
+            # Networks and tables made meanwhile, by the model's own methods, are discarded.
             self.moved()
             model.base.entropy.forget_tables()
             raise ModelChangedError(
@@ -145,15 +146,16 @@ class EntropyProfiles:
     # ------------------------------------------------------------------ what codes
 
     def prefix(self, profile: Profile) -> bytes:
-        """What the header of a file says of its origin; empty for a profile the base has not."""
+        """Return the 8 bytes by which a file's header names its base; empty without the profile."""
         whole = self.exact_fingerprint if profile == "exact" else self.fingerprint
         return bytes.fromhex(whole or "")[:FINGERPRINT_BYTES]
 
     def networks(self, profile: Profile) -> EntropyNetworks:
-        """Those of ``profile``, where the base is; made on first use and kept.
+        """Return the networks of ``profile`` on the base's device, made on first use and kept.
 
         Raises:
             ConfigError: there is no such profile, or the base does not have it.
+            ModelChangedError: the weights are no longer those of the base.
         """
         as_choice(profile, "profile", ("exact", "float"))
         if profile == "float":
@@ -172,7 +174,11 @@ class EntropyProfiles:
             return self._exact
 
     def precise(self) -> MPAModel:
-        """A copy of the model in float64, made on first use and kept; for the encoder."""
+        """Return a float64 copy of the model for the encoder, made on first use and kept.
+
+        Raises:
+            ModelChangedError: the weights are no longer those of the base.
+        """
         with self._building, normal_tensors():
             self._follow()
             if self._precise is None:
@@ -185,18 +191,22 @@ class EntropyProfiles:
             return self._precise
 
     def moved(self) -> None:
-        """The model is on another device now, or is another object."""
+        """Discard the networks made so far, after the model was moved or replaced."""
         self._exact = self._precise = None
 
     def _follow(self) -> None:
-        """Where the model was moved by itself, what was made on its old device is of no use."""
+        """Discard networks that were made on another device than the model's present one."""
         if self._model.device != self._device:
             self._device = self._model.device
             self.moved()
 
 
 def exact_profile(model: MPAModel) -> ExactProfile:
-    """The exact entropy profile of the model's base; a :class:`ConfigError` if it has none."""
+    """Return the exact entropy profile of the model's base.
+
+    Raises:
+        ConfigError: the base has none.
+    """
     return needs(
         model.base.capabilities.exact,
         model.config,
@@ -206,5 +216,5 @@ def exact_profile(model: MPAModel) -> ExactProfile:
 
 
 def profile_of(number: int) -> Profile:
-    """The profile with this number, which :func:`unpack` has checked."""
+    """Return the profile with this number, which :func:`unpack` has checked."""
     return cast(Profile, PROFILES[number])

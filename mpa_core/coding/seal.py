@@ -1,8 +1,8 @@
-"""A seal on the tensors that a fingerprint was taken of: whether they are still the same.
+"""A seal on the tensors that a fingerprint was taken of, to tell whether they have changed.
 
-Weights change in many ways that leave no trace on the tensor (``.data``, a NumPy view, shared
-memory), so the seal is a checksum of every tensor, looked at each time. Of 21 MB it takes some
-8 ms, where coding a picture of 768 x 512 takes 600 ms.
+Weights can change in ways that leave no trace on the tensor (``.data``, a NumPy view, shared
+memory), so the seal is a checksum of every tensor, computed anew at each check. This takes about 8
+ms for 21 MB, where coding a picture of 768 x 512 takes 600 ms.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 COMPILED = "_orig_mod."
-"""What ``torch.compile`` puts into the names of a module's tensors."""
+"""The part that ``torch.compile`` adds to the names of a module's tensors."""
 
 
 class _Mark(NamedTuple):
-    """A tensor as it was."""
+    """Type, shape and checksum of a tensor."""
 
     dtype: torch.dtype
     shape: torch.Size
@@ -33,7 +33,7 @@ class _Mark(NamedTuple):
         return cls(tensor.dtype, tensor.shape, zlib.crc32(elements.data))
 
     def difference(self, tensor: Tensor) -> str | None:
-        """How ``tensor`` differs, in words; None if it is the same."""
+        """Describe how ``tensor`` differs from the mark; None if it does not."""
         if tensor.dtype != self.dtype:
             return f"is {tensor.dtype}, was {self.dtype}"
         if tensor.shape != self.shape:
@@ -42,20 +42,20 @@ class _Mark(NamedTuple):
 
 
 class Seal:
-    """Marks of all parameters and buffers of some modules, as they are now.
+    """Marks of all parameters and buffers of some modules at the time of construction.
 
-    Plain data: it is copied and pickled with what holds it, and it holds no tensor.
+    It is plain data and holds no tensor, so it is copied and pickled with its owner.
 
     Args:
-        modules: by the name their tensors begin with. Of the tensors, dtype, shape and bytes count;
-            device, memory layout and which object holds them do not.
+        modules: by the name that their tensors' names begin with. Dtype, shape and bytes of the
+            tensors count; device, memory layout and the objects that hold them do not.
     """
 
     def __init__(self, modules: dict[str, nn.Module]) -> None:
         self._marks = {name: _Mark.of(tensor) for name, tensor in _tensors(modules)}
 
     def broken_by(self, modules: dict[str, nn.Module]) -> str | None:
-        """The first difference, in words that go on from "because"; None if there is none."""
+        """Describe the first difference, as a clause to follow "because"; None if there is none."""
         left = dict(self._marks)
         for name, tensor in _tensors(modules):
             mark = left.pop(name, None)
@@ -68,7 +68,7 @@ class Seal:
 
 
 def in_training(modules: dict[str, nn.Module]) -> str | None:
-    """Name of the first part that is in training mode; None if all are in eval mode."""
+    """Return the name of the first part in training mode; None if all are in eval mode."""
     for prefix, module in modules.items():
         for name, part in module.named_modules(prefix=prefix):
             if part.training:
@@ -77,7 +77,7 @@ def in_training(modules: dict[str, nn.Module]) -> str | None:
 
 
 def _tensors(modules: dict[str, nn.Module]) -> Iterator[tuple[str, Tensor]]:
-    """Parameters and buffers, those that no checkpoint holds included."""
+    """Yield all parameters and buffers by name, including buffers that checkpoints leave out."""
     for prefix, module in modules.items():
         for path, part in module.named_modules(prefix=prefix):
             for group in (part._parameters, part._buffers):

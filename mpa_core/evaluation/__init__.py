@@ -1,1 +1,1 @@
-"""Metrics, classic codecs to compare with, and what ``mpa eval`` does with them."""
+"""Evaluation: measures, classic codecs to compare with, and tables and plots for ``mpa eval``."""

@@ -1,4 +1,4 @@
-"""A mean difference over a band of rates, with its interval: steadier than one rate's alone."""
+"""Mean differences over a band of rates, with intervals: steadier than at a single rate."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ from mpa_core.evaluation.statistics import Array, Estimate, Value, figures_of_dr
 
 @dataclass(frozen=True)
 class Band:
-    """Rates from ``low`` to ``high`` bits per pixel."""
+    """A band of rates, from ``low`` to ``high`` bits per pixel."""
 
     low: float
     high: float
 
     @classmethod
     def parse(cls, text: str) -> Band:
-        """``LOW:HIGH``; raises :class:`ConfigError` unless 0 < LOW < HIGH, both finite."""
+        """Read ``LOW:HIGH``.
+
+        Raises:
+            ConfigError: not 0 < LOW < HIGH, both finite.
+        """
         low, _, high = text.partition(":")
         try:
             band = cls(float(low), float(high))
@@ -41,24 +45,26 @@ class Band:
 def band_difference(
     band: Band, points: Sequence[tuple[float, Array, Array]], value: Value
 ) -> Estimate | None:
-    """Mean of first minus second over the band, in the logarithm of the rate, as BD-metrics are.
+    """Return the mean of first minus second over the band, in the logarithm of the rate.
 
-    The differences at the measured rates are interpolated by PCHIP, for all pictures and once
-    more for each draw of them; both sides see the same draws.
+    The differences at the measured rates are interpolated by PCHIP, for all pictures and once more
+    for each resample of them; both sides have the same resamples. BD-metrics are averaged in the
+    logarithm of the rate, too.
 
     Args:
-        band: to average over.
-        points: ascending bits per pixel, with the first and the second side there: [pictures, K],
-            of the same pictures in the same order.
-        value: totals [K] -> the figure.
+        band: the band to average over.
+        points: ascending bits per pixel, with the statistics of the first and the second side
+            there: [pictures, K], of the same pictures in the same order.
+        value: totals [K] -> the value of the metric.
 
     Returns:
-        None where the points do not reach from one end of the band to the other, or do not rise.
+        The mean with its interval; None where the points do not reach from one end of the band to
+        the other, or do not rise.
     """
     rates = [rate for rate, _, _ in points]
     if len(rates) < 2 or band.low < rates[0] or band.high > rates[-1] or min(np.diff(rates)) <= 0:
         return None
-    # [points, 1 + draws]: all pictures, then each draw.
+    # [points, 1 + draws]: all pictures, then each resample.
     leads = np.stack(
         [figures_of_draws(a, value) - figures_of_draws(b, value) for _, a, b in points]
     )

@@ -1,7 +1,8 @@
-"""Classic codecs at their best settings for stills, as the yardstick beside a learned codec.
+"""Classic codecs at their best settings for still pictures, to compare a learned codec with.
 
-"Best" is the smallest file at equal PSNR that an encoder gives in seconds; the choices were made
-on photos that nothing is reported on. Each codec records its libraries' versions and its options.
+"Best" is the smallest file at equal PSNR that an encoder makes in seconds; the settings were chosen
+on photos on which no results are reported. Each codec records its libraries' versions and its
+options.
 """
 
 from __future__ import annotations
@@ -25,22 +26,23 @@ ClassicFormat = Literal["JPEG", "WEBP", "AVIF", "JPEG2000", "JXL", "VVC"]
 
 @dataclass(frozen=True)
 class ClassicCodec:
-    """One classic codec: how to write, read and describe its files."""
+    """One classic codec: the functions that write and read its files, and its description."""
 
     label: str
     suffix: str
-    """Of its files, with the dot."""
+    """Suffix of its files, with the dot."""
     settings: tuple[int, ...]
-    """All settings that can be asked for, smallest file first."""
+    """All possible settings, smallest file first."""
     curve: tuple[int, ...]
     """Settings of a rate-distortion curve over about 0.1 to 1.5 bpp, smallest file first."""
     write: Callable[[Image.Image, int], bytes]
     version: Callable[[], str]
-    """Of the libraries that do the work; raises MissingDependencyError where they are not."""
+    """Returns the versions of the libraries that it uses; raises MissingDependencyError where they
+    are missing."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """What is set beside the setting itself, for the record."""
+    """Fixed options besides the setting, for the record."""
     read: Callable[[bytes, tuple[int, int]], Image.Image] | None = None
-    """Bytes and (width, height) to the picture; None where Pillow reads it."""
+    """Converts bytes and (width, height) to the picture; None where Pillow reads it."""
 
 
 class ClassicFile(NamedTuple):
@@ -48,7 +50,7 @@ class ClassicFile(NamedTuple):
 
     format: ClassicFormat
     setting: int
-    """Setting it was written with, one of the codec's ``settings``."""
+    """The setting it was written with, one of the codec's ``settings``."""
     data: bytes
     size: tuple[int, int]
     """Width and height of the picture."""
@@ -70,7 +72,7 @@ def pixels_only(image: Image.Image) -> Image.Image:
 
 
 def classic_codec(name: str) -> tuple[ClassicFormat, ClassicCodec]:
-    """The codec called ``name``, in any case, and its name as a key.
+    """Return the key and the codec called ``name``, in upper or lower case.
 
     Raises:
         ConfigError: there is none of that name.
@@ -107,14 +109,14 @@ def nearest_setting(
     num_bytes: int,
     known: Mapping[int, int] | None = None,
 ) -> int:
-    """The setting whose file is nearest ``num_bytes`` in size; the smaller file if two are.
+    """Return the setting whose file is nearest ``num_bytes`` in size; the smaller file of two.
 
     Sizes grow along ``settings``, so a bisection finds the pair around the target.
 
     Args:
-        size: writes a file and returns its bytes; called once per setting at most.
+        size: writes a file and returns its size in bytes; called once per setting at most.
         settings: smallest file first.
-        num_bytes: size wanted.
+        num_bytes: target size in bytes.
         known: sizes of settings that were written before; they narrow the search.
     """
     sizes = {settings.index(setting): value for setting, value in (known or {}).items()}
@@ -139,7 +141,7 @@ def nearest_setting(
 
 
 def _saver(name: str, options: Mapping[str, Any]) -> Callable[[Image.Image, int], bytes]:
-    """A function (image, setting) -> bytes that saves with ``quality=setting`` and ``options``."""
+    """Return a function (image, setting) -> bytes that saves with the quality ``setting``."""
 
     def write(image: Image.Image, setting: int) -> bytes:
         buffer = io.BytesIO()
@@ -271,4 +273,4 @@ CODECS: dict[ClassicFormat, ClassicCodec] = {
         read=vvc.read,
     ),
 }
-"""Every classic codec, by key."""
+"""All classic codecs, by key."""

@@ -1,4 +1,4 @@
-"""Multiply-adds per pixel, counted by torch on a real forward pass."""
+"""Number of multiply-adds per pixel, counted by torch on a real forward pass."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from mpa_core.coding.model import MPAModel
 from mpa_core.mix import Mix
 
 SIDE = 256
-"""Of the picture counted on, as in SPEC section 4's source."""
+"""Side in pixels of the picture that is counted on, as in the source of SPEC section 4."""
 
 
 def macs_per_pixel(model: MPAModel, quality: float, mix: Mix) -> dict[str, float]:
-    """Multiply-adds per pixel of ``encoder`` (g_a) and ``decoder`` (g_s).
+    """Return the multiply-adds per pixel of ``encoder`` (g_a) and ``decoder`` (g_s).
 
-    Attention counts its window of keys per query, as the definition has it: how our kernels cut the
-    map into tiles is no property of the model. A predictor counts where it runs, which it does not
-    where all tokens go one way.
+    Attention counts its window of keys per query, by its definition: the tiles of our kernels are
+    no property of the model. A predictor counts where it runs, which it does not where all tokens
+    go one way.
 
     Args:
         model: in eval mode, on any device.
-        quality: of the encoder's mix.
-        mix: of the decoder, without regions.
+        quality: quality of the encoder's mix.
+        mix: mix of the decoder, without regions.
     """
     x = torch.zeros(1, 3, SIDE, SIDE, device=model.device)
     counted = _Counter(model)
@@ -40,7 +40,7 @@ def macs_per_pixel(model: MPAModel, quality: float, mix: Mix) -> dict[str, float
 
 
 class _Counter:
-    """Counts what a call does, with the modules put right that define their own count."""
+    """Counts the work of a call, corrected for modules that define their own count."""
 
     def __init__(self, model: nn.Module) -> None:
         self._defined = [m for m in model.modules() if isinstance(m, DefinesMacs)]

@@ -1,7 +1,7 @@
-"""Our model in CompressAI's own evaluation, so that figures can be compared with its zoo's.
+"""Our model in CompressAI's own evaluation, so that results can be compared with its zoo's.
 
 ``python -m mpa_core.evaluation.compressai_eval --base mpa-small pretrained PHOTOS -a mpa -q 1,4,8``
-registers the base as architecture ``mpa`` and hands everything else to
+registers the base as architecture ``mpa`` and passes everything else to
 ``compressai.utils.eval_model``. Its bits are those of the streams alone, without the header of an
 ``.mpa`` file, and it pads pictures on all four sides with black.
 """
@@ -27,12 +27,12 @@ ARCHITECTURE = "mpa"
 class AtOneQuality(nn.Module):
     """A codec's model at one quality, decoded by one mix: the interface of CompressAI's models.
 
-    It codes as files do, in the exact entropy profile.
+    It codes in the exact entropy profile, as files do.
 
     Args:
-        codec: whose model it is.
-        quality: 1 … levels, real.
-        mix: which paths reconstruct.
+        codec: the codec that has the model.
+        quality: real, from 1 to the number of levels.
+        mix: the paths that reconstruct.
     """
 
     def __init__(self, codec: MPACodec, quality: float, mix: Mix) -> None:
@@ -43,17 +43,20 @@ class AtOneQuality(nn.Module):
         self.mix = mix
 
     def forward(self, x: Tensor) -> dict[str, Any]:
-        """``x_hat`` and ``likelihoods`` of [B, 3, H, W] in [0, 1], sides multiples of 64."""
+        """Return ``x_hat`` and ``likelihoods`` of ``x`` [B, 3, H, W] in [0, 1].
+
+        H and W are multiples of the base's hyper stride.
+        """
         found: dict[str, Any] = self.model(x, self.quality, self.mix)
         return found
 
     def compress(self, x: Tensor) -> dict[str, Any]:
-        """``strings`` and ``shape``."""
+        """Return ``strings`` and ``shape``, see :meth:`MPAModel.compress`."""
         coded = self.model.compress(x, self.quality, networks=self.networks)
         return {"strings": coded["strings"], "shape": coded["shape"]}
 
     def decompress(self, strings: Sequence[Sequence[bytes]], shape: Any) -> dict[str, Tensor]:
-        """``x_hat`` in [0, 1]."""
+        """Return ``x_hat`` [B, 3, H, W] in [0, 1]."""
         return self.model.decompress(
             strings, tuple(shape), self.quality, self.mix, networks=self.networks
         )
@@ -76,7 +79,7 @@ def register(codec: MPACodec, mix: Mix | None = None) -> None:
 
 
 def evaluation() -> Any:
-    """The module ``compressai.utils.eval_model.__main__``; importing it takes one thread.
+    """Import ``compressai.utils.eval_model.__main__``, which sets torch to one thread.
 
     Raises:
         MissingDependencyError: CompressAI is not installed.

@@ -1,4 +1,4 @@
-"""Files that were encoded before, kept by what made them: a slow encoder runs once per picture."""
+"""A store of encoded files, by their encoder: a slow encoder runs once per picture."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mpa_core.errors import OutputError
 from mpa_core.io.files import write_bytes
+from mpa_core.io.pixels import picture_digest
 
 INDEX = "seconds.jsonl"
 _DIGITS = 16
@@ -26,25 +27,24 @@ class KeptFile:
 
     data: bytes
     seconds: float | None
-    """What encoding took when it was done, of processor time; None if it was not recorded."""
+    """Processor time of encoding, in seconds; None if it was not recorded."""
 
 
 def digest(image: NDArray[np.uint8]) -> str:
-    """16 hex digits that identify a picture [H, W, 3] by its pixels."""
-    found = hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes())
-    return found.hexdigest()[:_DIGITS]
+    """Return 16 hex digits that identify a picture [H, W, 3] by its pixels."""
+    return picture_digest(image)[:_DIGITS]
 
 
 def key_of(source: Mapping[str, Any]) -> str:
-    """16 hex digits that identify what made a file, such as a codec's version and options."""
+    """Return 16 hex digits that identify the origin of a file: a codec's version and options."""
     canonical = json.dumps(source, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:_DIGITS]
 
 
 def cpu_seconds() -> float:
-    """Processor time so far, of all threads and of programs that were run and have ended.
+    """Return the processor time so far, of all threads and of programs that were run and ended.
 
-    Unlike the time of day it says what something costs on a machine that has other work, too.
+    Unlike the time of day it measures cost on a machine that also does other work.
     """
     spent = os.times()
     return spent.user + spent.system + spent.children_user + spent.children_system
@@ -53,7 +53,8 @@ def cpu_seconds() -> float:
 class KeptFiles:
     """A folder of encoded pictures, ``<codec>-<key>/<setting>/<picture><suffix>``.
 
-    Raises :class:`OutputError` where it cannot be written.
+    Raises:
+        OutputError: it cannot be written, when a file is added.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -70,7 +71,7 @@ class KeptFiles:
                 self._seconds[name] = seconds
 
     def get(self, name: str, encode: Callable[[], bytes]) -> KeptFile:
-        """The file ``name`` (a relative path), encoded now if it is not there."""
+        """Return the file ``name`` (a relative path), encoded now if it does not exist."""
         path = self.folder / name
         if name in self._seconds and path.is_file():
             return KeptFile(path.read_bytes(), self._seconds[name])
@@ -92,6 +93,6 @@ class KeptFiles:
         return KeptFile(data, seconds)
 
     def sizes(self, folder: str, picture: str, suffix: str) -> dict[int, int]:
-        """Bytes by setting of the kept files of one picture in ``folder``."""
+        """Return the size in bytes of each kept file of one picture in ``folder``, by setting."""
         found = (self.folder / folder).glob(f"*/{picture}{suffix}")
         return {int(path.parent.name): path.stat().st_size for path in found}

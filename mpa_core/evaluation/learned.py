@@ -1,4 +1,4 @@
-"""Our files: encoded once per quality, entropy-decoded once, reconstructed by every mix."""
+"""Our own files: encoded once per quality, entropy-decoded once, reconstructed by every mix."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DIGITS = 16
 
 @dataclass(frozen=True)
 class Sweep:
-    """Mixes from all ``first`` to all ``last`` in equal steps."""
+    """Mixes of two paths, from all ``first`` to all ``last`` in equal steps."""
 
     first: str
     last: str
@@ -30,7 +30,11 @@ class Sweep:
 
     @classmethod
     def parse(cls, text: str) -> Sweep:
-        """Read ``"main:cls:9"``; raises :class:`ConfigError` on anything else."""
+        """Read ``"main:cls:9"``.
+
+        Raises:
+            ConfigError: ``text`` has another form.
+        """
         first, _, rest = text.partition(":")
         last, _, number = rest.partition(":")
         if not first or not last or first == last or not number.isdigit() or int(number) < 2:
@@ -41,22 +45,29 @@ class Sweep:
         return cls(first, last, int(number))
 
     def shares(self) -> list[float]:
-        """Of ``last``, 0 to 1."""
+        """Return the shares of ``last``, from 0 to 1."""
         return [step / (self.steps - 1) for step in range(self.steps)]
 
     def mixes(self) -> list[str]:
-        """Canonical text of the mixes, from all ``first`` to all ``last``."""
+        """Return the canonical text of the mixes, from all ``first`` to all ``last``."""
         return [mix_name(_between(self.first, self.last, share)) for share in self.shares()]
 
 
 def mix_name(mix: Mix) -> str:
-    """``cls=0.4,mse=0.2,main=0.4``, one text per mix; parts of no share are left out."""
+    """Return a text such as ``cls=0.4,mse=0.2,main=0.4``; paths without a share are left out.
+
+    Each mix has one text.
+    """
     shares = {**mix.shares, MAIN: mix.main}
     return ",".join(f"{name}={share:.6g}" for name, share in shares.items() if share > 0)
 
 
 def check_mixes(codec: MPACodec, mixes: Sequence[Mix]) -> None:
-    """Refuse early what decoding would refuse late; raises :class:`PathNotFoundError`."""
+    """Refuse at once mixes that decoding would refuse later.
+
+    Raises:
+        PathNotFoundError: a mix needs a path that is not loaded.
+    """
     for mix in mixes:
         for name in mix.path_names:
             if name not in codec.paths:
@@ -68,7 +79,10 @@ def check_mixes(codec: MPACodec, mixes: Sequence[Mix]) -> None:
 
 
 def source_of(codec: MPACodec, mix: Mix) -> dict[str, object]:
-    """What fixes the reconstruction: 16 hex digits of the base's and the paths' fingerprints."""
+    """Return 16 hex digits each of the fingerprints that fix the reconstruction, by name.
+
+    They are those of the base and of the mix's paths.
+    """
     return {
         "base": codec.fingerprint[:_DIGITS],
         **{
@@ -79,14 +93,14 @@ def source_of(codec: MPACodec, mix: Mix) -> dict[str, object]:
 
 
 def encode(codec: MPACodec, image: NDArray[np.uint8], quality: float) -> bytes:
-    """A picture [H, W, 3] uint8 as a file without metadata."""
+    """Return a picture [H, W, 3] uint8 as a file without metadata."""
     return codec.encode(Image.fromarray(image), quality=quality)
 
 
 def reconstructions(
     codec: MPACodec, data: bytes, mixes: Sequence[Mix]
 ) -> Iterator[tuple[Image.Image, float]]:
-    """The picture in a file by each mix, and the processor time of decoding from the bytes on.
+    """Yield the picture in a file by each mix, and the processor time of decoding from bytes.
 
     The entropy model's part is done once for all mixes and counted in the time of each.
     """

@@ -1,4 +1,4 @@
-"""Measures of every reconstruction beside those of tasks: fidelity and perceptual distances."""
+"""Measures of every reconstruction, independent of tasks: fidelity and perceptual distances."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from mpa_core.errors import ConfigError
 from mpa_core.evaluation.metrics import ms_ssim, psnr
 from mpa_core.evaluation.results import MetricInfo, rounded
+from mpa_core.io.pixels import to_tensor
 from mpa_core.requirements import missing
 from mpa_core.tasks.metric import MAX_PSNR, PSNR, psnr_metric
 from mpa_core.tasks.perceptual import DISTANCES, build_distance
@@ -22,27 +24,28 @@ Compare = Callable[[Image.Image, Image.Image], float | None]
 
 @dataclass(frozen=True)
 class Measure:
-    """A figure of one reconstruction; None for a picture too small for it."""
+    """A measure of one reconstruction; its value is None for a picture that is too small."""
 
     info: MetricInfo
     compare: Compare
-    """(original, reconstruction), 8-bit RGB."""
+    """Function of (original, reconstruction), both 8-bit RGB."""
 
     def __call__(self, original: Image.Image, decoded: Image.Image) -> float | None:
+        """Return the value for two 8-bit RGB pictures of one size, or None."""
         value = self.compare(original, decoded)
         return None if value is None else rounded(value)
 
 
 def build_measures(perceptual: Sequence[str], device: torch.device) -> list[Measure]:
-    """PSNR, MS-SSIM, and the perceptual distances named.
+    """Return PSNR, MS-SSIM, and the perceptual distances named.
 
     Args:
-        perceptual: of :data:`PERCEPTUAL`.
-        device: of their networks.
+        perceptual: names in :data:`PERCEPTUAL`.
+        device: device of their networks.
 
     Raises:
-        ConfigError: an unknown name.
-        MissingDependencyError: a library or weights that are not here.
+        ConfigError: a name is unknown.
+        MissingDependencyError: a library or weights are missing.
     """
     found = [
         Measure(MetricInfo.of(PSNR, psnr_metric()), lambda a, b: min(psnr(a, b), MAX_PSNR)),
@@ -66,7 +69,7 @@ def _network(name: str, device: torch.device) -> Measure:
 
     @torch.inference_mode()
     def compare(original: Image.Image, decoded: Image.Image) -> float:
-        return float(distance(*(to_tensor(image).to(device) for image in (original, decoded))))
+        return float(distance(*(as_batch(image).to(device) for image in (original, decoded))))
 
     return Measure(MetricInfo(name, f"feature distance ({name})", False), compare)
 
@@ -77,10 +80,10 @@ _PIQ = {
     "fsim": ("FSIM", True, 16),
     "vif": ("VIF", True, 41),
 }
-"""Name -> label, whether higher is better, smallest side in pixels."""
+"""By name: label, whether higher is better, smallest side in pixels."""
 
 PERCEPTUAL = (*DISTANCES, *_PIQ)
-"""Names that :func:`build_measures` knows."""
+"""Names that :func:`build_measures` accepts."""
 
 
 def _piq(name: str) -> Measure:
@@ -100,12 +103,11 @@ def _piq(name: str) -> Measure:
         with warnings.catch_warnings():
             # piq still calls a function of torch by a deprecated signature.
             warnings.simplefilter("ignore", UserWarning)
-            return float(function(to_tensor(decoded), to_tensor(original), data_range=1.0))
+            return float(function(as_batch(decoded), as_batch(original), data_range=1.0))
 
     return Measure(MetricInfo(name, label, higher), compare)
 
 
-def to_tensor(image: Image.Image) -> Tensor:
-    """8-bit RGB to [1, 3, H, W] float32 in [0, 1]."""
-    pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-    return pixels.view(1, image.height, image.width, 3).permute(0, 3, 1, 2).float().div(255.0)
+def as_batch(image: Image.Image) -> Tensor:
+    """Convert 8-bit RGB to [1, 3, H, W] float32 in [0, 1]."""
+    return to_tensor(np.array(image))[None]

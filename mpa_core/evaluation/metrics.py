@@ -1,6 +1,6 @@
 """Distortion between two pictures, and rate from real bytes.
 
-All metrics compare 8-bit sRGB pictures, what a viewer gets from the file, never the float
+All metrics compare 8-bit sRGB pictures, as a viewer gets them from the file, never the float
 tensors before rounding.
 """
 
@@ -21,13 +21,13 @@ MS_SSIM_MIN_SIDE = 161
 
 
 def bits_per_pixel(num_bytes: int, size: tuple[int, int]) -> float:
-    """Bits of a file of ``num_bytes`` bytes over the pixels of a ``(width, height)`` picture."""
+    """Return the bits per pixel of a file of ``num_bytes`` bytes with a (width, height) picture."""
     width, height = size
     return 8 * num_bytes / (width * height)
 
 
 def psnr(reference: Image.Image, decoded: Image.Image) -> float:
-    """Peak signal-to-noise ratio in dB over the three 8-bit channels; ``inf`` for equal pictures.
+    """Return the PSNR in dB over the three 8-bit channels; ``inf`` for equal pictures.
 
     Raises:
         ImageError: the pictures differ in size.
@@ -38,7 +38,9 @@ def psnr(reference: Image.Image, decoded: Image.Image) -> float:
 
 
 def ms_ssim(reference: Image.Image, decoded: Image.Image) -> float | None:
-    """Multi-scale structural similarity, at most 1; None where a side is under 161 pixels.
+    """Return the multi-scale structural similarity, at most 1.
+
+    None where a side is under 161 pixels.
 
     Raises:
         ImageError: the pictures differ in size.

@@ -1,4 +1,4 @@
-"""What ``mpa eval`` is asked to measure."""
+"""The options of one run of ``mpa eval``."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mpa_core.evaluation.learned import Sweep
 from mpa_core.mix import Mix
 
 Progress = Callable[[str, int, int], None]
-"""Told what is being done, how many groups are done, and of how many."""
+"""A function of the label of the work, the number of groups done, and the number of all groups."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure."""
+    """The pictures, codecs and metrics to measure."""
 
     dataset: Path
     out: Path
@@ -24,16 +24,16 @@ class Plan:
     mixes: Sequence[Mix] = (Mix(),)
     sweep: Sweep | None = None
     sweep_quality: float | None = None
-    """None: the middle one of ``qualities``."""
+    """Quality of the sweep; None for the middle one of ``qualities``."""
     codecs: Sequence[str] = ()
-    """Classic codecs with a curve of their own on the photos."""
+    """Classic codecs that get a curve of their own on the photos."""
     match: Sequence[str] = ()
-    """Classic codecs at the bytes of each of our files, on every set."""
+    """Classic codecs to measure at the size of each of our files, on every set."""
     tasks: Sequence[str] = ()
     task_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Task -> options of its recipe."""
+    """Options of each task's recipe, by task."""
     perceptual: Sequence[str] = ("efficientnet-lite0", "haarpsi")
     limit: int | None = None
     strip_picture: int = 0
-    """Number of the picture that the strip along the sweep shows."""
+    """Index of the picture that the strip along the sweep shows."""
     resume: bool = False

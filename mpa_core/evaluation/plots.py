@@ -1,4 +1,4 @@
-"""Plots of results: figures against rate, figures along a sweep, and a strip of its pictures."""
+"""Plots of results: metrics against rate, metrics along a sweep, and a strip of its pictures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ _AXIS_WIDTH = 48
 
 
 def write_plots(results: Results, folder: Path) -> list[Path]:
-    """A PNG per set and metric (``photos-psnr.png``) and per sweep; returns what was written.
+    """Write a PNG per set and metric (``photos-psnr.png``) and per sweep.
+
+    Returns:
+        The files written.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -50,14 +53,14 @@ def write_plots(results: Results, folder: Path) -> list[Path]:
 
 
 def sweep_name(sweep: SweepRows) -> str:
-    """How the files about a sweep begin."""
+    """Return the beginning of the names of the files about a sweep."""
     return f"{sweep.pictures.name}-sweep-{sweep.first}-{sweep.last}-q{sweep.quality:g}"
 
 
 def strip(
     original: Image.Image, pictures: Sequence[tuple[str, Image.Image]], side: int = STRIP_SIDE
 ) -> Image.Image:
-    """The middle ``side`` pixels of the original and of each picture, in a row, with captions."""
+    """Draw the middle ``side`` pixels of the original and of each picture in a captioned row."""
     parts = [("original", original), *pictures]
     width, height = min(side, original.width), min(side, original.height)
     left, top = (original.width - width) // 2, (original.height - height) // 2
@@ -80,8 +83,11 @@ _Points = list[tuple[float, float]]
 def rate_curves(
     results: Results, pictures: PictureSet, metric: MetricInfo
 ) -> list[tuple[str, _Points]]:
-    """Label and points of every curve with at least two; those of matched rows where a codec's own
-    settings have not been measured by the metric."""
+    """Return label and points of every curve with at least two points.
+
+    For a codec whose own settings were not measured by the metric, the points are those of the rows
+    matched to our files.
+    """
     curves: list[tuple[str, Sequence[Row]]] = list(ordered(results, pictures))
     for codec in CODECS:
         matched = [
@@ -101,7 +107,7 @@ def rate_curves(
 def rate_plot(
     pictures: PictureSet, metric: MetricInfo, curves: Sequence[tuple[str, _Points]]
 ) -> Any:
-    """A matplotlib figure: the metric, in its unit, against the bits per pixel of files."""
+    """Draw a matplotlib figure of the metric, in its unit, against the bits per pixel of files."""
     figure, axes = _new()
     factor = metric.unit.factor
     for name, points in curves:
@@ -121,9 +127,9 @@ def rate_plot(
 
 
 def sweep_plot(results: Results, sweep: SweepRows) -> Any:
-    """A matplotlib figure of what changes along a sweep; None without any metric of all its rows.
+    """Draw a matplotlib figure of the metrics along a sweep; None if no metric has all its rows.
 
-    PSNR is on the left axis and the tasks' metrics are on the right, an axis for each of their
+    PSNR is on the left axis and the tasks' metrics are on the right, with an axis for each of their
     units.
     """
     figure, axes = _new()
@@ -158,13 +164,13 @@ def sweep_plot(results: Results, sweep: SweepRows) -> Any:
     axes.set_xlabel(f"share of tokens through {sweep.last} (the rest through {sweep.first})")
     axes.grid(alpha=0.3)
     axes.set_title(f"quality {sweep.quality:g}, the same files throughout", fontsize=9)
-    # Beside the curves there is seldom room: two axes fill both corners of either side.
+    # There is seldom room beside the curves: two axes fill both corners of either side.
     figure.legend(handles=lines, fontsize=8, ncols=2, loc="outside lower center")
     return figure
 
 
 def _new() -> tuple[Any, Any]:
-    """A figure and its axes, drawn without a display and without touching pyplot's state."""
+    """Make a figure and its axes, without a display and without changing pyplot's state."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""The page of results: made from stored rows alone, by one command."""
+"""The page of results, made from stored rows alone, by one command."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def markdown(
     plots: Sequence[str] = (),
     bands: Sequence[Band] = (),
 ) -> str:
-    """The page.
+    """Return the page as Markdown.
 
     Args:
-        results: what was measured.
-        command: that makes this page, shown on it.
-        plots: files to show, as they are to be linked.
-        bands: of rates over which a path's lead at its own task is averaged, too.
+        results: the measured results.
+        command: the command that makes this page, shown on it.
+        plots: files to show, as links.
+        bands: bands of rates over which a path's lead at its own task is averaged, too.
     """
     parts = ["# Results", _about(results), HOW]
     if command:
@@ -75,12 +75,15 @@ def write_report(
     command: str = "",
     bands: Sequence[Band] = (),
 ) -> list[Path]:
-    """Write the page, and its plots into the folder ``plots``; returns what was written.
+    """Write the page, and its plots into the folder ``plots``.
 
-    A strip of pictures that is in ``plots`` already (it cannot be made from figures) is shown.
+    A strip of pictures that is in ``plots`` already (it cannot be made from rows) is shown.
+
+    Returns:
+        The files written or shown.
 
     Raises:
-        MissingDependencyError: plots without matplotlib.
+        MissingDependencyError: plots are wanted and matplotlib is not installed.
         OutputError: a file cannot be written.
     """
     files: list[Path] = []
@@ -95,7 +98,7 @@ def write_report(
 
 
 def relative_links(files: Sequence[Path], page: Path) -> list[str]:
-    """``files`` as links from ``page``."""
+    """Return ``files`` as links from ``page``."""
     return [Path(os.path.relpath(file, page.parent)).as_posix() for file in files]
 
 

@@ -1,7 +1,7 @@
-"""Results of measuring, kept per picture: rows of a set of pictures, in one JSON file.
+"""Measured results, kept per picture: rows of a set of pictures, in one JSON file.
 
 A row is one way of coding (codec and setting; for ours quality and mix) on every picture of a set.
-Everything reported (means, intervals, paired differences, BD-rates) is made from rows.
+Everything reported (means, intervals, paired differences, BD-rates) is computed from rows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mpa_core.runtime.foreign import foreign_code
 from mpa_core.tasks.metric import DECIBEL, PERCENT, PLAIN, PSNR, Metric, Unit
 
 FORMAT = 2
-"""Version of the file; files of version 1, which had no units, are read as well."""
+"""Version of the file; files of version 1, which had no units, can be read, too."""
 FILE = "results.json"
 PHOTOS = "photos"
 """Name of the set of plain photos."""
@@ -34,13 +34,13 @@ _DIGITS = 6
 
 @dataclass(frozen=True)
 class PictureSet:
-    """The pictures that rows are about, in order."""
+    """The pictures that rows refer to, in order."""
 
     name: str
     names: list[str]
     digests: list[str]
     sizes: list[tuple[int, int]]
-    """Width and height."""
+    """Width and height of each."""
 
     @property
     def key(self) -> str:
@@ -49,26 +49,26 @@ class PictureSet:
 
     @property
     def count(self) -> str:
-        """How many they are, in words: "1 picture", "24 pictures"."""
+        """The number of pictures, in words: "1 picture", "24 pictures"."""
         return f"{len(self.digests)} picture" + ("" if len(self.digests) == 1 else "s")
 
 
 @dataclass(frozen=True)
 class MetricInfo:
-    """How to read a column of the rows."""
+    """The description of a column of the rows."""
 
     name: str
-    """``"psnr"``, or with the name of the task that it is of: ``"cls/agreement"``."""
+    """Name such as ``"psnr"``, or with the name of its task: ``"cls/agreement"``."""
     label: str
-    """Without the unit."""
+    """Name for tables and plots, without the unit."""
     higher_is_better: bool
     value: str | None = None
-    """``module:function`` from totals to the figure; None is the mean."""
+    """``module:function`` from totals to the value; None is the mean."""
     source: dict[str, Any] = field(default_factory=dict)
-    """The options that it was measured with; another source is another column."""
+    """The options that it was measured with; another source makes another column."""
     unit: Unit = PLAIN
     task: str | None = None
-    """Name of the path whose recipe judges by it; None for what is measured of every picture."""
+    """Name of the path whose recipe has it; None for a measure of every picture."""
 
     @classmethod
     def of(
@@ -79,9 +79,10 @@ class MetricInfo:
         source: dict[str, Any] | None = None,
         task: str | None = None,
     ) -> MetricInfo:
-        """How to read a column of ``metric``'s statistics.
+        """Return the description of a column of ``metric``'s statistics.
 
-        Raises :class:`ConfigError` if its last step could not be found again by name.
+        Raises:
+            ConfigError: its function ``value`` cannot be found again by name.
         """
         return cls(
             name,
@@ -95,21 +96,26 @@ class MetricInfo:
 
     @property
     def full_label(self) -> str:
-        """The label and, in brackets, the unit: of an axis, or of values without a symbol."""
+        """The label and, in brackets, the unit: for an axis, or for values without a symbol."""
         return f"{self.label} ({self.unit.symbol})" if self.unit.symbol else self.label
 
     @property
     def heading(self) -> str:
-        """The label, with the unit where it does not follow each value anyway."""
+        """The label, with the unit unless that follows each value."""
         return self.label if self.unit.after_values else self.full_label
 
     def text(self, value: float) -> str:
-        """A value below :attr:`heading`."""
+        """Return the text of a value that stands below :attr:`heading`."""
         unit = self.unit
         return unit.text(value) + (f" {unit.symbol}" if unit.after_values else "")
 
     def function(self) -> Value:
-        """Totals [K] -> the figure."""
+        """Return the function from totals [K] to the value.
+
+        Raises:
+            ConfigError: the function is of no installed plugin.
+            PluginError: it cannot be imported.
+        """
         if self.value is None:
             return mean_value
         _check_allowed(self.value.partition(":")[0])
@@ -128,32 +134,32 @@ class Row:
     """One way of coding, on every picture of a set."""
 
     pictures: str
-    """``PictureSet.key``."""
+    """``PictureSet.key`` of its set."""
     codec: str
-    """The key of a classic codec, the name of the base for ours."""
+    """Key of a classic codec, or the name of our base."""
     setting: float | None
     """Setting or quality; None where each picture has its own (``match``)."""
     mix: str | None
-    """For ours."""
+    """Text of the mix, for ours; None for a classic codec."""
     source: dict[str, Any]
-    """Version and options, or fingerprints: what fixes the bits and pixels."""
+    """Version and options, or fingerprints, which fix the bits and pixels."""
     bytes: list[int]
     encode_seconds: list[float | None]
-    """Processor time; None where it was not recorded."""
+    """Processor time of each picture; None where it was not recorded."""
     decode_seconds: list[float]
     values: dict[str, list[Any]] = field(default_factory=dict)
-    """Column -> per picture a number, or the K statistics of a task's metric; null if it has none
-    (MS-SSIM of a small picture)."""
+    """By column: for each picture a number, or the K statistics of a task's metric; null where
+    there is none (MS-SSIM of a small picture)."""
     match: dict[str, Any] | None = None
-    """For a classic codec at our bytes: ``base`` (fingerprint), ``quality``."""
+    """For a classic codec at the size of our files: ``base`` (fingerprint), ``quality``."""
     settings: list[int] | None = None
-    """With ``match``: each picture's own."""
+    """With ``match``, the setting of each picture."""
     macs_per_pixel: dict[str, float] | None = None
-    """Multiply-adds: ``encoder``, ``decoder``."""
+    """Multiply-adds per pixel of ``encoder`` and ``decoder``."""
 
     @property
     def key(self) -> str:
-        """16 hex digits that identify what a row is about, without what was measured."""
+        """16 hex digits that identify the row, independent of the measured values."""
         return key_of(
             {
                 "pictures": self.pictures,
@@ -167,17 +173,17 @@ class Row:
 
 
 class Results:
-    """Rows with what is needed to read them."""
+    """Rows, and the sets and columns that they refer to."""
 
     def __init__(self) -> None:
         self.sets: dict[str, PictureSet] = {}
         self.metrics: dict[str, MetricInfo] = {}
         self.rows: dict[str, Row] = {}
         self.about: dict[str, Any] = {}
-        """Versions, machine and command: a record, nothing depends on it."""
+        """Versions, machine and command, for the record only."""
 
     def add(self, row: Row) -> None:
-        """Keep a row; columns of an older row of the same key are kept where the new has none."""
+        """Add a row; it takes over columns that only an older row of the same key has."""
         older = self.rows.get(row.key)
         values = {**older.values, **row.values} if older else row.values
         self.rows[row.key] = Row(**{**vars(row), "values": values})
@@ -193,16 +199,16 @@ class Results:
     # ------------------------------------------------------------------ reading rows
 
     def bits(self, row: Row) -> list[float]:
-        """Bits per pixel of each picture's file."""
+        """Return the bits per pixel of each picture's file."""
         sizes = self.sets[row.pictures].sizes
         return [8 * n / (w * h) for n, (w, h) in zip(row.bytes, sizes, strict=True)]
 
     def bpp(self, row: Row) -> float:
-        """Mean over pictures of bits per pixel."""
+        """Return the mean over pictures of the bits per pixel."""
         return float(np.mean(self.bits(row)))
 
     def per_picture(self, row: Row, metric: str) -> Array | None:
-        """[pictures, K] of a column (K = 2 for means); None where it was not measured."""
+        """Return a column, [pictures, K] (K = 2 for means); None where it was not measured."""
         values = row.values.get(metric)
         if values is None or any(value is None for value in values):
             return None
@@ -210,22 +216,22 @@ class Results:
         return found if found.ndim == 2 else np.stack([found, np.ones(len(found))], axis=1)
 
     def figure(self, row: Row, metric: str) -> float | None:
-        """The figure of a row, over all pictures."""
+        """Return a metric's value in a row, over all pictures; None where it was not measured."""
         found = self.per_picture(row, metric)
         return None if found is None else self.metrics[metric].function()(found.sum(0))
 
     def estimate(self, row: Row, metric: str) -> Estimate | None:
-        """The figure with its 95 % interval over pictures."""
+        """Return a metric's value with its 95 % interval over pictures, or None."""
         found = self.per_picture(row, metric)
         return None if found is None else estimate(found, self.metrics[metric].function())
 
     def curve(self, rows: Sequence[Row], metric: str) -> Curve:
-        """(bpp, figure) of the rows that have the metric, ascending in rate."""
+        """Return (bpp, value) of the rows that have the metric, ascending in rate."""
         points = [(self.bpp(row), self.figure(row, metric)) for row in rows]
         return sorted((rate, found) for rate, found in points if found is not None)
 
     def curves(self, pictures: str) -> Iterator[tuple[str, list[Row]]]:
-        """Name and rows of every codec and mix of a set with settings of its own."""
+        """Yield name and rows of every codec and mix of a set that has settings of its own."""
         found: dict[str, list[Row]] = {}
         for row in self.rows.values():
             if row.pictures == pictures and row.match is None:
@@ -235,7 +241,11 @@ class Results:
     # ------------------------------------------------------------------ the file
 
     def save(self, path: Path) -> None:
-        """Write everything as JSON, a row a line."""
+        """Write everything as JSON, with one row per line.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
         head = {
             "format": FORMAT,
             "about": self.about,
@@ -277,12 +287,12 @@ class Results:
 
 
 def rounded(value: float) -> float:
-    """A figure with the digits worth keeping."""
+    """Round a value to the digits that are stored."""
     return float(f"{value:.{_DIGITS}g}")
 
 
 def value_reference(function: Any) -> str:
-    """``module:function`` of a function at the top of a module.
+    """Return ``module:function`` of a function at the top of a module.
 
     Raises:
         ConfigError: it cannot be found again by that name, so results could not be read later.
@@ -298,7 +308,7 @@ def value_reference(function: Any) -> str:
 
 
 def _check_allowed(module: str) -> None:
-    """Results are data: they may name functions of the SDK and of installed plugins alone."""
+    """Refuse modules other than the SDK's and installed plugins', since results are only data."""
     own = {"mpa_core"} | {
         target.partition(".")[0].partition(":")[0]
         for path in registry().paths()
@@ -314,7 +324,7 @@ def _check_allowed(module: str) -> None:
 def _metric_info(item: dict[str, Any], version: int) -> MetricInfo:
     if version > 1:
         return MetricInfo(**{**item, "unit": Unit(**item["unit"])})
-    # Whatever a task measured was written as a share, and PSNR had its unit in the label.
+    # All metrics of tasks were written as shares, and PSNR had its unit in the label.
     task, slash, _ = item["name"].partition("/")
     unit = PERCENT if slash else DECIBEL if item["name"] == PSNR else PLAIN
     label = item["label"].removesuffix(f" ({unit.symbol})")

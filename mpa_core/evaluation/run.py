@@ -1,8 +1,7 @@
-"""``mpa eval``: codes the pictures, measures the reconstructions, keeps the rows.
+"""The run of ``mpa eval``: codes the pictures, measures the reconstructions, keeps the rows.
 
-Work goes in groups (one quality of ours by every mix, or one setting of a classic codec) over all
-pictures; after each group everything so far is on the disk, and a later run leaves out what is
-there.
+Work is done in groups (one quality of ours by every mix, or one setting of a classic codec) over
+all pictures; after each group all results so far are written to disk, and a later run skips them.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from PIL import Image
 from mpa_core import __version__
 from mpa_core.bitstream.container import quantize_quality
 from mpa_core.codec import MPACodec
-from mpa_core.errors import OutputError
 from mpa_core.evaluation import learned
 from mpa_core.evaluation.classic import (
     ClassicCodec,
@@ -33,7 +31,7 @@ from mpa_core.evaluation.classic import (
 from mpa_core.evaluation.complexity import macs_per_pixel
 from mpa_core.evaluation.kept import KeptFile, KeptFiles, cpu_seconds, key_of
 from mpa_core.evaluation.learned import mix_name, source_of
-from mpa_core.evaluation.measures import Measure, build_measures, to_tensor
+from mpa_core.evaluation.measures import Measure, as_batch, build_measures
 from mpa_core.evaluation.plan import Plan, Progress
 from mpa_core.evaluation.plots import strip, sweep_name
 from mpa_core.evaluation.report import write_report
@@ -41,41 +39,41 @@ from mpa_core.evaluation.results import FILE, PHOTOS, Results, Row, rounded
 from mpa_core.evaluation.sets import MeasuredSet, collect
 from mpa_core.evaluation.spreadsheet import to_csv
 from mpa_core.evaluation.tables import sweeps
-from mpa_core.io.files import write_bytes, write_text
+from mpa_core.io.files import already_exists, write_bytes, write_text
 from mpa_core.io.folders import claim_output
 from mpa_core.mix import Mix
 
 FILES = "files"
-"""Folder of the encoded pictures, in the output folder."""
+"""Name of the folder of encoded pictures, in the output folder."""
 
 CLASSIC_QUALITY = 1.0
-"""What a recipe is told of a classic codec's file, whose quality is none of ours."""
+"""Quality that a recipe gets for a classic codec's file, which has no quality of ours."""
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Rows that are measured together, on one set."""
+    """Rows of one set that are measured together."""
 
     label: str
     pictures: MeasuredSet
     rows: list[dict[str, Any]]
     """The fields of each row that identify it."""
     measure: Callable[[list[dict[str, Any]]], list[Row]]
-    """Given those of ``rows`` that are not known yet."""
+    """Measures those of ``rows`` that are not known yet."""
 
 
 class Evaluation:
-    """A plan at work on a codec.
+    """One run of an evaluation plan on a codec.
 
     Args:
-        plan: what to measure.
+        plan: the pictures, codecs and metrics to measure.
         codec: with its paths loaded; None measures the classic codecs alone.
-        device: of the task and perceptual networks; the codec's own is its model's.
+        device: device of the task and perceptual networks; the codec stays on its model's.
 
     Raises:
-        OutputError: results are there and ``plan.resume`` is false, or cannot be written, or
+        OutputError: results exist and ``plan.resume`` is false, or cannot be written, or
             ``plan.out`` is the folder of the pictures.
-        MPAError: what :func:`collect`, :func:`build_measures` and :func:`classic_codec` raise.
+        MPAError: the errors of :func:`collect`, :func:`build_measures` and :func:`classic_codec`.
     """
 
     def __init__(self, plan: Plan, codec: MPACodec | None, device: torch.device) -> None:
@@ -86,10 +84,7 @@ class Evaluation:
         self.results = Results()
         if self.file.exists():
             if not plan.resume:
-                raise OutputError(
-                    f"{self.file} already exists and was left as it is; go on from it with "
-                    "--resume, or choose another --out"
-                )
+                raise already_exists(self.file, "go on from it with --resume")
             self.results = Results.load(self.file)
         claim_output(plan.out, [plan.dataset])
         if codec is not None:
@@ -103,7 +98,7 @@ class Evaluation:
         self.kept = KeptFiles(plan.out / FILES)
 
     def run(self, progress: Progress) -> Results:
-        """Measure what is missing; the results so far are on the disk after each group."""
+        """Measure all that is missing; results are written to disk after each group."""
         results = self.results
         for measure in self.measures:
             results.define(measure.info)
@@ -134,7 +129,11 @@ class Evaluation:
         return results
 
     def write(self, *, plots: bool = True) -> list[Path]:
-        """Write tables, plots and the strip beside the results; returns what was written."""
+        """Write tables, plots and the strip beside the results.
+
+        Returns:
+            The files of results, tables and plots.
+        """
         out = self.plan.out
         write_text(out / "results.csv", to_csv(self.results))
         if plots:
@@ -143,7 +142,7 @@ class Evaluation:
         return [self.file, out / "results.csv", *page]
 
     def _write_strips(self) -> None:
-        """A strip of pictures along the sweep of this run, of one picture of each set."""
+        """Write a strip of pictures along the sweep of this run, for one picture of each set."""
         codec, sweep = self.codec, self.plan.sweep
         if codec is None or sweep is None:
             return
@@ -171,7 +170,7 @@ class Evaluation:
         return known is None or not columns <= set(known.values)
 
     def _drop_outdated(self) -> None:
-        """Rows of other weights or another version under a name that is measured now."""
+        """Drop rows of other weights or versions under a name that is measured now."""
         current: dict[str, Any] = {key: _source(codec) for key, codec in self.classics.items()}
         ours: dict[str, Any] = {}
         if self.codec is not None:
@@ -196,7 +195,7 @@ class Evaluation:
             for item in self.sets:
                 for quality in self._qualities():
                     yield self._learned_group(self.codec, item, quality)
-        # Slow encoders come last: what is quick is there early.
+        # Slow encoders come last, so that quick results appear early.
         for item in self.sets:
             for name in self.plan.match if self.codec is not None else ():
                 for quality in map(quantize_quality, self.plan.qualities):
@@ -259,7 +258,7 @@ class Evaluation:
         return _Group(label, item, rows, measure)
 
     def _our_file(self, codec: MPACodec, item: MeasuredSet, index: int, quality: float) -> KeptFile:
-        # As the header says of the file's origin: base and entropy profile.
+        # The fingerprint prefix in the file's header, of base and entropy profile.
         origin = codec.profiles.prefix("exact").hex()
         name = f"mpa-{origin}/{quality:g}/{item.about.digests[index]}{learned.SUFFIX}"
         return self.kept.get(name, lambda: learned.encode(codec, item.images[index], quality))
@@ -357,14 +356,14 @@ class Evaluation:
     ) -> dict[str, Any]:
         values: dict[str, Any] = {m.info.name: m(original, picture) for m in self.measures}
         if item.tasks:
-            x_hat = to_tensor(picture).to(self.device)
+            x_hat = as_batch(picture).to(self.device)
             for task in item.tasks:
                 values |= task.statistics(index, x_hat, quality)
         return values
 
 
 class _Filling:
-    """A row in the making, picture by picture."""
+    """A row that is filled picture by picture."""
 
     def __init__(self, fields: dict[str, Any]) -> None:
         self.fields = fields

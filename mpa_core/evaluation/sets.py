@@ -29,19 +29,19 @@ from mpa_core.tasks.samples import Sample, collate
 
 @dataclass(frozen=True)
 class Task:
-    """A recipe's metrics on samples."""
+    """The metrics of a recipe on its samples."""
 
     name: str
     samples: Sequence[Sample]
-    """The recipe's."""
+    """The samples of the recipe."""
     chosen: list[int]
-    """Which of them are measured."""
+    """Indexes of the samples that are measured."""
     metrics: dict[str, Metric]
-    """Column (``"cls/agreement"``) -> metric."""
+    """Metrics by column (``"cls/agreement"``)."""
     source: dict[str, Any]
 
     def infos(self) -> list[MetricInfo]:
-        """How to read the columns."""
+        """Return the descriptions of the columns."""
         return [
             MetricInfo.of(name, metric, source=self.source, task=self.name)
             for name, metric in self.metrics.items()
@@ -49,9 +49,9 @@ class Task:
 
     @torch.inference_mode()
     def statistics(self, index: int, x_hat: Tensor, quality: float) -> dict[str, list[float]]:
-        """The statistics that picture ``index`` of the set adds to each metric.
+        """Return the statistics that picture ``index`` of the set adds to each metric.
 
-        ``x_hat`` [1, 3, H, W] in [0, 1].
+        ``x_hat`` is [1, 3, H, W] in [0, 1].
         """
         level = torch.tensor([quality], dtype=torch.float32)
         batch = collate([self.samples[self.chosen[index]]], level).to(x_hat.device)
@@ -63,14 +63,14 @@ class Task:
 
 @dataclass(frozen=True)
 class MeasuredSet:
-    """Pictures in memory with the tasks that judge their reconstructions."""
+    """Pictures in memory, and the tasks whose metrics measure their reconstructions."""
 
     about: PictureSet
     images: list[NDArray[np.uint8]]
     """RGB [H, W, 3] each."""
     tasks: list[Task] = field(default_factory=list)
     left_out: Mapping[str, int] = field(default_factory=dict)
-    """How many files and folders of the photos' folder were not taken, by why."""
+    """Number of files and folders in the photos' folder that were not taken, by reason."""
 
     @property
     def key(self) -> str:
@@ -91,21 +91,21 @@ def collect(
     limit: int | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[MeasuredSet]:
-    """The photos of ``folder``, and the test pictures of each task's recipe made from it.
+    """Return the photos of ``folder``, and each recipe's test pictures made from it, as sets.
 
-    Damaged ones are left out with a warning.
+    Damaged pictures are left out with a warning.
 
     Args:
-        folder: photos.
-        tasks: names of paths whose recipe judges.
-        device: of the task models.
-        limit: only the first so many pictures of each set.
-        settings: task -> options of its recipe.
+        folder: folder of photos.
+        tasks: names of paths whose recipe has metrics to measure.
+        device: device of the task models.
+        limit: largest number of pictures of each set; None for all.
+        settings: options of each task's recipe, by task.
 
     Raises:
         ConfigError: options that a recipe does not know, or of a task that is not in ``tasks``.
         TrainingError: no photos, or a path without a recipe.
-        PathNotFoundError, PluginError, MissingDependencyError: a recipe that cannot be used.
+        PathNotFoundError, PluginError, MissingDependencyError: a recipe cannot be used.
     """
     photos = WholePhotos(folder)
     names = [path.relative_to(folder).as_posix() for path in photos.paths]
@@ -131,7 +131,7 @@ def collect(
 def _measured(
     name: str, samples: Sequence[Sample], names: list[str] | None, limit: int | None
 ) -> tuple[MeasuredSet, list[int]]:
-    """The set, and which of ``samples`` are in it."""
+    """Return the set, and the indexes of the ``samples`` in it."""
     images = {i: sample.image for i, sample in islice(undamaged(samples), limit)}
     if not images:
         raise TrainingError(f"set {name!r} has no pictures; give a folder of photos")
@@ -148,15 +148,15 @@ def _task(name: str, calls: RecipeCalls, samples: Sequence[Sample], chosen: list
     # PSNR is measured for every picture anyway, on the same 8-bit pictures.
     metrics = {f"{name}/{key}": metric for key, metric in calls.metrics().items() if key != PSNR}
     recipe = calls.recipe
-    # As JSON gives it back: on resuming it is compared with what was stored.
+    # As read back from JSON, since on resuming it is compared with the stored options.
     options = recipe.settings.model_dump(mode="json")
-    # Folders by name alone: what is in them is known by the pictures' digests.
+    # Folders by name alone, since the pictures' digests identify their contents.
     options |= {key: value.name for key, value in recipe.settings if isinstance(value, Path)}
     source = {"recipe": type(recipe).__qualname__, **options}
     return Task(name, samples, chosen, metrics, source)
 
 
 def _short(statistics: Tensor) -> list[float]:
-    """As numbers that JSON keeps short: counts are whole."""
+    """Convert to numbers that are short in JSON: counts become integers."""
     values = [float(value) for value in statistics]
     return [int(value) if value.is_integer() else float(f"{value:.8g}") for value in values]

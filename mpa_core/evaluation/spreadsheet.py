@@ -1,4 +1,4 @@
-"""Every row with its figures and their units as CSV, for a spreadsheet."""
+"""Output of all rows with their metrics and units as CSV, for a spreadsheet."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from mpa_core.evaluation.tables import mean_seconds
 
 
 def to_csv(results: Results) -> str:
-    """A line per row of ``results``, below a line of names.
+    """Return one line per row of ``results``, below a line of names.
 
-    A figure is that of all pictures, in the unit that stands in brackets behind the metric's name:
-    ``psnr (dB)``, ``cls/agreement (%)``.
+    A metric's value is that of all pictures, in the unit that follows the metric's name in
+    brackets: ``psnr (dB)``, ``cls/agreement (%)``.
     """
     out = io.StringIO()
     metrics = list(results.metrics.values())
@@ -56,5 +56,5 @@ def _column(metric: MetricInfo) -> str:
 
 
 def _value(value: float | None, metric: MetricInfo) -> float | None:
-    # Without the noise of the product: 57 rather than 56.99999999999999.
+    # Without the rounding error of the product: 57 rather than 56.99999999999999.
     return None if value is None else float(f"{metric.unit.factor * value:.15g}")

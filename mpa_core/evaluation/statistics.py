@@ -1,7 +1,8 @@
-"""Confidence intervals by drawing pictures again, and Bjøntegaard's differences of curves.
+"""Confidence intervals by resampling pictures, and Bjøntegaard's differences of curves.
 
-Figures are functions of totals over pictures (:class:`mpa_core.tasks.Metric`), so that
-drawing pictures with replacement is one product of a matrix of counts with what each picture adds.
+Values of metrics are functions of totals over pictures (:class:`mpa_core.tasks.Metric`), so that
+resampling pictures with replacement is one product of a matrix of counts with each picture's
+statistics.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from mpa_core.requirements import missing
 
 Array = NDArray[np.float64]
 Value = Callable[[Array], float]
-"""Totals [K] -> the figure."""
+"""Function from totals [K] to the value of a metric."""
 
 DRAWS = 2000
 LEVEL = 0.95
@@ -26,7 +27,7 @@ _FEWEST_POINTS = 4
 
 
 class Estimate(NamedTuple):
-    """A figure and its 95 % interval."""
+    """A value and its 95 % interval."""
 
     value: float
     low: float
@@ -34,47 +35,50 @@ class Estimate(NamedTuple):
 
     @property
     def clear(self) -> bool:
-        """Whether the interval leaves 0 out."""
+        """Whether the interval excludes 0."""
         return self.low > 0 or self.high < 0
 
 
 def mean_value(totals: Array) -> float:
-    """The mean of totals ``(sum, count)``."""
+    """Return the mean, given totals ``(sum, count)``."""
     return float(totals[0] / totals[1]) if totals[1] else float("nan")
 
 
 def estimate(per_picture: Array, value: Value = mean_value) -> Estimate:
-    """The figure of [pictures, K] and its interval (percentiles of the bootstrap)."""
+    """Return the value of [pictures, K] and its interval (percentiles of the bootstrap)."""
     found = figures_of_draws(per_picture, value)
     return interval(found[0], found[1:])
 
 
 def difference(first: Array, second: Array, value: Value = mean_value) -> Estimate:
-    """First minus second, of the same pictures in the same order: both are drawn together."""
+    """Return first minus second, of the same pictures in the same order.
+
+    Both are resampled together.
+    """
     found = figures_of_draws(first, value) - figures_of_draws(second, value)
     return interval(found[0], found[1:])
 
 
 def figures_of_draws(per_picture: Array, value: Value = mean_value) -> Array:
-    """The figure of [pictures, K], then that of each of the draws, the same for every call."""
+    """Return the value of [pictures, K], then that of each resample, the same for every call."""
     totals = [per_picture.sum(0), *(_counts(len(per_picture)) @ per_picture)]
     return np.array([value(total) for total in totals])
 
 
 def with_counts(values: Sequence[float]) -> Array:
-    """One number per picture -> ``(value, 1)`` per picture, whose figure is the mean."""
+    """Convert one number per picture to ``(value, 1)`` per picture, whose value is the mean."""
     return np.stack([np.asarray(values, dtype=np.float64), np.ones(len(values))], axis=1)
 
 
 def _counts(pictures: int) -> Array:
-    """How often each picture is drawn: [DRAWS, pictures], the same for every call."""
+    """Return how often each resample has each picture: [DRAWS, pictures], always the same."""
     random = np.random.default_rng(_SEED)
     drawn = random.multinomial(pictures, np.full(pictures, 1 / pictures), size=DRAWS)
     return drawn.astype(np.float64)
 
 
 def interval(value: float, drawn: Sequence[float] | Array) -> Estimate:
-    """A figure with the interval that those of the draws give; draws without one are left out."""
+    """Return a value with the interval of its resamples; those that are NaN are left out."""
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.nanpercentile(drawn, [tail, 100 - tail])
     return Estimate(float(value), float(low), float(high))
@@ -84,21 +88,30 @@ def interval(value: float, drawn: Sequence[float] | Array) -> Estimate:
 
 
 Curve = Sequence[tuple[float, float]]
-"""(bits per pixel, figure) of each setting."""
+"""(bits per pixel, value) of each setting."""
 
 
 def bd_rate(anchor: Curve, test: Curve, *, higher_is_better: bool = True) -> float | None:
-    """Mean difference in bits at equal quality, in percent, ``test`` against ``anchor``.
+    """Return the mean difference in bits at equal quality, in percent, of ``test`` to ``anchor``.
 
     Interpolation is monotone (PCHIP) in the logarithm of the rate, over the range that both curves
-    share. None where they share none, or one has fewer than four points. Points where a curve
-    turns back (more bits, no better) are left out.
+    share. Points where a curve turns back (more bits, no better) are left out.
+
+    Args:
+        anchor, test: (bits per pixel, value) of each setting.
+        higher_is_better: whether a higher value is better.
+
+    Returns:
+        None where the curves share no range, or one has fewer than four points.
+
+    Raises:
+        MissingDependencyError: ``bjontegaard`` is not installed.
     """
     return _bjontegaard("bd_rate", anchor, test, higher_is_better)
 
 
 def bd_metric(anchor: Curve, test: Curve, *, higher_is_better: bool = True) -> float | None:
-    """Mean difference of the figure at equal rate; see :func:`bd_rate`."""
+    """Return the mean difference of the value at equal rate; otherwise as :func:`bd_rate`."""
     found = _bjontegaard("bd_psnr", anchor, test, higher_is_better)
     return found if found is None or higher_is_better else -found
 

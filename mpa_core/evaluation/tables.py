@@ -23,13 +23,13 @@ from mpa_core.tasks.metric import PSNR
 
 ANCHORS = ("JPEG", "WEBP", "AVIF")
 SAME_RATE = 0.02
-"""A classic codec's mean rate this near ours, relatively, is called the same."""
+"""Largest relative difference from our rate at which a classic codec's rate counts as the same."""
 Table = list[list[str]]
-"""Rows of cells; the first is the head."""
+"""Rows of cells; the first row is the head."""
 
 
 def label_of(name: str) -> str:
-    """How a column or curve is called: a mix of one path by the path, a classic codec properly."""
+    """Return the label of a column or curve: a path's name, a classic codec's label, or the mix."""
     for key, codec in CODECS.items():
         if key == name:
             return codec.label
@@ -38,13 +38,13 @@ def label_of(name: str) -> str:
 
 
 def single_path(mix: str | None) -> str | None:
-    """``cls`` for ``cls=1``; None for a mix of several."""
+    """Return ``cls`` for ``cls=1``; None for a mix of several paths."""
     name, equals, share = (mix or "").partition("=")
     return name if equals and share == "1" else None
 
 
 def ordered(results: Results, pictures: PictureSet) -> list[tuple[str, list[Row]]]:
-    """Curves of a set that are no single points: ours first, main before the paths."""
+    """Return the curves of a set that have several points: ours first, main before the paths."""
     found = [
         (name, rows)
         for name, rows in results.curves(pictures.key)
@@ -57,7 +57,7 @@ def ordered(results: Results, pictures: PictureSet) -> list[tuple[str, list[Row]
 
 
 def photo_sets(results: Results) -> list[PictureSet]:
-    """The sets of plain photos."""
+    """Return the sets of plain photos."""
     return [item for item in results.sets.values() if item.name == PHOTOS]
 
 
@@ -67,7 +67,7 @@ def photo_sets(results: Results) -> list[PictureSet]:
 def bd_table(
     results: Results, pictures: PictureSet, metrics: Sequence[MetricInfo], anchor: str
 ) -> Table:
-    """BD-rate and BD-metric of every other curve against ``anchor``; empty if that is not there."""
+    """Return BD-rate and BD-metric of every other curve against ``anchor``; empty without it."""
     curves = ordered(results, pictures)
     anchors = dict(curves).get(anchor)
     if anchors is None:
@@ -92,7 +92,7 @@ def _bd_cell(
 
 
 def curve_table(results: Results, pictures: PictureSet, metrics: Sequence[MetricInfo]) -> Table:
-    """A row per codec or mix and setting."""
+    """Return one row per codec or mix and setting."""
     head = ["codec", "setting", "bpp", *(m.heading for m in metrics)]
     table = [[*head, "encode CPU s", "decode CPU s", "MACs/pixel"]]
     for name, rows in ordered(results, pictures):
@@ -113,7 +113,7 @@ def curve_table(results: Results, pictures: PictureSet, metrics: Sequence[Metric
 
 
 def mean_seconds(values: Sequence[float | None]) -> str:
-    """Mean of what was recorded, as text."""
+    """Return the mean of the recorded times, as text."""
     known = [value for value in values if value is not None]
     return f"{np.mean(known):.3f}" if known else "-"
 
@@ -128,16 +128,16 @@ def _macs(row: Row) -> str:
 
 
 class Judged(NamedTuple):
-    """One metric on one set, by every single path and every classic codec at the same bytes."""
+    """One metric on one set, for every single path and every classic codec at the same bytes."""
 
     metric: MetricInfo
     pictures: PictureSet
     columns: dict[str, dict[float, Row]]
-    """Name -> quality -> row; paths first."""
+    """By name and quality the row; paths first."""
 
     @property
     def own(self) -> str | None:
-        """The column of the path that is for this metric: the task's, or that says so itself."""
+        """The column of the path that this metric is for: the task's, or one that names it."""
         task = self.metric.task
         names = paths_for_measures().get(self.metric.name, []) if task is None else [task]
         # A task may be asked for as distribution:name; its path is loaded as name.
@@ -146,7 +146,7 @@ class Judged(NamedTuple):
 
 
 def paths_for_measures() -> dict[str, list[str]]:
-    """Measure of every picture -> the installed paths that are for it, as their plugins say."""
+    """Return the installed paths by the measure that they are for, as their plugins state."""
     found: dict[str, list[str]] = {}
     for path in registry().paths():
         if path.spec.measure is not None:
@@ -155,7 +155,7 @@ def paths_for_measures() -> dict[str, list[str]]:
 
 
 def judged(results: Results) -> list[Judged]:
-    """PSNR and what else a path is for on the photos, then each task's metrics on its own set."""
+    """Return PSNR and other paths' measures on the photos, then each task's metrics on its set."""
     wanted = {PSNR, *paths_for_measures()}
     measures = [m for m in results.metrics.values() if m.task is None and m.name in wanted]
     pairs = [(item, metric) for item in photo_sets(results) for metric in measures]
@@ -168,7 +168,7 @@ def judged(results: Results) -> list[Judged]:
 
 
 def task_tables(results: Results, found: Sequence[Judged]) -> dict[float, Table]:
-    """Per quality the paper's table 2: a row per metric, a column per path and classic codec."""
+    """Return, by quality, the paper's table 2: a row per metric, a column per path and codec."""
     names = list(dict.fromkeys(name for item in found for name in item.columns))
     names.sort(key=lambda name: name in CODECS)
     tables: dict[float, Table] = {}
@@ -203,7 +203,7 @@ def _judged_line(
 
 
 def _count(results: Results, item: Judged, row: Row) -> str:
-    """How many a mean is over: pictures, or more views than pictures."""
+    """Return the number of pictures that a mean is over, or of views if there are more."""
     found = results.per_picture(row, item.metric.name)
     pictures = len(item.pictures.digests)
     if found is not None and item.metric.value is None and found[:, 1].sum() > pictures:
@@ -212,9 +212,9 @@ def _count(results: Results, item: Judged, row: Row) -> str:
 
 
 def difference_table(results: Results, item: Judged, bands: Sequence[Band] = ()) -> Table:
-    """Paired differences of the metric's own path from every other column.
+    """Return the paired differences of the metric's own path from every other column.
 
-    A line per quality, and one for each of ``bands`` that the qualities span.
+    There is a line per quality, and one for each of ``bands`` that the qualities span.
     """
     if item.own is None:
         return []
@@ -239,7 +239,7 @@ def difference_table(results: Results, item: Judged, bands: Sequence[Band] = ())
 
 
 def _band_mean(results: Results, item: Judged, own: str, other: str, band: Band) -> Estimate | None:
-    """The lead of the path ``own`` over the column ``other``, at the qualities that both have."""
+    """Return the lead of path ``own`` over column ``other``, at the qualities that both have."""
     points = []
     for quality, row in sorted(item.columns[own].items()):
         pair = _pair(results, item.metric, row, item.columns[other].get(quality))
@@ -249,7 +249,7 @@ def _band_mean(results: Results, item: Judged, own: str, other: str, band: Band)
 
 
 def _rate(results: Results, row: Row | None, wanted: float) -> str:
-    """Where a codec could not meet the bytes: its own rate."""
+    """Return a codec's own rate as text where it could not match the bytes; else empty."""
     rate = wanted if row is None else results.bpp(row)
     return "" if abs(rate - wanted) <= SAME_RATE * wanted else f" at {rate:.3f} bpp"
 
@@ -257,7 +257,7 @@ def _rate(results: Results, row: Row | None, wanted: float) -> str:
 def _columns(
     results: Results, pictures: PictureSet, metric: MetricInfo
 ) -> dict[str, dict[float, Row]]:
-    """Column name -> quality -> row; of ours the single paths, of classic codecs the matched."""
+    """Return the rows by column and quality: of single paths, and of matched classic codecs."""
     found: dict[str, dict[float, Row]] = {}
     for row in results.rows.values():
         if row.pictures != pictures.key or results.per_picture(row, metric.name) is None:
@@ -266,7 +266,7 @@ def _columns(
             found.setdefault(row.codec, {})[float(row.match["quality"])] = row
         elif row.mix is not None and single_path(row.mix) and row.setting is not None:
             found.setdefault(row.mix, {})[row.setting] = row
-    # Main, then the paths for what is measured of every picture, then those for tasks.
+    # Main, then the paths for measures of every picture, then those for tasks.
     general = {name for names in paths_for_measures().values() for name in names}
 
     def place(name: str) -> tuple[bool, bool, bool, str]:
@@ -277,7 +277,7 @@ def _columns(
 
 
 def _best(found: dict[str, Estimate | None], metric: MetricInfo) -> set[str]:
-    """The columns with the best figure, as it is shown."""
+    """Return the columns with the best value, as shown."""
     known = {name: _cell(e, metric, False).split()[0] for name, e in found.items() if e is not None}
     choose = max if metric.higher_is_better else min
     best = choose(map(float, known.values()), default=0.0)
@@ -292,7 +292,7 @@ def _paired(results: Results, metric: MetricInfo, row: Row, other: Row | None) -
 def _pair(
     results: Results, metric: MetricInfo, row: Row, other: Row | None
 ) -> tuple[Array, Array] | None:
-    """The statistics of each picture in both rows, where both have them."""
+    """Return the statistics of each picture in both rows; None where one has none."""
     first = results.per_picture(row, metric.name)
     second = None if other is None else results.per_picture(other, metric.name)
     return None if first is None or second is None else (first, second)
@@ -314,7 +314,7 @@ class SweepRows(NamedTuple):
 
 
 def sweeps(results: Results) -> Iterator[SweepRows]:
-    """Every run of mixes of the same two paths with at least three shares."""
+    """Yield every sweep: mixes of the same two paths with at least three shares."""
     found: dict[tuple[str, float, str], dict[float, Row]] = {}
     for row in results.rows.values():
         if row.mix is None or row.setting is None:
@@ -339,7 +339,7 @@ def sweeps(results: Results) -> Iterator[SweepRows]:
 
 
 def sweep_table(results: Results, sweep: SweepRows) -> Table:
-    """A row per share, a column per metric."""
+    """Return a table with a row per share and a column per metric."""
     metrics = [
         metric
         for metric in results.metrics.values()
@@ -359,7 +359,7 @@ def sweep_table(results: Results, sweep: SweepRows) -> Table:
 
 
 def number(value: float | None, metric: MetricInfo) -> str:
-    """A figure as text."""
+    """Return a value as text."""
     return "-" if value is None else metric.text(value)
 
 
@@ -379,7 +379,7 @@ def _difference(found: Estimate | None, metric: MetricInfo) -> str:
 
 
 def to_markdown(table: Table) -> str:
-    """A Markdown table; numbers are not aligned, for Markdown does that."""
+    """Return a Markdown table; numbers are not aligned, as Markdown does that."""
     head, *rows = table
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

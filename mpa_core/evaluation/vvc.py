@@ -1,7 +1,7 @@
 """VVC intra: one picture as an H.266 stream, by the ffmpeg that comes with imageio-ffmpeg.
 
-libvvenc codes 4:2:0 at 10 bits and nothing else, so colour is halved in both directions before the
-coder sees it: at high rates this, not the coder, bounds the PSNR of the RGB picture.
+libvvenc codes only 4:2:0 at 10 bits, so colour is halved in both directions before it is coded: at
+high rates this, not the coder, limits the PSNR of the RGB picture.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mpa_core.requirements import missing
 
 PRESET = "medium"
 SCALER = "lanczos+accurate_rnd+full_chroma_int+full_chroma_inp"
-"""How ffmpeg turns RGB into 4:2:0 and back."""
+"""Options by which ffmpeg converts RGB to 4:2:0 and back."""
 OPTIONS = {
     "preset": PRESET,
     "pixels": "yuv420p10le",
@@ -29,10 +29,10 @@ _MAX_SECONDS = 900
 
 
 def write(image: Image.Image, qp: int) -> bytes:
-    """Code an RGB picture at a QP of 0 (most bits) to 63; the bytes are a whole raw stream.
+    """Code an RGB picture at a QP of 0 (most bits) to 63; the result is a whole raw stream.
 
     Raises:
-        MissingDependencyError: no ffmpeg with libvvenc.
+        MissingDependencyError: there is no ffmpeg with libvvenc.
         BitstreamError: the encoder failed.
     """
     # The coder takes even sizes only; the last row or column is repeated.
@@ -53,7 +53,7 @@ def read(data: bytes, size: tuple[int, int]) -> Image.Image:
     """Decode a stream of :func:`write` to a picture of ``size`` (width, height).
 
     Raises:
-        MissingDependencyError: no ffmpeg.
+        MissingDependencyError: there is no ffmpeg.
         BitstreamError: it is no such stream.
     """
     width, height = size
@@ -70,10 +70,10 @@ def read(data: bytes, size: tuple[int, int]) -> Image.Image:
 
 @lru_cache(maxsize=1)
 def version() -> str:
-    """Of ffmpeg; its build fixes the version of libvvenc in it.
+    """Return the version of ffmpeg, whose build fixes the version of libvvenc in it.
 
     Raises:
-        MissingDependencyError: no ffmpeg with libvvenc.
+        MissingDependencyError: there is no ffmpeg with libvvenc.
     """
     encoders = _run(["-encoders"], b"").decode()
     if "libvvenc" not in encoders:

@@ -1,1 +1,1 @@
-"""Files and folders, pictures and their metadata."""
+"""Reading and writing of files and folders, pictures and their metadata."""

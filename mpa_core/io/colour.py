@@ -1,9 +1,9 @@
-"""Colour to sRGB: tone curves as tables, ICC profiles by Little CMS, and profiles that are made.
+"""Conversion of colours to sRGB, by tone-curve tables and ICC profiles, and new ICC profiles.
 
 Gray, CMYK and LAB are converted: three channels of R = G = B in another tone curve have no name.
-RGB in other primaries keeps its numbers and carries a profile: nothing outside of sRGB is lost.
-RGB in the primaries of sRGB and another tone curve is converted: nothing would be lost, a profile
-costs bytes, and networks that read the picture know sRGB's curve.
+RGB in other primaries keeps its numbers and carries a profile: nothing outside of sRGB is lost. RGB
+in the primaries of sRGB and another tone curve is converted: nothing would be lost, a profile costs
+bytes, and networks that read the picture know sRGB's curve.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from mpa_core.errors import ImageError
 from mpa_core.io.header import Header, Primaries
 
 GRAY_MODES = ("1", "L", "LA", "La", "I")
-"""And those that begin with ``I;16``."""
+"""Gray modes of Pillow; those that begin with ``I;16`` are gray, too."""
 _SPACES = {"CMYK": b"CMYK", "LAB": b"Lab "}
 _KINDS = (b"scnr", b"mntr", b"prtr", b"spac")
-"""Profile classes (bytes 12 to 15) that say what a picture's numbers mean."""
+"""Profile classes (bytes 12 to 15) that define the colours of a picture."""
 _FLAGS = ImageCms.Flags.BLACKPOINTCOMPENSATION
 # Its tables of few points halve the shadows of a steep curve.
 _EXACT = _FLAGS | ImageCms.Flags.NOOPTIMIZE
@@ -37,20 +37,20 @@ _BRADFORD = np.array(
 
 @dataclass(frozen=True)
 class Colour:
-    """What is to be done with the numbers."""
+    """The conversion that a picture's numbers need."""
 
     table: NDArray[np.float64] | None = None
-    """sRGB level in [0, 255] of each of 256 levels, for every colour channel alike."""
+    """sRGB level in [0, 255] for each of 256 levels, the same for every colour channel."""
     source: bytes | None = None
     """Profile to convert from, for CMYK and LAB."""
     carried: bytes | None = None
-    """RGB profile to carry."""
+    """RGB profile to keep with the picture."""
     ignored: tuple[str, ...] = ()
-    """What is said of the colours and cannot be followed."""
+    """Statements of the file about its colours that cannot be followed."""
 
 
 def colour_of(mode: str, header: Header) -> Colour:
-    """How to come from a picture of ``mode`` to sRGB, or to RGB with a profile.
+    """Return how to convert a picture of ``mode`` to sRGB, or to RGB with a profile.
 
     Raises:
         ImageError: CMYK or LAB without a profile of that kind.
@@ -86,7 +86,7 @@ def convert_to_srgb(
     flags: ImageCms.Flags = _FLAGS,
     intent: ImageCms.Intent = ImageCms.Intent.RELATIVE_COLORIMETRIC,
 ) -> Image.Image:
-    """A picture in ``profile`` as RGB, by default with black point compensation.
+    """Convert a picture in ``profile`` to sRGB, by default with black point compensation.
 
     Raises:
         ImageCms.PyCMSError, OSError, ValueError: the profile cannot be read or used.
@@ -99,20 +99,20 @@ def convert_to_srgb(
         outputMode="RGB",
         flags=flags,
     )
-    if converted is None:  # it is None for work in place alone
+    if converted is None:  # it is None only for conversion in place
         raise TypeError
     return converted
 
 
 def apply_table(image: Image.Image, table: NDArray[np.float64]) -> Image.Image:
-    """Look colour channels up; RGB or RGBA, whose alpha stays."""
+    """Apply ``table`` to the colour channels of an RGB or RGBA image; alpha does not change."""
     levels = table.round().astype(int).tolist()
     alpha = list(range(256)) if image.mode == "RGBA" else []
     return image.point(3 * levels + alpha)
 
 
 def _problem(profile: bytes, spaces: frozenset[bytes]) -> str | None:
-    """Why a profile cannot be used for numbers of these colour spaces."""
+    """Explain why a profile cannot be used for these colour spaces; None if it can."""
     space, kind = profile[16:20], profile[12:16]
     if len(profile) < 128 or profile[36:40] != b"acsp":
         return "a damaged ICC profile"
@@ -162,7 +162,7 @@ def _power_table(gamma: float) -> NDArray[np.float64]:
 
 
 def matrix_profile(primaries: Primaries, gamma: float | None) -> bytes:
-    """An ICC profile, version 4, of RGB in ``primaries``.
+    """Make an ICC profile, version 4, of RGB in ``primaries``.
 
     Args:
         primaries: x and y of white, red, green, blue.
@@ -204,7 +204,7 @@ def matrix_profile(primaries: Primaries, gamma: float | None) -> bytes:
 
 
 def _fixed(values: Any) -> bytes:
-    """s15Fixed16 numbers."""
+    """Encode values as s15Fixed16 numbers."""
     return b"".join(struct.pack(">l", round(float(v) * 65536)) for v in values)
 
 

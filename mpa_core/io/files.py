@@ -1,12 +1,12 @@
 """Writing files so that a crash, a full disk or Ctrl-C never costs an existing file.
 
-Everything the SDK writes goes through :func:`write_bytes` or :func:`atomic_writer`: the bytes go
-to a temporary file in the target's own folder, are flushed to the disk, and only then take the
-target's name. A reader sees the old file or the new one, never a part of either.
+Everything the SDK writes goes through :func:`write_bytes` or :func:`atomic_writer`: the bytes go to
+a temporary file in the target's own folder, are flushed to the disk, and only then is the file
+renamed to the target's name. A reader sees the old file or the new one, never a part of either.
 
-A process that is killed outright leaves its temporary file, ``.mpa-<16 hex digits>.tmp``. Whoever
-writes one holds a lock on it (``flock``), which ends with the process: so
-:func:`remove_leftovers` knows what is left over from what is being written.
+A process that is killed outright leaves its temporary file, ``.mpa-<16 hex digits>.tmp``. A writer
+holds a lock on its file (``flock``), which ends with the process; by this :func:`remove_leftovers`
+tells leftovers from files that are being written.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _TEMPORARY = re.compile(r"\.mpa-[0-9a-f]{16}\.tmp")
 
 
 def check_writable(path: str | os.PathLike[str], *, overwrite: bool) -> None:
-    """Refuse early what :func:`write_bytes` would refuse late, before any work is spent on it.
+    """Refuse at once a path that :func:`write_bytes` would refuse, before work is spent on it.
 
     Raises:
-        OutputError: ``path`` is a folder, its folder is missing, or it exists and ``overwrite``
-            is false. Devices and pipes count as free: nothing in them can be lost.
+        OutputError: ``path`` is a folder, its folder is missing, or it exists and ``overwrite`` is
+            false. Devices and pipes count as free: nothing in them can be lost.
     """
     target = Path(path)
     try:
@@ -50,23 +50,30 @@ def check_writable(path: str | os.PathLike[str], *, overwrite: bool) -> None:
     if stat.S_ISDIR(mode):
         raise OutputError(f"cannot write {target}: it is a folder; give the name of a file")
     if stat.S_ISREG(mode) and not overwrite:
-        raise OutputError(
-            f"{target} already exists and was left as it is; "
-            "choose another name, or overwrite it with --force (overwrite=True in Python)"
-        )
+        raise already_exists(target, "overwrite it with --force (overwrite=True in Python)")
+
+
+def already_exists(target: str | os.PathLike[str], otherwise: str) -> OutputError:
+    """Return the error that refuses to overwrite ``target``.
+
+    ``otherwise`` tells how to overwrite it nevertheless.
+    """
+    return OutputError(
+        f"{target} already exists and was left as it is; choose another name, or {otherwise}"
+    )
 
 
 @contextmanager
 def atomic_writer(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterator[BinaryIO]:
     """Open ``path`` for binary writing; it appears, whole, when the block ends without an error.
 
-    On an error or an interrupt inside the block nothing is left behind and a file that was there
-    before is untouched. A symbolic link is followed, an existing file's permission bits are kept.
-    Devices and pipes (``/dev/null``, ``/dev/stdout``) cannot be replaced and are written directly.
+    On an error or an interrupt inside the block nothing is left behind, and an existing file is
+    unchanged. A symbolic link is followed, an existing file's permission bits are kept. Devices and
+    pipes (``/dev/null``, ``/dev/stdout``) cannot be replaced and are written directly.
 
     Raises:
-        OutputError: the file cannot be written, or exists and ``overwrite`` is false. ``errno``
-            has the system's number of the reason, if it is the system's.
+        OutputError: the file cannot be written, or exists and ``overwrite`` is false. ``errno`` has
+            the system's number of the reason, if it is the system's.
     """
     check_writable(path, overwrite=overwrite)
     target = Path(os.path.realpath(path))
@@ -84,8 +91,8 @@ def atomic_writer(path: str | os.PathLike[str], *, overwrite: bool = True) -> It
                 if target.exists():
                     temporary.chmod(stat.S_IMODE(target.stat().st_mode))
                 if sys.platform == "win32":
-                    handle.close()  # nothing open can be renamed there
-                # Elsewhere before it is closed: what is not locked counts as left over.
+                    handle.close()  # an open file cannot be renamed there
+                # Elsewhere renamed before it is closed: a file without a lock counts as a leftover.
                 _take_name(temporary, target, Path(path), overwrite=overwrite)
         except BaseException:
             with suppress(OSError):
@@ -99,21 +106,29 @@ def atomic_writer(path: str | os.PathLike[str], *, overwrite: bool = True) -> It
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes, *, overwrite: bool = True) -> None:
-    """Write ``data`` to ``path`` as a whole or not at all; see :func:`atomic_writer`."""
+    """Write ``data`` to ``path`` as a whole or not at all.
+
+    Raises:
+        OutputError: as :func:`atomic_writer`.
+    """
     with atomic_writer(path, overwrite=overwrite) as handle:
         handle.write(data)
 
 
 def write_text(path: str | os.PathLike[str], text: str, *, overwrite: bool = True) -> None:
-    """Write ``text`` as UTF-8 with ``\\n`` line ends; see :func:`atomic_writer`."""
+    r"""Write ``text`` to ``path`` as UTF-8 with ``\n`` line ends, as a whole or not at all.
+
+    Raises:
+        OutputError: as :func:`atomic_writer`.
+    """
     write_bytes(path, text.encode("utf-8"), overwrite=overwrite)
 
 
 def remove_leftovers(folder: str | os.PathLike[str]) -> int:
-    """Remove the temporary files in ``folder`` whose writers were killed; returns how many.
+    """Remove the temporary files in ``folder`` whose writers were killed, and return their number.
 
-    What another process is writing at the moment stays. Where the file system has no locks, and
-    on Windows, everything stays. Never fails: what cannot be removed is harmless.
+    Files that another process is writing at the moment stay. Where the file system has no locks,
+    and on Windows, everything stays. Never fails: a file that cannot be removed does no harm.
     """
     removed = 0
     if sys.platform == "win32":
@@ -164,7 +179,7 @@ def _output_error(path: Path, error: OSError) -> OutputError:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the new name itself durable; not every system lets a folder be opened for that."""
+    """Make the new name itself durable, where the system lets a folder be opened for that."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,15 +1,16 @@
-"""Which files a folder stands for: one rule for every command that takes folders.
+"""The files that a folder stands for: one rule for every command that takes folders.
 
-Taken are files by their suffix, at any depth, each once, in an order that depends on names alone.
-Links are followed, to files and to folders. Left out, and counted by why:
+Files are taken by their suffix, at any depth, each once, in an order that depends on names alone.
+Links are followed, to files and to folders. These are left out, and counted by reason:
 
-- what is hidden (a name that begins with a dot: ``._b.jpg`` of macOS, ``.thumbnails``) and the
+- hidden entries (a name that begins with a dot: ``._b.jpg`` of macOS, ``.thumbnails``) and the
   folders that systems keep for themselves (``@eaDir``, ``__MACOSX``, ...);
-- what we have written there: a folder with the file :data:`MARKER` in it, or the parts of a run
-  that is recognised by its layout (:data:`LAYOUTS`);
-- links in a circle, links to what is taken anyway, links to nowhere, devices and pipes.
+- our own output: a folder with the file :data:`MARKER` in it, or the parts of a run that is
+  recognised by its layout (:data:`LAYOUTS`);
+- links in a circle, links to files that are taken anyway, links to nowhere, devices and pipes.
 
-What somebody names is always taken: a hidden file, a hidden folder, a folder of our output.
+An entry that the user names is always taken: a hidden file, a hidden folder, a folder of our
+output.
 """
 
 # Names stay text here: a million Path objects take their time.
@@ -33,19 +34,19 @@ PICTURE_SUFFIXES = frozenset(
     | {".bmp", ".dib", ".gif", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".tga", ".qoi"}
     | {".pbm", ".pgm", ".pnm", ".ppm"}
 )
-"""Pictures that a folder stands for: the still colour pictures among what Pillow reads."""
+"""Suffixes of pictures that a folder stands for: the still colour pictures that Pillow reads."""
 
 PLUGIN_SUFFIXES = frozenset({".heic", ".heif", ".hif", ".jxl"})
-"""Taken as well where a plugin for Pillow has been imported that reads them."""
+"""Further suffixes, taken where a plugin for Pillow that reads them has been imported."""
 
 SYSTEM_FOLDERS = frozenset(
     {"__macosx", "@eadir", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "lost+found"}
     | {"system volume information"}
 )
-"""Folders of archives, network storage and file systems, in lower case."""
+"""Names of folders of archives, network storage and file systems, in lower case."""
 
 MARKER = ".mpa-output"
-"""File in a folder that we made for output: nothing in it is taken as input unless it is named."""
+"""Name of the file in a folder made for output: its contents are no input unless it is named."""
 
 LAYOUTS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "eval": (frozenset({"results.json", "files"}), frozenset({"files", "plots"})),
@@ -54,7 +55,8 @@ LAYOUTS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
         frozenset({"checkpoints", "samples", "latents"}),
     ),
 }
-"""What runs without a marker are known by, and which of their folders hold what they wrote."""
+"""By kind of run: entries by which a run without a marker is recognised, and its folders that hold
+output."""
 
 _MARKER_TEXT = """\
 mpa wrote what is in this folder. As long as this file is here, a folder above it does not stand
@@ -63,7 +65,7 @@ for the pictures in it; name this folder itself to use them, or delete this file
 
 
 def picture_suffixes() -> frozenset[str]:
-    """Suffixes, in lower case, of the pictures that a folder stands for at the moment."""
+    """Return the suffixes, in lower case, of the pictures that a folder stands for now."""
     from PIL import Image
 
     return PICTURE_SUFFIXES | {
@@ -73,16 +75,16 @@ def picture_suffixes() -> frozenset[str]:
 
 @dataclass
 class FolderFiles:
-    """The files that a folder stands for, and what was left out.
+    """The files that a folder stands for, and the entries left out.
 
     Attributes:
-        folder: as it was given.
-        names: of the files, relative to it; folder by folder, each sorted, and what lies behind
-            links to folders at the end.
-        left_out: how many entries were left out, by why. A folder counts as one.
-        unreadable: folders that could not be listed, and why.
-        broken_links: links that lead nowhere and have the suffix of none of ours. One with such a
-            suffix is among ``names``: opening it says what is wrong.
+        folder: the folder as it was given.
+        names: names of the files, relative to it; folder by folder, each sorted, with the files
+            behind links to folders at the end.
+        left_out: number of entries left out, by reason. A folder counts as one.
+        unreadable: folders that could not be listed, each with the error.
+        broken_links: links that lead nowhere and have none of the suffixes. One with such a suffix
+            is among ``names``: opening it gives the error.
         outputs: the folders of our own output that were left out.
     """
 
@@ -94,12 +96,12 @@ class FolderFiles:
     outputs: list[str] = field(default_factory=list)
 
     def paths(self) -> list[Path]:
-        """The files, sorted as paths are: by the names of their folders, then by their own."""
+        """Return the files, sorted by the names of their folders, then by their own."""
         places = sorted(map(Path, self.names), key=lambda place: [*map(order, place.parts)])
         return [Path(self.folder, place) for place in places]
 
     def remarks(self) -> Iterator[str]:
-        """What there is to say of what was left out, a line each."""
+        """Yield one line for each remark on the entries left out."""
         if self.left_out:
             yield f"left out of the folder {self.folder}: {counted(self.left_out)}"
         for folder, error in self.unreadable:
@@ -108,22 +110,22 @@ class FolderFiles:
 
 
 def order(name: str) -> tuple[str, str]:
-    """Sorts names alike whether a system composes accented letters or not."""
+    """Return a sorting key that does not depend on how a system composes accented letters."""
     return (name if name.isascii() else unicodedata.normalize("NFC", name), name)
 
 
 def counted(left_out: Counter[str]) -> str:
-    """``2 hidden files, 1 links in a circle``, or ``nothing``."""
+    """Return a text such as ``2 hidden files, 1 links in a circle``, or ``nothing``."""
     return ", ".join(f"{count} {why}" for why, count in left_out.items()) or "nothing"
 
 
 def cannot_list(folder: str, error: OSError) -> str:
-    """Says of a folder that it may not be read."""
+    """Return the message on a folder that may not be read."""
     return f"cannot list the folder {folder}: {error.strerror}; check its permissions"
 
 
 def remarks_on(broken_links: Collection[str], outputs: Collection[str]) -> Iterator[str]:
-    """A line for each link that leads nowhere and each folder of our own output."""
+    """Yield a line for each link that leads nowhere and each folder of our own output."""
     for link in broken_links:
         yield f"{link} is a link to nothing"
     for folder in outputs:
@@ -131,24 +133,24 @@ def remarks_on(broken_links: Collection[str], outputs: Collection[str]) -> Itera
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name (its last part alone) is not meant to be seen."""
+    """Return whether a file or folder of this name (its last part alone) is hidden."""
     return name.startswith(".")
 
 
 def find_files(folder: str | os.PathLike[str], suffixes: Collection[str]) -> FolderFiles:
-    """The files that ``folder`` stands for, by the rules at the top of this module.
+    """Find the files that ``folder`` stands for, by the rules at the top of this module.
 
-    Nothing is raised for what cannot be read: it is in ``unreadable``.
+    Folders that cannot be read raise no error: they are in ``unreadable``.
 
     Args:
-        folder: is walked whatever its own name, and although it may hold a marker.
-        suffixes: of the files to take, in lower case.
+        folder: searched whatever its own name, even if it holds a marker.
+        suffixes: suffixes of the files to take, in lower case.
     """
     return _Walk(os.fspath(folder), suffixes).run()
 
 
 class _Walk:
-    """One walk; links wait until everything that has a place of its own has been seen."""
+    """One search of a folder; links are followed last, after all entries that are no links."""
 
     def __init__(self, folder: str, suffixes: Collection[str]) -> None:
         self.found = FolderFiles(folder)
@@ -162,7 +164,7 @@ class _Walk:
     def run(self) -> FolderFiles:
         self._tree("")
         above = _folders_above(self.found.folder)
-        while self.folder_links:  # what lies behind one may hold more
+        while self.folder_links:  # a folder behind a link may hold more links
             links, self.folder_links = self.folder_links, []
             for link in links:
                 status = Path(self.found.folder, link).stat()
@@ -187,7 +189,7 @@ class _Walk:
             try:
                 status = os.stat(folder)  # noqa: PTH116
                 key = (status.st_dev, status.st_ino)
-                if key in self.visited:  # a mount of what is mounted elsewhere
+                if key in self.visited:  # the same folder, mounted twice
                     self.found.left_out["links to what is there already"] += 1
                     continue
                 with os.scandir(folder) as entries:
@@ -199,7 +201,7 @@ class _Walk:
             pending += reversed(self._entries(place, listed))
 
     def _entries(self, place: str, listed: list[os.DirEntry[str]]) -> list[str]:
-        """Take the files; the folders to go on with."""
+        """Take the files of one folder, and return the folders to search next."""
         left_out = self.found.left_out
         present = {entry.name for entry in listed}
         if place and MARKER in present:
@@ -242,7 +244,7 @@ class _Walk:
         try:
             is_folder = entry.is_dir()
             is_file = entry.is_file()
-        except OSError:  # a link to itself, or through what may not be read
+        except OSError:  # a link to itself, or through a folder that may not be read
             is_folder = is_file = False
         leads_nowhere = not (is_folder or is_file or _exists(entry.path))
         if is_folder and entry.name.lower() in SYSTEM_FOLDERS:
@@ -258,12 +260,12 @@ class _Walk:
             left_out["other suffixes" if is_file else "devices and pipes"] += 1
 
     def _is_above_itself(self, link: str, key: tuple[int, int]) -> bool:
-        """Whether the folder that ``link`` leads to is one of those that ``link`` lies in."""
+        """Return whether the folder that ``link`` leads to is one that ``link`` lies in."""
         folder = os.path.join(self.found.folder, os.path.dirname(link))  # noqa: PTH120
         return key in _folders_above(folder)
 
     def _take_links(self) -> None:
-        """Links to files, but to those that are taken under another name."""
+        """Take links to files, except to files that are taken under another name."""
         if not self.file_links:
             return
         root, left_out = self.found.folder, self.found.left_out
@@ -282,7 +284,7 @@ class _Walk:
                 self.found.names.append(name)
 
     def _lies_in_output(self, real: str) -> bool:
-        """Whether a folder lies in one of our output that the whole walk is not in as well."""
+        """Return whether a folder lies in our output, and the searched folder does not."""
         root = Path(self._real(self.found.folder))
         return any(
             (above / MARKER).exists() and not root.is_relative_to(above)
@@ -291,7 +293,7 @@ class _Walk:
 
 
 def _folders_above(folder: str) -> set[tuple[int, int]]:
-    """Device and number of ``folder`` and of all that it lies in."""
+    """Return device and inode number of ``folder`` and of every folder that it lies in."""
     real = Path(os.path.realpath(folder))
     found = set()
     for above in (real, *real.parents):
@@ -313,18 +315,18 @@ def _exists(path: str) -> bool:
 def claim_output(folder: Path, inputs: Collection[Path], option: str = "--out") -> None:
     """Make ``folder`` for a run's output, and mark it so that it is never taken as its input.
 
-    A folder that is there with pictures, or that holds an input, is used but not marked: what is
-    in it is somebody's. Only where it lies below an input, and its pictures could thus not be
-    told from what the run writes, it is refused.
+    An existing folder with pictures, or one that holds an input, is used but not marked: its
+    contents belong to the user. It is refused only where it lies below an input, since its pictures
+    could then not be told from those that the run writes.
 
     Args:
-        folder: of the output.
+        folder: folder for the output.
         inputs: folders that the run reads.
-        option: which named ``folder``.
+        option: the option that named ``folder``, for messages.
 
     Raises:
-        OutputError: it cannot be made or written, is an input itself, or lies below one and holds
-            pictures that are not ours.
+        OutputError: the folder cannot be made or written, is an input itself, or lies below one and
+            holds pictures that are not ours.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""What a picture's file says about how its numbers are to be read, beyond 8-bit sRGB.
+"""The parts of a picture file's header that say how to read its numbers, beyond 8-bit sRGB.
 
-Pillow hands on the numbers, not always their meaning: bits per sample, the direction of gray, and
-the colour tags of PNG, TIFF, BMP, AVIF and JPEG 2000 are read here, before the file is closed.
+Pillow returns the numbers, but not always their meaning: bits per sample, the direction of gray,
+and the colour tags of PNG, TIFF, BMP, AVIF and JPEG 2000 are read here, before the file is closed.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 Primaries = tuple[float, ...]
-"""x and y of white, red, green and blue, CIE 1931."""
+"""CIE 1931 x and y of white, red, green and blue."""
 
 SRGB_PRIMARIES: Primaries = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
 
 _KEY = "mpa_header"
 _BOX_LIMIT = 2**24
-"""Bytes of a box of metadata that are read at most."""
+"""Largest number of bytes that are read of a box of metadata."""
 
 # Of Rec. ITU-T H.273, which PNG's cICP and AVIF's nclx refer to; 2 is "unspecified".
 _CODED_PRIMARIES: dict[int, Primaries | None] = {
@@ -41,27 +41,28 @@ _HDR = {16: "PQ", 18: "HLG"}
 
 @dataclass(frozen=True)
 class Header:
-    """How to read the numbers. Nothing said means 8 or 16 bits, black at 0, sRGB."""
+    """The facts for reading a picture's numbers; by default 8 or 16 bits, black at 0, sRGB."""
 
     bits: int = 16
-    """Significant bits of what Pillow gives as 16-bit gray."""
+    """Significant bits of the numbers that Pillow returns as 16-bit gray."""
     inverted: bool = False
-    """16-bit gray whose 0 is white."""
+    """Whether 0 of 16-bit gray is white."""
     icc_profile: bytes | None = None
     gamma: float | None = None
     """Light is the number to this power; None is the curve of sRGB."""
     primaries: Primaries | None = None
-    """None is those of sRGB."""
+    """Primaries of the colours; None is those of sRGB."""
     ignored: tuple[str, ...] = ()
-    """What the file says and cannot be followed."""
+    """Statements of the file that cannot be followed."""
     refusal: str | None = None
-    """Why the numbers that Pillow gives cannot be used, and what to do."""
+    """Reason why the numbers that Pillow returns cannot be used, and advice; None if they can."""
 
 
 def read_header(image: Image.Image) -> Header:
-    """What the file of ``image`` says; call it before the image is loaded, which closes the file.
+    """Read the header of the file of ``image``, which must not be loaded: that closes the file.
 
-    Of an image that is loaded or was copied, what Pillow keeps (``info``, TIFF tags) still counts.
+    For an image that is loaded or was copied, the data that Pillow keeps (``info``, TIFF tags)
+    still count.
     """
     kept = image.info.get(_KEY)
     if isinstance(kept, Header):
@@ -77,12 +78,12 @@ def read_header(image: Image.Image) -> Header:
 
 
 def keep_header(image: Image.Image, header: Header) -> None:
-    """Leave ``header`` with an image whose file is closed, and with its copies."""
+    """Store ``header`` in an image whose file is closed; its copies keep it, too."""
     image.info[_KEY] = header
 
 
 def _of_info(info: dict[Any, Any]) -> Header:
-    """ICC profile, and the PNG chunks sRGB, gAMA and cHRM, in PNG's order of precedence."""
+    """Read ICC profile, or the PNG chunks sRGB, gAMA and cHRM, in PNG's order of precedence."""
     profile = info.get("icc_profile")
     ignored: tuple[str, ...] = ()
     if isinstance(profile, bytes) and profile:
@@ -100,7 +101,7 @@ def _of_info(info: dict[Any, Any]) -> Header:
 
 
 def _with_gamma(header: Header, encoding: float) -> Header:
-    """``encoding`` as gAMA gives it; 1 / 2.2, however rounded, is how sRGB is announced."""
+    """Add ``encoding``, as gAMA gives it; 1 / 2.2, however rounded, stands for sRGB."""
     if not 0.01 <= encoding <= 10:
         return replace(header, ignored=(*header.ignored, f"the gamma {encoding:g}"))
     if 0.45 <= encoding <= 0.46:
@@ -123,7 +124,7 @@ def _with_primaries(header: Header, found: Primaries, source: str) -> Header:
 def _with_code_points(
     header: Header, primaries: int, transfer: int, source: str, *, full_range: bool = True
 ) -> Header:
-    """Colour by the code points of H.273; replaces what else is said."""
+    """Set the colour by the code points of H.273, which replace all other statements."""
     said = Header(bits=header.bits, inverted=header.inverted)
     if transfer in _HDR:
         return replace(
@@ -250,7 +251,7 @@ def _avif(image: Image.Image, header: Header) -> Header:
 
 
 def _properties_of(table: bytes, wanted: int) -> list[int]:
-    """One-based properties of an item in an ``ipma`` box."""
+    """Return the one-based properties of an item in an ``ipma`` box."""
     wide_ids, wide_places = table[0] >= 1, table[3] & 1
     (count,) = struct.unpack_from(">L", table, 4)
     place = 8
@@ -294,7 +295,7 @@ _READERS: dict[str, Callable[[Image.Image, Header], Header]] = {
 
 @contextmanager
 def _file(image: Image.Image) -> Iterator[BinaryIO | None]:
-    """The open file of an image, left where it was; None if it is closed."""
+    """Yield the open file of an image, and restore its position; None if it is closed."""
     file = getattr(image, "fp", None)
     if file is None or getattr(file, "closed", False):
         yield None
@@ -307,7 +308,7 @@ def _file(image: Image.Image) -> Iterator[BinaryIO | None]:
 
 
 def _top_box(file: BinaryIO | None, wanted: bytes) -> bytes:
-    """Content of a box of an ISO media or JPEG 2000 file; empty if there is none."""
+    """Return the content of a box of an ISO media or JPEG 2000 file; empty if there is none."""
     if file is None:
         return b""
     file.seek(0)

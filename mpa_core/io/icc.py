@@ -1,4 +1,4 @@
-"""What a colour profile means: whether it is sRGB by another name, and a picture's colours in sRGB.
+"""Tests whether a colour profile is sRGB under another name, and converts pictures to sRGB.
 
 A profile is judged by what it does to colours, never by its name: cameras, editors and browsers
 each bring their own sRGB, and not everything that is called sRGB is.
@@ -16,19 +16,19 @@ from mpa_core.io.colour import convert_to_srgb
 
 _UNREADABLE = (PyCMSError, OSError, ValueError)
 _STEPS = 17
-"""Levels per channel of the colours that are tried."""
+"""Levels per channel of the colours that are tested."""
 _TOLERANCE = 1
-"""Levels of 256 by which a profile may differ from sRGB: what rounding in its tables makes."""
+"""Difference from sRGB, in levels of 256, that rounding in a profile's tables may cause."""
 _SRGB_CODES = (1, 13)
-"""Primaries and transfer function of sRGB, as the tag ``cicp`` of a profile counts them."""
+"""Primaries and transfer function of sRGB, as numbered in the tag ``cicp`` of a profile."""
 
 
 @lru_cache(maxsize=32)
 def means_srgb(profile: bytes) -> bool:
-    """Whether colours mean by ``profile`` what they mean by sRGB, to one level of 256.
+    """Return whether colours in ``profile`` mean the same as in sRGB, to one level of 256.
 
     A grid of colours and all grays are converted, by both of the rendering intents that viewers
-    use. A profile that cannot be read means something else.
+    use. A profile that cannot be read gives False.
 
     Args:
         profile: a whole ICC profile.
@@ -46,13 +46,13 @@ def means_srgb(profile: bytes) -> bool:
 
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image | None:
-    """An RGB image whose numbers mean in sRGB what those of ``image`` mean by ``profile``.
+    """Convert an RGB image from ``profile`` to sRGB.
 
-    Colours that sRGB does not have become the nearest it has.
+    Colours outside sRGB become the nearest inside.
 
     Args:
         image: RGB, 8 bits.
-        profile: of its colours.
+        profile: ICC profile of its colours.
 
     Returns:
         A new image without the profile; None if the profile cannot be read or is not one of RGB.
@@ -67,7 +67,7 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image | None:
 
 @lru_cache(maxsize=1)
 def _colours() -> Image.Image:
-    """A grid over all colours and every gray, as an image of one row."""
+    """Return a grid over all colours and every gray, as an image of one row."""
     levels = np.linspace(0, 255, _STEPS).round().astype(np.uint8)
     grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(-1, 3)
     grays = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, 1)
@@ -80,7 +80,7 @@ def _largest_change(converted: Image.Image) -> int:
 
 
 def _coding_independent_code_points(profile: bytes) -> tuple[int, int] | None:
-    """Primaries and transfer function of the tag ``cicp``, which overrides all others."""
+    """Return primaries and transfer function of the tag ``cicp``, which overrides all others."""
     for at in range(132, min(132 + 12 * int.from_bytes(profile[128:132], "big"), len(profile)), 12):
         if profile[at : at + 4] == b"cicp":
             start = int.from_bytes(profile[at + 4 : at + 8], "big")

@@ -1,14 +1,14 @@
-"""Pictures in: files, PIL images, arrays and tensors to RGB in [0, 1].
+"""Conversion of files, PIL images, arrays and tensors to RGB in [0, 1].
 
-The codec sees three channels of 8-bit colour, upright. What is not that is converted by one of the
+The codec sees three channels of 8-bit colour, upright. Any other picture is converted by one of the
 rules below, carried with a profile that says what its numbers mean, or refused with an
-:class:`ImageError`; what a file says of its colours and cannot be followed is a
+:class:`ImageError`; a statement of the file about its colours that cannot be followed is a
 :class:`PictureWarning`. Nothing is guessed.
 
 =============================  ====================================================================
 gray, 1-bit                    replicated to R = G = B
 palette                        looked up, with its transparency
-alpha, transparent colour      composited over ``background`` (white unless told otherwise)
+alpha, transparent colour      composited over ``background`` (white by default)
 16-bit (gray, or RGB(A) PNG    the high byte of each channel, ``value >> 8``: exact for pictures
 and TIFF)                      widened from 8 bits, and what Pillow does for 16-bit colour itself;
                                12-bit gray likewise the highest 8 of its 12 bits. 0 is turned to
@@ -32,8 +32,8 @@ EXIF orientation               the picture is turned upright, and its EXIF says 
                                leaves both. (Pillow itself turns TIFF and drops the tag)
 =============================  ====================================================================
 
-What :mod:`mpa_core.io.header` reads from a file is lost when Pillow has loaded it. An image for
-:func:`to_rgb_tensor` comes best from :func:`load_image`, or is not loaded yet.
+The data that :mod:`mpa_core.io.header` reads from a file are lost once Pillow has loaded it. So an
+image for :func:`to_rgb_tensor` should come from :func:`load_image`, or not be loaded yet.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ from mpa_core.io.output import (
     to_pil,
 )
 from mpa_core.io.pillow_errors import pillow_errors
+from mpa_core.io.pixels import to_planes, to_unit
 from mpa_core.runtime.caller import warn_caller
 
 __all__ = [
@@ -78,7 +79,7 @@ __all__ = [
 ]
 
 ImageLike = Union[Image.Image, "np.ndarray[Any, Any]", Tensor]
-"""What :func:`to_rgb_tensor` takes."""
+"""Types of pictures that :func:`to_rgb_tensor` takes."""
 
 Color = tuple[int, int, int]
 """An RGB colour, 0 to 255 each."""
@@ -99,7 +100,7 @@ class ImageInput:
     tensor: Tensor
     """Float32 [1, 3, H, W] in [0, 1]."""
     icc_profile: bytes | None = None
-    """RGB colour profile that the numbers are in; None for sRGB."""
+    """ICC profile of the RGB colours; None for sRGB."""
     exif: bytes | None = None
     """EXIF block, beginning with its TIFF header (no ``Exif`` prefix)."""
 
@@ -111,17 +112,18 @@ def load_image(
 
     Args:
         source: a path, or a binary stream.
-        frame: which frame of an animation or multi-page file, from 0; needed for those only.
+        frame: number of a frame, from 0, of an animation or multi-page file; needed only for these.
 
     Returns:
-        A loaded PIL image, as stored, with its ICC profile, its EXIF (if any) and what else its
-        file says about its numbers in ``info``. What Pillow is told to trust holds:
-        ``PIL.Image.MAX_IMAGE_PIXELS``, and that a file which ends too early is to be read
-        (``PIL.ImageFile.LOAD_TRUNCATED_IMAGES``).
+        A loaded PIL image, as stored, with its ICC profile, its EXIF (if any) and the other facts
+            of its file's header in ``info``. Pillow's own settings hold:
+            ``PIL.Image.MAX_IMAGE_PIXELS``, and ``PIL.ImageFile.LOAD_TRUNCATED_IMAGES`` for files
+            that end too early.
 
     Raises:
-        ImageError: it is missing, a folder, not a picture, truncated or damaged, has more pixels
-            than ``PIL.Image.MAX_IMAGE_PIXELS``, or has several frames and ``frame`` is not given.
+        ImageError: the file is missing, a folder, not a picture, truncated or damaged, has more
+            pixels than ``PIL.Image.MAX_IMAGE_PIXELS``, or has several frames and ``frame`` is not
+            given.
     """
     name = _source_name(source)
     if (
@@ -145,7 +147,7 @@ def load_image(
                 f"{name} has {frames} frames, expected one picture; "
                 "choose one with --frame 0 (frame=0 in Python)"
             )
-        # Pillow warns of this and goes on; what is twice as large it refuses itself.
+        # Pillow warns of this and goes on; it refuses only pictures twice as large.
         if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
             raise Image.DecompressionBombError
         header = read_header(image)
@@ -167,17 +169,17 @@ def to_rgb_tensor(
     exif: bytes | None = None,
     orient: bool = True,
 ) -> ImageInput:
-    """Turn any picture into the codec's input by the rules at the top of this module.
+    """Convert any picture to the codec's input by the rules at the top of this module.
 
     Args:
-        image: a PIL image; a uint8 array [H, W] or [H, W, C] with C = 1 (gray), 3 (RGB) or
-            4 (RGBA); or a tensor [C, H, W] or [1, C, H, W] with C = 1 or 3, either float in
-            [0, 1] or uint8 in [0, 255] (which is divided by 255).
+        image: a PIL image; a uint8 array [H, W] or [H, W, C] with C = 1 (gray), 3 (RGB) or 4
+            (RGBA); or a tensor [C, H, W] or [1, C, H, W] with C = 1 or 3, either float in [0, 1] or
+            uint8 in [0, 255] (which is divided by 255).
         background: colour that shows where the picture is transparent, RGB 0 to 255.
-        exif: what describes the picture, array and tensor too, in place of a PIL image's own
-            block; ``b""`` carries none.
+        exif: EXIF block for the picture, also for arrays and tensors, in place of a PIL image's
+            own; ``b""`` is none.
         orient: turn the picture upright by the orientation that ``exif`` states, or else the
-            image's own, and let the EXIF say so; False leaves pixels and EXIF as they are.
+            image's own, and make the EXIF say so; False leaves pixels and EXIF as they are.
 
     Returns:
         Float32 [1, 3, H, W] in [0, 1] (on a tensor's own device, without gradient), its ICC profile
@@ -185,6 +187,9 @@ def to_rgb_tensor(
 
     Raises:
         ImageError: another type, shape, or value range, or a picture that is refused.
+
+    Warns:
+        PictureWarning: a statement of the file about its colours cannot be followed.
     """
     own: bytes | None = None
     icc: bytes | None = None
@@ -266,10 +271,10 @@ def _to_rgb(
 
 
 def _narrow(image: Image.Image, header: Header, colour: Colour) -> Image.Image:
-    """16-bit gray to 8-bit gray, with a transparent value turned into alpha.
+    """Convert 16-bit gray to 8-bit gray, with a transparent value turned into alpha.
 
-    By the high byte of as many bits as are significant, or else by the table, which is read between
-    its levels.
+    The table, interpolated between its levels, gives the result; without one, the high byte of the
+    significant bits does.
     """
     values = np.asarray(image).astype(np.uint16)
     white = 2**header.bits - 1
@@ -307,9 +312,8 @@ def _array_to_rgb(array: np.ndarray[Any, Any], background: Color) -> np.ndarray[
 
 
 def _from_bytes(rgb: np.ndarray[Any, Any]) -> Tensor:
-    """uint8 [H, W, 3] to float [1, 3, H, W]."""
-    tensor = torch.from_numpy(np.array(rgb, order="C"))
-    return tensor.permute(2, 0, 1).unsqueeze(0).contiguous().float().div(255.0)
+    """Convert uint8 [H, W, 3] to float [1, 3, H, W] in [0, 1]."""
+    return to_unit(to_planes(np.array(rgb, order="C")).unsqueeze(0).contiguous())
 
 
 def _check_tensor(tensor: Tensor) -> Tensor:
@@ -329,7 +333,7 @@ def _check_tensor(tensor: Tensor) -> Tensor:
         raise ImageError("got a tensor on the meta device, which holds no values; give a picture")
     x = tensor.detach()
     if x.dtype == torch.uint8:
-        x = x.float().div(255.0)
+        x = to_unit(x)
     elif not x.is_floating_point():
         raise ImageError(
             f"got a tensor of {x.dtype}, expected floats in [0, 1] or uint8 in 0..255; "

@@ -1,7 +1,7 @@
-"""Where a photo was taken, out of its EXIF block. Nothing else in the block moves or changes.
+"""Removal of the place where a photo was taken from its EXIF block; all else stays as it is.
 
-Makers' notes and comments are kept as they are: their formats are not public, and some makers write
-the name of a place there.
+Makers' notes and comments are kept: their formats are not public, and some makers write the name of
+a place there.
 """
 
 from __future__ import annotations
@@ -21,44 +21,50 @@ _METADATA_MARKS = (b"Exif\0\0", b"http://ns.adobe.com/", b"Photoshop 3.0")
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _ENTRY_BYTES = 12
 _MOST_DIRECTORIES = 64
-"""More than that is no camera's doing, and could take for ever."""
+"""Largest number of directories that are read. No camera writes more, and they could take for
+ever."""
 
 
 class _Entry(NamedTuple):
     tag: int
     at: int
-    """Where the entry is."""
+    """Offset of the entry."""
     start: int
     stop: int
-    """Where its value is, in the entry or elsewhere; cut off at the end of the block."""
+    """End of its value, which begins at ``start``, in the entry or elsewhere; cut off at the end of
+    the block."""
 
 
 class _Directory(NamedTuple):
     at: int
     entries: list[_Entry]
     next_at: int
-    """Where the offset of the next one is."""
+    """Place of the offset of the next directory."""
 
 
 def has_location(exif: bytes) -> bool:
-    """Whether an EXIF block (from its TIFF header on) says where, or is too odd to tell."""
+    """Return whether an EXIF block names a place, or is too irregular to tell.
+
+    ``exif`` begins with its TIFF header.
+    """
     directories = list(islice(_directories(exif), _MOST_DIRECTORIES + 1))
     too_many = len(directories) > _MOST_DIRECTORIES
     return too_many or any(_to_remove(exif, directory) for directory in directories)
 
 
 def without_location(exif: bytes) -> bytes | None:
-    """The block without the GPS directory, and without XMP, IPTC and Photoshop blocks in it.
+    """Remove the GPS directory, and XMP, IPTC and Photoshop blocks, from an EXIF block.
 
     Their bytes become zeros and their entries are taken out of the directories; every other byte
     stays, at its place, since makers' notes refer to places. A preview that has metadata of its own
-    goes, too.
+    is removed, too.
 
     Args:
-        exif: from its TIFF header on.
+        exif: the block, beginning with its TIFF header.
 
     Returns:
-        As many bytes; None if the block is none, or so odd that its location cannot be told apart.
+        As many bytes; None if the block is not valid, or so irregular that its location cannot be
+        told apart.
     """
     if _byte_order(exif) is None:
         return None
@@ -92,12 +98,12 @@ def without_location(exif: bytes) -> bytes | None:
 
 
 def _byte_order(exif: bytes) -> str | None:
-    """For :mod:`struct`; None if this is no TIFF header."""
+    """Return the byte order for :mod:`struct`; None if this is no TIFF header."""
     return {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4]) if len(exif) >= 8 else None
 
 
 def _directories(exif: bytes) -> Iterator[_Directory]:
-    """Every directory but GPS, each once; what lies outside of the block no reader finds."""
+    """Yield every directory but GPS, each once; no reader finds any outside of the block."""
     order = _byte_order(exif)
     if order is None:
         return
@@ -142,14 +148,14 @@ def _to_remove(exif: bytes, directory: _Directory) -> list[_Entry]:
 
 
 def _preview(exif: bytes, directory: _Directory) -> tuple[int, int]:
-    """Where the preview of a directory is; empty if it has none."""
+    """Return start and end of the preview of a directory; an empty range if it has none."""
     values = {entry.tag: _number(exif, entry) for entry in directory.entries}
     start = values.get(_PREVIEW, len(exif))
     return start, min(start + values.get(_PREVIEW_LENGTH, 0), len(exif))
 
 
 def _number(exif: bytes, entry: _Entry) -> int:
-    """The first 4 bytes of the entry's own field, as an offset or a length."""
+    """Return the first 4 bytes of the entry's own field, as an offset or a length."""
     return int(struct.unpack_from(f"{_byte_order(exif)}I", exif, entry.at + 8)[0])
 
 

@@ -1,7 +1,7 @@
-"""ICC profile and EXIF of a picture: out of whatever Pillow read, into whatever it writes.
+r"""ICC profile and EXIF of a picture: read from what Pillow read, and prepared for what it writes.
 
-An EXIF block is kept from its TIFF header on. Some formats put ``Exif\\0\\0`` before it; that
-prefix belongs to them and is cut off.
+An EXIF block is kept from its TIFF header on. Some formats put ``Exif\0\0`` before it; that prefix
+belongs to them and is cut off.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _DESCRIPTIVE_TAGS = frozenset(
 
 
 def strip_exif_prefix(exif: bytes) -> bytes:
-    """The block from its TIFF header on."""
+    """Return the block from its TIFF header on."""
     return exif[len(_EXIF_PREFIX) :] if exif.startswith(_EXIF_PREFIX) else exif
 
 
 def read_exif(image: Image.Image) -> bytes | None:
-    """The EXIF block of an image, as stored where the format stores one.
+    """Return the EXIF block of an image, as stored where the format stores one; None without one.
 
     TIFF keeps it spread over its own directory, some PNGs in a text field: there it is built anew.
     """
@@ -44,9 +44,9 @@ def read_exif(image: Image.Image) -> bytes | None:
 
 
 def exif_for(kind: str, block: bytes) -> bytes:
-    """``block`` as Pillow's writer of the format ``kind`` wants it.
+    """Return ``block`` in the form that Pillow's writer of the format ``kind`` takes.
 
-    TIFF's own directory takes the tags, so none may contradict the pixels it stores.
+    The tags go into TIFF's own directory, so none may contradict the pixels it stores.
     """
     if kind == "TIFF":
         exif = Image.Exif()
@@ -56,11 +56,12 @@ def exif_for(kind: str, block: bytes) -> bytes:
 
 
 def reduced_exif(block: bytes) -> Iterator[tuple[bytes, str]]:
-    """Less and less of an EXIF block, each with what "… were" left out (nothing at first).
+    """Yield less and less of an EXIF block, each with a text on the part left out.
 
-    Every later part is built anew. The preview goes first, with tags that few readers know, then
-    the maker's notes; the orientation, which says how the pixels are shown, goes last. A block that
-    cannot be read is given as a whole alone.
+    The first is the whole block, with an empty text. Every later one is built anew. The preview is
+    left out first, with tags that few readers know, then the maker's notes; the orientation, which
+    says how the pixels are shown, is kept longest. A block that cannot be read is yielded only as a
+    whole.
     """
     yield block, ""
     with suppress(Exception):  # Pillow raises nearly anything on a damaged block
@@ -81,7 +82,7 @@ def reduced_exif(block: bytes) -> Iterator[tuple[bytes, str]]:
 
 
 def _descriptive(exif: Image.Exif) -> Image.Exif:
-    """A copy without the tags that say how some other file stores its pixels."""
+    """Return a copy without the tags that say how another file stores its pixels."""
     kept = Image.Exif()
     for tag, value in exif.items():
         if tag in _DESCRIPTIVE_TAGS:

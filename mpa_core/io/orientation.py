@@ -1,9 +1,9 @@
-"""Which way up: the EXIF orientation, and turning pictures, tensors and masks by it.
+"""The EXIF orientation, and turning pictures, tensors and masks by it.
 
-The rule of the SDK: what a user gives and sees is upright. A picture is turned before it is coded,
-and its EXIF then says 1; a file that holds an unturned one is turned when it is decoded, and its
-region masks are drawn on the upright view. ``orient=False`` leaves pixels, EXIF and masks as they
-are stored.
+The rule of the SDK is that a user gives and sees upright pictures. A picture is turned before it is
+coded, and its EXIF then says 1; a file that holds an unturned one is turned when it is decoded, and
+its region masks are drawn on the upright view. ``orient=False`` leaves pixels, EXIF and masks as
+they are stored.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ _FLIPS: dict[int, tuple[int, ...]] = {
 
 
 def orientation_of(exif: bytes | None) -> int:
-    """EXIF orientation, 1 to 8, of a block from its TIFF header on; 1 where it says none."""
+    """Return the EXIF orientation, 1 to 8, of a block from its TIFF header on; 1 without one."""
     return stated_orientation(exif) or 1
 
 
 def stated_orientation(exif: bytes | None) -> int | None:
-    """The orientation a block states, 1 to 8; None without one, or if it cannot be parsed."""
+    """Return the orientation a block states, 1 to 8; None without one, or if it is damaged."""
     found = _find(exif or b"")
     return found[1] if found else None
 
 
 def upright_exif(exif: bytes) -> bytes:
-    """The block with orientation 1, and without the thumbnail of an unturned picture.
+    """Return the block with orientation 1, and without the thumbnail of an unturned picture.
 
-    Nothing else moves: a block that is rebuilt loses what makers store by offset. A thumbnail lies
-    as the picture did, and would be shown on its side from now on.
+    Nothing else moves: a rebuilt block would lose data that makers store by offset. A thumbnail
+    lies as the picture did, and would be shown on its side from now on.
     """
     found = _find(exif)
     if found is None or found[1] == 1:
@@ -63,21 +63,21 @@ def upright_exif(exif: bytes) -> bytes:
 
 
 def upright(x: Tensor, orientation: int) -> Tensor:
-    """A stored picture [..., H, W] turned upright."""
+    """Turn a stored picture [..., H, W] upright."""
     turned = x.mT if orientation >= 5 else x
     return turned.flip(_FLIPS[orientation]).contiguous()
 
 
 def upright_size(height: int, width: int, orientation: int) -> tuple[int, int]:
-    """Height and width of the upright view of stored ``height`` and ``width``."""
+    """Return height and width of the upright view of a stored ``height`` and ``width``."""
     return (width, height) if orientation >= 5 else (height, width)
 
 
 def mix_as_stored(mix: Mix | None, orientation: int, height: int, width: int) -> Mix | None:
-    """``mix`` with its masks turned from the upright view to the stored [height, width].
+    """Return ``mix`` with its masks turned from the upright view to the stored [height, width].
 
     Raises:
-        MixError: a mask has not the size of the upright view.
+        MixError: a mask does not have the size of the upright view.
     """
     if mix is None or orientation == 1 or not mix.regions:
         return mix
@@ -98,7 +98,7 @@ def _byte_order(exif: bytes | bytearray) -> str:
 
 
 def _find(exif: bytes) -> tuple[int, int, int] | None:
-    """Place, value and type of the orientation in the first directory."""
+    """Return place, value and type of the orientation in the first directory."""
     try:
         order = _byte_order(exif)
         entries, _ = _directory(exif, order, *struct.unpack_from(order + "L", exif, 4))
@@ -112,7 +112,7 @@ def _find(exif: bytes) -> tuple[int, int, int] | None:
 def _directory(
     block: bytes | bytearray, order: str, start: int
 ) -> tuple[dict[int, tuple[int, int]], int]:
-    """Place of the value and type of every tag, and the place of the pointer to the next one."""
+    """Return place and type of the value of every tag, and the place of the next pointer."""
     (count,) = struct.unpack_from(order + "H", block, start)
     entries: dict[int, tuple[int, int]] = {}
     for entry in range(start + 2, start + 2 + 12 * count, 12):
@@ -122,7 +122,7 @@ def _directory(
 
 
 def _without_thumbnail(block: bytearray, order: str) -> bytes:
-    """Unlink the second directory, and cut its picture off or blank it."""
+    """Unlink the second directory, and cut its picture off or overwrite it with zeros."""
     try:
         _, pointer = _directory(block, order, *struct.unpack_from(order + "L", block, 4))
         (second,) = struct.unpack_from(order + "L", block, pointer)
@@ -135,7 +135,7 @@ def _without_thumbnail(block: bytearray, order: str) -> bytes:
     except (struct.error, KeyError):
         return bytes(block)
     end = start + length
-    # Only what is a JPEG file is surely the thumbnail.
+    # Only a JPEG file is certain to be the thumbnail.
     if block[start : start + 2] != b"\xff\xd8" or end > len(block):
         return bytes(block)
     if end == len(block):

@@ -1,4 +1,4 @@
-"""Pictures out: tensors to PIL images, PIL images to files in the format of a suffix."""
+"""Conversion of tensors to PIL images, and of PIL images to files in the format of a suffix."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import warnings
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from mpa_core.errors import ImageError, MetadataWarning, OutputError
 from mpa_core.io.files import write_bytes
 from mpa_core.io.metadata import read_exif, strip_exif_prefix
 from mpa_core.io.pillow_errors import pillow_errors
+from mpa_core.io.pixels import to_pixels
 from mpa_core.io.saving import to_bytes
 
 OUTPUT_FORMATS: dict[str, str] = {
@@ -25,10 +25,10 @@ OUTPUT_FORMATS: dict[str, str] = {
     ".tif": "TIFF",
     ".tiff": "TIFF",
 }
-"""Pillow's format for each suffix :func:`save_image` knows."""
+"""Pillow's name of the format for each suffix that :func:`save_image` takes."""
 
-# PNG, WebP and TIFF are written without loss: a decoded picture shall not be degraded again
-# unasked. JPEG cannot be, so it is written close to it.
+# PNG, WebP and TIFF are lossless, since a decoded picture should not be degraded again unless
+# asked for. JPEG has no lossless mode here, so it is written nearly without loss.
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "PNG": {},
     "JPEG": {"quality": 95, "subsampling": 0},
@@ -39,12 +39,12 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def to_pil(tensor: Tensor) -> Image.Image:
-    """Turn float [3, H, W] or [1, 3, H, W] into an 8-bit RGB image.
+    """Convert float [3, H, W] or [1, 3, H, W] to an 8-bit RGB image.
 
     Values are clamped to [0, 1] and rounded to the nearest of 256 levels.
 
     Raises:
-        ImageError: any other shape.
+        ImageError: any other shape or type.
     """
     expect(tensor, Tensor, "the picture", "a tensor [3, H, W]", ImageError)
     if tensor.is_meta or tensor.is_complex():
@@ -58,8 +58,7 @@ def to_pil(tensor: Tensor) -> Image.Image:
             f"got a tensor of shape {list(tensor.shape)}, expected [3, H, W]; "
             "take one picture of a batch with x[i]"
         )
-    levels = tensor.detach().float().clamp(0.0, 1.0).mul(255.0).round().to(torch.uint8)
-    return Image.fromarray(levels.permute(1, 2, 0).contiguous().cpu().numpy())
+    return Image.fromarray(to_pixels(tensor))
 
 
 def save_image(
@@ -88,17 +87,17 @@ def encode_image(
     icc_profile: bytes | None = None,
     exif: bytes | None = None,
 ) -> bytes:
-    """Return ``image`` as the bytes of a file of the format of ``suffix`` (such as ``.png``).
+    """Return ``image`` as the bytes of a file in the format of ``suffix`` (such as ``.png``).
 
     PNG, WebP and TIFF (uncompressed) are lossless, JPEG is quality 95 in 4:4:4. Without
-    ``icc_profile`` or ``exif`` the image's own (``image.info``) are kept;
-    pass ``b""`` to leave them out. Of metadata that the format cannot hold, what fits is written.
+    ``icc_profile`` or ``exif`` the image's own (``image.info``) are kept; ``b""`` leaves them out.
+    Of metadata that the format cannot hold, the largest part that fits is written.
 
     Raises:
         ImageError: an unknown suffix, or a picture the format cannot hold.
 
     Warns:
-        MetadataWarning: what of the metadata was left out.
+        MetadataWarning: a part of the metadata was left out; the text says which.
     """
     kind = output_format(suffix)
     expect(image, Image.Image, "the picture", "a PIL image", ImageError)
@@ -116,7 +115,7 @@ def encode_image(
 
 
 def output_format(suffix: str) -> str:
-    """Pillow's name of the format for a file suffix.
+    """Return Pillow's name of the format for a file suffix.
 
     Raises:
         ImageError: the suffix is not in :data:`OUTPUT_FORMATS`.

@@ -1,4 +1,4 @@
-"""Whatever Pillow raises, as one error of ours."""
+"""Conversion of all errors that Pillow raises to errors of the SDK."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mpa_core.runtime.quiet import no_warnings
 
 @contextmanager
 def pillow_errors(name: str, *, saving: bool = False) -> Iterator[None]:
-    """Turn whatever Pillow raises into one :class:`ImageError` about ``name``.
+    """Convert any error that Pillow raises in the block to an :class:`ImageError` about ``name``.
 
     A damaged file makes Pillow's parsers raise nearly anything (``SyntaxError``, ``struct.error``,
-    ``EOFError``, ...), hence the broad net. Its warnings about odd metadata are not the user's
-    business.
+    ``EOFError``, ...), so all exceptions are caught. Pillow's warnings about odd metadata are
+    suppressed, since the user can do nothing about them.
     """
     try:
         with no_warnings():

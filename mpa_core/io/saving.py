@@ -1,7 +1,7 @@
 """A picture as the bytes of a file, with as much of its metadata as the format can hold.
 
-Metadata that do not fit cost no picture: the largest part of them that fits is written, and what
-was left out is said.
+The picture is written even if its metadata do not fit: the largest part of them that fits is
+written, and a text says what was left out.
 """
 
 from __future__ import annotations
@@ -30,21 +30,22 @@ def to_bytes(
     exif: bytes | None,
     options: Mapping[str, Any],
 ) -> tuple[bytes, list[str]]:
-    """``image`` in the format ``kind`` (Pillow's name), and what of its metadata was left out.
+    """Return ``image`` in the format ``kind``, and a text on each part of the metadata left out.
 
-    A profile that does not fit is converted from, to sRGB, so that the picture looks the same.
+    If a profile does not fit, the colours are converted to sRGB, so that the picture looks the
+    same.
 
     Args:
         image: RGB.
         kind: Pillow's name of the format.
-        icc_profile: of its colours.
-        exif: from its TIFF header on.
-        options: of Pillow's writer.
+        icc_profile: ICC profile of its colours.
+        exif: EXIF block, beginning with its TIFF header.
+        options: options of Pillow's writer.
 
     Raises:
         Exception: whatever Pillow raises if the picture alone cannot be written.
     """
-    # A bare copy: what else is in ``info`` (comments, dpi, XMP) is not ours to pass on.
+    # A copy without ``info``, whose other entries (comments, dpi, XMP) are not to be written.
     bare = image.copy()
     bare.info = {}
     lost = []

@@ -1,4 +1,4 @@
-"""A picture without its metadata, or without the place where it was taken.
+"""Removal of a picture's metadata, or of the place where it was taken.
 
 >>> codec.encode(strip(load_image("photo.jpg")))            # doctest: +SKIP
 >>> codec.encode(strip_location(load_image("photo.jpg")))   # doctest: +SKIP
@@ -19,22 +19,22 @@ from mpa_core.io.location import without_location
 from mpa_core.io.metadata import read_exif
 
 What = Literal["all", "location"]
-"""What to leave out."""
+"""The part of the metadata to leave out."""
 
 
 def strip(image: Image.Image) -> Image.Image:
-    """The picture alone, looking as it did: 8-bit RGB in sRGB, upright, without any metadata.
+    """Return the picture alone, looking the same: 8-bit RGB in sRGB, upright, without metadata.
 
-    What metadata say of the pixels is done to the pixels before it goes: a colour profile that
-    means something other than sRGB is converted from (colours that sRGB does not have become the
-    nearest it has), and the EXIF orientation is carried out. Modes other than RGB become RGB by the
-    rules of :mod:`mpa_core.io.images`.
+    Metadata that affect how the pixels look are applied before they are removed: colours in a
+    profile other than sRGB are converted (those outside sRGB become the nearest inside), and the
+    picture is turned by its EXIF orientation. Modes other than RGB become RGB by the rules of
+    :mod:`mpa_core.io.images`.
 
     Raises:
-        ImageError: a mode that is refused.
+        ImageError: the image has a mode that is refused.
 
     Warns:
-        PictureWarning: what the picture says of its colours cannot be followed.
+        PictureWarning: a statement of the picture about its colours cannot be followed.
     """
     source = to_rgb_tensor(image)
     picture = to_pil(source.tensor)
@@ -45,10 +45,10 @@ def strip(image: Image.Image) -> Image.Image:
 
 
 def strip_location(image: Image.Image) -> Image.Image:
-    """A copy of ``image`` whose EXIF block does not say where; all else in it stays as it is.
+    """Return a copy of ``image`` whose EXIF block names no place; all else in it stays.
 
-    The GPS directory goes, and so do blocks of XMP, IPTC and Photoshop inside of the EXIF block,
-    which can name the place as well. Makers' notes and comments stay: :func:`strip` leaves out
+    The GPS directory is removed, and so are blocks of XMP, IPTC and Photoshop inside of the EXIF
+    block, which can name the place as well. Makers' notes and comments stay; :func:`strip` removes
     those, too.
 
     Warns:
@@ -69,7 +69,10 @@ def strip_location(image: Image.Image) -> Image.Image:
 
 
 def strip_what(image: Image.Image, what: What | None) -> Image.Image:
-    """``image`` without ``what``; itself if that is nothing. See the two functions above."""
+    """Return ``image`` without ``what``, by :func:`strip` or :func:`strip_location`.
+
+    With None, the image itself is returned.
+    """
     if what is None:
         return image
     return strip(image) if what == "all" else strip_location(image)

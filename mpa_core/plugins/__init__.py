@@ -1,7 +1,7 @@
-"""What a plugin needs: :class:`PathSpec`, :class:`BaseSpec` and :data:`hookimpl`.
-Importing this never imports torch.
+"""The public names for a plugin: :class:`PathSpec`, :class:`BaseSpec` and :data:`hookimpl`.
 
-What is installed is found by :func:`mpa_core.plugins.registry.registry`.
+Importing this module never imports torch. Installed plugins are found by
+:func:`mpa_core.plugins.registry.registry`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""From the type of an architecture to its classes. Nothing here imports torch by itself.
+"""Look-up of the classes that belong to an architecture's type; imports no torch by itself.
 
-TinyLIC is one of the types, in the same record as those that plugins offer. It needs no discovery,
-so that a base of the SDK's own is found whatever is installed.
+TinyLIC is one of the types, in the same kind of record as those that plugins offer. It needs no
+discovery, so that a base of the SDK's own loads whatever is installed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class _OwnBase(RegisteredBase):
-    """TinyLIC, whose type is without a distribution."""
+    """TinyLIC, whose type has no distribution in front."""
 
     @property
     def type(self) -> str:
@@ -48,17 +48,19 @@ def _tinylic() -> RegisteredBase:
 
 
 def known_bases() -> tuple[RegisteredBase, ...]:
-    """Every type of base there is: TinyLIC, then those of the plugins that loaded."""
+    """Return every known type of base: TinyLIC, then those of the plugins that loaded."""
     return (_tinylic(), *registry().bases())
 
 
 def find_base(type_: str) -> RegisteredBase:
-    """The type of base that an architecture states: ``"tinylic"``, or ``"distribution:name"``.
+    """Return the type of base that an architecture states.
 
-    A name without a distribution will do where only one plugin claims it.
+    Args:
+        type_: ``"tinylic"``, or ``"distribution:name"``. A name without a distribution will do
+            where only one plugin claims it.
 
     Raises:
-        PluginError: no plugin that is installed offers it, or more than one does.
+        PluginError: no installed plugin offers it, or more than one does.
     """
     if type_ == TINYLIC:
         return _tinylic()
@@ -83,7 +85,7 @@ def find_base(type_: str) -> RegisteredBase:
 
 
 def load_config_class(type_: str) -> type[BaseConfig]:
-    """Import the class of the architectures of a type, and hold it to the contract.
+    """Import the config class of a type of base, and check it against the contract.
 
     Raises:
         PluginError: as :func:`find_base`, or the import fails or yields anything but a
@@ -106,7 +108,7 @@ def load_config_class(type_: str) -> type[BaseConfig]:
 
 
 def load_base_class(type_: str) -> type[Base]:
-    """Import the class of the bases of a type, and hold it to the contract. Imports torch.
+    """Import the class of a type of base, and check it against the contract; imports torch.
 
     Raises:
         PluginError: as :func:`find_base`, or the import fails or yields anything but a
@@ -125,7 +127,7 @@ def load_base_class(type_: str) -> type[Base]:
 
 
 def build_base(config: BaseConfig) -> Base:
-    """A base of this architecture, with weights as torch's generator gives them.
+    """Build a base of this architecture, with random weights from torch's generator.
 
     Raises:
         PluginError: its type is not installed, or its class cannot be built.
@@ -136,9 +138,9 @@ def build_base(config: BaseConfig) -> Base:
 
 
 def architecture(value: Any) -> Any:
-    """An architecture from its fields and its type, as JSON and settings have it.
+    """Build an architecture from its fields and its type, as they stand in JSON and settings.
 
-    Anything but a mapping is returned as it is.
+    A value that is no mapping is returned unchanged.
 
     Raises:
         PluginError: its type is not installed.
@@ -160,4 +162,4 @@ def architecture(value: Any) -> Any:
 
 
 Architecture = Annotated[BaseConfig, BeforeValidator(architecture), SerializeAsAny()]
-"""A field of a pydantic model that holds the architecture of a base of any type."""
+"""Field of a pydantic model that holds the architecture of a base of any type."""

@@ -1,4 +1,4 @@
-"""Does an installed plugin keep the contract? Loads it to the last class and tries it."""
+"""A check of an installed plugin against the contract, which imports and runs all of it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from mpa_core.paths.path import TaskPath
 
 PRESET = "mpa-tiny"
-"""Paths are built for this base, the smallest: enough to see that they build."""
+"""Base that paths are built for: the smallest preset, which suffices to see that they build."""
 
 TOKENS = (1, 4, 4)
-"""Batch, height and width of the feature map that a path's parts are tried on."""
+"""Batch, height and width of the feature map on which a path's parts are tried."""
 
 
 def check_plugin(registry: Registry, plugin: Plugin) -> list[str]:
-    """Every breach of the contract found in ``plugin``, one line each; empty if there is none.
+    """Return one line for every breach of the contract in ``plugin``; empty if there is none.
 
-    Imports torch. Whether the top module does so, too, can only be seen if torch was not imported
+    Imports torch. That the top module imports torch can only be noticed if torch was not imported
     before discovery, as on the command line.
     """
     if plugin.error is not None:
@@ -36,7 +36,7 @@ def check_plugin(registry: Registry, plugin: Plugin) -> list[str]:
             f"importing {plugin.module!r} imports torch; move the path class to a module of its "
             "own, which is imported when it is used"
         )
-    # Before any path, whose class brings torch in.
+    # Bases first, since the classes of paths import torch.
     for base in plugin.bases:
         problems += [f"{base.name}: {problem}" for problem in _check_base(base)]
     for path in plugin.paths:
@@ -58,14 +58,14 @@ def _check_base(base: RegisteredBase) -> list[str]:
         ]
     except MPAError as error:
         return [str(error)]
-    except KeyboardInterrupt:  # the user's
+    except KeyboardInterrupt:  # pressed by the user
         raise
     except BaseException as error:  # noqa: BLE001 - whatever a plugin's code raises is its problem
         return [describe(error)]
 
 
 def _try_out_base(base: RegisteredBase, fields: Mapping[str, Any]) -> Iterator[str]:
-    """Run a preset once, with random weights, on a picture of the least size."""
+    """Run a preset once, with random weights, on a picture of the smallest size."""
     import torch
 
     from mpa_core.runtime.surroundings import making_weights
@@ -103,7 +103,7 @@ def _check_path(registry: Registry, path: RegisteredPath) -> list[str]:
         return [str(error)]
     try:
         return list(_try_out(path_class))
-    except KeyboardInterrupt:  # the user's
+    except KeyboardInterrupt:  # pressed by the user
         raise
     except BaseException as error:  # noqa: BLE001 - whatever a plugin's code raises is its problem
         return [describe(error)]

@@ -1,7 +1,7 @@
-"""Entry points of what is installed, one distribution at a time.
+"""Entry points of installed distributions, read for one distribution at a time.
 
-``importlib.metadata.entry_points`` stops at the first file that is not as it should be, of whatever
-distribution. Here it concerns its own distribution alone.
+``importlib.metadata.entry_points`` fails at the first malformed file, of whatever distribution.
+Here such a file affects its own distribution alone.
 """
 
 from __future__ import annotations
@@ -17,31 +17,32 @@ _FILE = "entry_points.txt"
 
 
 class Entry(NamedTuple):
-    """One entry point, or a distribution whose entry points cannot be told."""
+    """One entry point, or a distribution whose entry points cannot be read."""
 
     name: str
     module: str
     distribution: str
     version: str
     error: str | None = None
-    """What is wrong with the metadata, with its folder, in one line; None if nothing is."""
+    """Fault of the metadata, with its folder, in one line; None for no fault."""
 
 
 def installed_entries(group: str) -> list[Entry]:
-    """Entry points of ``group``; of a distribution installed twice, those that Python sees first.
+    """Return the entry points of ``group``, from the first installation of each distribution.
 
-    A distribution that has to do with ``group`` and whose metadata cannot be read is in the list
-    with its error; one that has not is passed over. Where the metadata do not name a distribution,
-    it is called as their folder, and it is known from others by the whole name of that: what is
-    left over from another version hides no distribution, and is hidden by none.
+    If a distribution is installed twice, the one that Python finds first counts. A distribution
+    that mentions ``group`` and whose metadata cannot be read is in the list with its error; one
+    that does not mention it is skipped. A distribution whose metadata do not name it is called by
+    the name of their folder, and is told from others by that whole name: leftovers of another
+    version neither hide a distribution nor are hidden by one.
     """
     found: list[Entry] = []
     seen: set[str] = set()
     for distribution in distributions():
-        folder = getattr(distribution, "_path", None)  # public for no kind of distribution
+        folder = getattr(distribution, "_path", None)  # no public attribute has it
         listed = _Listed.of(distribution, group, folder)
         if listed is None:
-            if _has_metadata(folder):  # of no interest, but it hides itself further on
+            if _has_metadata(folder):  # without entries, but it hides later installations of itself
                 seen.add(normalize(_of_folder(folder)[0]))
             continue
         if listed.key in seen:
@@ -52,35 +53,35 @@ def installed_entries(group: str) -> list[Entry]:
 
 
 def damaged_folders() -> list[str]:
-    """Folders of installed metadata, anybody's, whose entry points cannot be read.
+    """Return the folders of all installed metadata whose entry points cannot be read.
 
-    torch and others look at the entry points of all that is installed when they are imported, by
-    Python's own way: one such folder is the end of that.
+    torch and others read the entry points of everything installed when they are imported, by
+    Python's own means, and one such folder makes that fail.
     """
     found = []
     for distribution in distributions():
         try:
             tuple(distribution.entry_points)
-        except Exception:  # noqa: BLE001 -- whatever it raises, others will meet it
+        except Exception:  # noqa: BLE001 -- whatever it raises, other packages will fail alike
             found.append(str(getattr(distribution, "_path", "a distribution without a folder")))
     return found
 
 
 def normalize(distribution: str) -> str:
-    """The name by which package installers compare distributions (PEP 503)."""
+    """Return the name by which package installers compare distributions (PEP 503)."""
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 class _Listed(NamedTuple):
-    """What one distribution has of a group."""
+    """The entries of one distribution in a group."""
 
     key: str
-    """What is equal for two installations of one distribution."""
+    """A key that is equal for two installations of one distribution."""
     entries: list[Entry]
 
     @classmethod
     def of(cls, distribution: Distribution, group: str, folder: object) -> Self | None:
-        """None if it has nothing to do with ``group``."""
+        """Read the entries of ``distribution``; None if it has none in ``group``."""
         where = f"in {folder}; reinstall the distribution or delete the folder"
         problem: str | None = None
         entries: list[tuple[str, str]] = []
@@ -116,9 +117,9 @@ _FIELDS = ("Name", "Version")
 
 
 def _of_folder(folder: object) -> tuple[str, str]:
-    """Name and version as the folder of the metadata has them, ``NAME-VERSION.dist-info``.
+    """Return name and version by the folder of the metadata, ``NAME-VERSION.dist-info``.
 
-    A folder of another kind of name (``EGG-INFO``) is a name without a version.
+    A folder with another kind of name (``EGG-INFO``) gives its name and no version.
     """
     whole = str(getattr(folder, "name", ""))
     stem, _, kind = whole.rpartition(".")
@@ -129,7 +130,7 @@ def _of_folder(folder: object) -> tuple[str, str]:
 
 
 def _has_metadata(folder: object) -> bool:
-    """Whether the file is there that names the distribution; reads none of them, there are many."""
+    """Return whether the file that names the distribution exists; there are too many to read."""
     if not isinstance(folder, Path):
         return True
     return folder.is_file() or any((folder / file).is_file() for file in ("METADATA", "PKG-INFO"))

@@ -1,7 +1,7 @@
 """The contract between the SDK and a plugin: its hooks, and the records they return.
 
-Written out in ``docs/spec/plugin-api.md``. A plugin's top module imports this one, so nothing
-here may import torch.
+``docs/spec/plugin-api.md`` specifies it. A plugin's top module imports this one, so nothing here
+may import torch.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from mpa_core.config import CallersModel
 
 PROJECT = "mpa"
 HOOK_PREFIX = "mpa_"
-"""Every hook starts so; a function of a plugin's top module that does must be a known hook."""
+"""Beginning of every hook's name; a function of a plugin's top module with it must be a known
+hook."""
 
 RESERVED_NAMES = frozenset({"main", "regions", "self"})
-"""``main`` is the base's own path; the others are arguments of :class:`mpa_core.Mix`."""
+"""Names that no path may have: ``main`` is the base's own path, and the others are arguments of
+:class:`mpa_core.Mix`."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
@@ -36,7 +38,7 @@ _BASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class _Spec(CallersModel):
-    """One thing that a plugin offers under a name of its own."""
+    """The record of something that a plugin offers under a name."""
 
     name: str
     summary: str
@@ -65,27 +67,28 @@ def _checked_target(value: str | None) -> str | None:
 class PathSpec(_Spec):
     """One task path that a plugin offers, described without importing it.
 
-    A value of the wrong form raises a :class:`mpa_core.errors.ConfigError`; the registry turns it
-    into the error of that plugin.
+    Raises:
+        ConfigError: a value has the wrong form; the registry makes it the error of that plugin.
     """
 
     name: str
-    """Name users give in ``Mix(name=0.4)``: a lowercase identifier, no Python keyword."""
+    """Name that users give in ``Mix(name=0.4)``: a lowercase identifier, no Python keyword."""
     path: str
-    """The :class:`mpa_core.TaskPath` subclass, as ``"module:Class"``; imported on use."""
+    """The :class:`mpa_core.TaskPath` subclass, as ``"module:Class"``; imported when used."""
     recipe: str | None = None
     """The training recipe, as ``"module:Class"``; imported only when training."""
     summary: str
     """One line for ``mpa paths ls``."""
     weights: str = "weights"
-    """Folder of bundled weights, relative to the package that ``path`` lives in."""
+    """Folder of bundled weights, relative to the package that contains ``path``."""
     measure: str | None = None
-    """Name of a measure that ``mpa eval`` takes of every picture and that this path is for, such
-    as ``"psnr"``. A path for a task leaves it out: the metrics of its recipe are what it is for."""
+    """Name of a measure that ``mpa eval`` takes of every picture and that this path is made for,
+    such as ``"psnr"``. None for a path that serves a task: it is judged by the metrics of its
+    recipe."""
 
     official: Annotated[int, Field(ge=0)] | None = None
-    """Number of this path's task in the checkpoints that the paper's authors released
-    (``mpa import-official``), from 0; None if it is none of theirs."""
+    """Number of this path's task, from 0, in the checkpoints that the paper's authors released
+    (``mpa import-official``); None if it is none of theirs."""
 
     @field_validator("name")
     @classmethod
@@ -111,11 +114,11 @@ class PathSpec(_Spec):
         return value
 
     def bundled_weights(self, base_name: str) -> Path | None:
-        """Folder of this path's weights for the base ``base_name``, or None without any.
+        """Return the folder of this path's weights for the base ``base_name``, or None.
 
-        It is ``<package of path>/<weights>/<base_name>``, with ``/`` in the base's name (a Hub
-        id) written ``--``, and holds ``path_config.json`` and ``path.safetensors``. Which exact
-        base the weights fit is in ``path_config.json`` and checked by who loads them. Nothing of
+        It is ``<package of path>/<weights>/<base_name>``, with ``/`` in the base's name (a Hub id)
+        written ``--``, and holds ``path_config.json`` and ``path.safetensors``. The exact base that
+        the weights fit is in ``path_config.json``, and is checked when they are loaded. Nothing of
         the plugin is imported.
         """
         folder_name = as_text(base_name, "base_name").replace("/", "--")
@@ -125,7 +128,7 @@ class PathSpec(_Spec):
         return next((folder for folder in candidates if folder.is_dir()), None)
 
     def bundled_bases(self) -> tuple[str, ...]:
-        """Names of the bases that :meth:`bundled_weights` has a folder for, sorted."""
+        """Return the names of the bases that :meth:`bundled_weights` has a folder for, sorted."""
         return tuple(
             sorted(
                 folder.name.replace("--", "/")
@@ -137,7 +140,7 @@ class PathSpec(_Spec):
 
     def _weights_roots(self) -> list[Path]:
         top, *inner = self.path.partition(":")[0].split(".")
-        # A top-level name is located without importing anything; from there on we follow the
+        # A top-level name is located without importing anything; below it we search the
         # folders ourselves, because find_spec on "a.b" would import a.
         try:
             spec = find_spec(top)
@@ -157,23 +160,22 @@ class PathSpec(_Spec):
 class BaseSpec(_Spec):
     """One type of base codec that a plugin offers, described without importing it.
 
-    A value of the wrong form raises a :class:`mpa_core.errors.ConfigError`; the registry turns it
-    into the error of that plugin.
+    Raises:
+        ConfigError: a value has the wrong form; the registry makes it the error of that plugin.
     """
 
     name: str
     """Name of the type: a lowercase identifier, no Python keyword. The architectures of its bases
     have the type ``distribution:name``."""
     base: str
-    """The :class:`mpa_core.base.api.Base` subclass, as ``"module:Class"``; imported on use."""
+    """The :class:`mpa_core.base.api.Base` subclass, as ``"module:Class"``; imported when used."""
     config: str
     """Its :class:`mpa_core.config.BaseConfig` subclass, as ``"module:Class"``; imported wherever an
     architecture is read, so its module must not import torch."""
     summary: str
-    """One line on what it is."""
+    """One line that describes the type."""
     presets: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Named architectures: the name that ``MPACodec.from_preset`` takes, to the fields of
-    ``config``."""
+    """Fields of ``config`` by the name of the preset, which ``MPACodec.from_preset`` takes."""
 
     _check_targets = field_validator("base", "config")(_checked_target)
 

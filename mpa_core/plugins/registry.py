@@ -1,4 +1,4 @@
-"""Which paths and types of base are installed: discovery, one plugin at a time, and look-up.
+"""Discovery of installed plugins, one at a time, and look-up of their paths and types of base.
 
 A plugin is an entry point of the group ``mpa.plugins`` whose value is a module. Each is imported
 and asked on its own, so that a broken one is recorded with its error and stops nothing else.
@@ -44,7 +44,7 @@ _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
 @dataclass(frozen=True)
 class RegisteredPath:
-    """A task path and the distribution that brought it."""
+    """A task path and the distribution that offers it."""
 
     spec: PathSpec
     distribution: str
@@ -63,7 +63,7 @@ class RegisteredPath:
 
 @dataclass(frozen=True)
 class RegisteredBase:
-    """A type of base codec and the distribution that brought it."""
+    """A type of base codec and the distribution that offers it."""
 
     spec: BaseSpec
     distribution: str
@@ -76,7 +76,7 @@ class RegisteredBase:
 
     @property
     def type(self) -> str:
-        """What its architectures state as their type, ``distribution:name``."""
+        """The type that its architectures state, ``distribution:name``."""
         return f"{self.distribution}:{self.spec.name}"
 
 
@@ -92,36 +92,37 @@ class Plugin:
     paths: tuple[RegisteredPath, ...] = ()
     bases: tuple[RegisteredBase, ...] = ()
     error: str | None = None
-    """Why the plugin did not load, in one line; None if it did."""
+    """Reason why the plugin did not load, in one line; None if it did."""
     imports_torch: bool = False
-    """Whether importing the top module brought in torch, which the contract forbids."""
+    """Whether importing the top module imported torch, which the contract forbids."""
 
 
 @dataclass(frozen=True)
 class Registry:
-    """What one discovery found. Immutable; :func:`registry` makes and caches it."""
+    """The result of one discovery; immutable. :func:`registry` makes and caches it."""
 
     plugins: tuple[Plugin, ...]
 
     def paths(self) -> tuple[RegisteredPath, ...]:
-        """Every path of every plugin that loaded, sorted by name, then by distribution."""
+        """Return every path of every plugin that loaded, sorted by name, then by distribution."""
         found = (path for plugin in self.plugins for path in plugin.paths)
         return tuple(sorted(found, key=lambda path: (path.name, path.distribution)))
 
     def bases(self) -> tuple[RegisteredBase, ...]:
-        """Every type of base of every plugin that loaded, sorted by name, then by distribution."""
+        """Return the types of base of all plugins that loaded, by name, then distribution."""
         found = (base for plugin in self.plugins for base in plugin.bases)
         return tuple(sorted(found, key=lambda base: (base.name, base.distribution)))
 
     def conflicts(self) -> frozenset[str]:
-        """Names claimed more than once: these need ``distribution:name``."""
+        """Return the names that are claimed more than once: these need ``distribution:name``."""
         names = [path.name for path in self.paths()]
         return frozenset(name for name in names if names.count(name) > 1)
 
     def get(self, name: str) -> RegisteredPath:
         """Look up ``name``, or ``distribution:name``.
 
-        Raises :class:`PathNotFoundError` if no plugin or more than one claims it.
+        Raises:
+            PathNotFoundError: no plugin claims it, or more than one does.
         """
         distribution, _, bare = as_text(name, "name", PathNotFoundError).rpartition(":")
         found = [
@@ -142,10 +143,12 @@ class Registry:
         return found[0]
 
     def load_class(self, name: str) -> type[TaskPath]:
-        """Import the class of path ``name`` and hold it to the contract. Imports torch.
+        """Import the class of path ``name``, and check it against the contract; imports torch.
 
-        Raises :class:`PathNotFoundError` as :meth:`get`, and :class:`PluginError` if the import
-        fails or yields anything but a :class:`mpa_core.TaskPath` subclass of that name.
+        Raises:
+            PathNotFoundError: as :meth:`get`.
+            PluginError: the import fails or yields anything but a :class:`mpa_core.TaskPath`
+                subclass of that name.
         """
         from mpa_core.paths.path import TaskPath
 
@@ -166,9 +169,10 @@ class Registry:
         return loaded
 
     def offering(self, path_class: type[TaskPath]) -> RegisteredPath:
-        """The registered path that ``path_class`` is the class of.
+        """Return the registered path whose class is ``path_class``.
 
-        Raises :class:`PluginError` where no plugin that is loaded offers it.
+        Raises:
+            PluginError: no loaded plugin offers it.
         """
         for found in self.paths():
             if found.name != path_class.name:
@@ -182,9 +186,10 @@ class Registry:
         )
 
     def select(self, name: str | None = None) -> tuple[Plugin, ...]:
-        """The plugins whose entry point or distribution is called ``name``; all for None.
+        """Return the plugins whose entry point or distribution is called ``name``; all for None.
 
-        Raises :class:`PluginError` if there is none.
+        Raises:
+            PluginError: there is none.
         """
         if name is None:
             return self.plugins
@@ -204,20 +209,25 @@ class Registry:
         return text + self.broken_plugins()
 
     def broken_plugins(self) -> str:
-        """Which plugins did not load, to be added to an error about a name that is not there."""
+        """Return the end of a message on a missing name: the plugins that did not load."""
         broken = [plugin.name for plugin in self.plugins if plugin.error is not None]
         return f"; did not load, see `mpa plugins ls`: {', '.join(broken)}" if broken else ""
 
 
 def registry(*, refresh: bool = False) -> Registry:
-    """The installed plugins, discovered on the first call and then kept for the process.
+    """Return the installed plugins, discovered on the first call and then kept for the process.
 
-    ``refresh=True`` looks again: for a plugin installed meanwhile, or a changed environment
-    variable. Modules that were imported before stay as they are, as always in Python.
+    The environment variable ``MPA_PLUGINS=a,b`` limits discovery to the plugins whose entry point
+    or distribution is named; set but empty, it loads none. ``MPA_STRICT_PLUGINS=1`` makes a broken
+    plugin an error.
 
-    ``MPA_PLUGINS=a,b`` limits discovery to the plugins whose entry point or distribution is
-    named; set but empty, it loads none. ``MPA_STRICT_PLUGINS=1`` makes a broken plugin fatal.
-    Raises :class:`PluginError` for that, and for a name in ``MPA_PLUGINS`` that is not installed.
+    Args:
+        refresh: discover again, for a plugin installed meanwhile or a changed environment variable.
+            Modules that were imported before stay as they are, as always in Python.
+
+    Raises:
+        PluginError: a plugin is broken and ``MPA_STRICT_PLUGINS`` is set, or ``MPA_PLUGINS`` has a
+            name that is not installed.
     """
     if refresh:
         importlib.invalidate_caches()
@@ -263,7 +273,7 @@ def _load(plugin: Plugin, strict: bool) -> Plugin:
         if plugin.error is not None:
             raise PluginError(plugin.error)
         paths, bases = _ask(plugin)
-    except KeyboardInterrupt:  # the user's
+    except KeyboardInterrupt:  # pressed by the user
         raise
     # Whatever else foreign code raises is its own failure, sys.exit() included.
     except BaseException as error:
@@ -290,7 +300,7 @@ def _ask(plugin: Plugin) -> tuple[list[PathSpec], list[BaseSpec]]:
             "'mpa_plugin_det', without an attribute"
         )
     module = importlib.import_module(plugin.module)
-    # A manager of its own per plugin: what it refuses concerns this plugin alone.
+    # A manager of its own per plugin, so that its errors concern this plugin alone.
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(hookspecs)
     _check_hooks(module, manager)
@@ -327,7 +337,7 @@ def _check_hooks(module: ModuleType, manager: pluggy.PluginManager) -> None:
 
 
 def _offered(hook: pluggy.HookCaller, kind: type[Spec], what: str) -> list[Spec]:
-    """What the implementations of one hook return together: a list of ``kind``, no name twice."""
+    """Return the records that all implementations of one hook return, with no name twice."""
     answers: list[Any] = hook()
     if len(answers) != len(hook.get_hookimpls()):  # pluggy drops the answer None
         raise PluginError(f"{hook.name}() returned None; expected a list of {kind.__name__}")
@@ -352,11 +362,11 @@ def _offered(hook: pluggy.HookCaller, kind: type[Spec], what: str) -> list[Spec]
 
 
 def load_target(target: str, where: str) -> Any:
-    """What ``target``, ``"module:Name"`` of a plugin, stands for; imports the module.
+    """Import and return ``target``, ``"module:Name"`` of a plugin.
 
     Args:
         target: as in the plugin's :class:`PathSpec`.
-        where: what messages call it.
+        where: description of it, for messages.
 
     Raises:
         PluginError: the import fails in whatever way, ``sys.exit()`` included, or has no such name.
@@ -371,7 +381,7 @@ def _kind(value: object) -> str:
 
 
 def _is_called(plugin: Plugin, name: str) -> bool:
-    """Whether that is the name of its entry point, or of its distribution as installers compare."""
+    """Return whether entry point or distribution have this name, as installers compare names."""
     return name == plugin.name or normalize(name) == normalize(plugin.distribution)
 
 
@@ -384,6 +394,6 @@ def _unknown_plugin(found: str, name: str, installed: Iterable[Plugin]) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """End of an error about ``name``: the one of ``known`` that is most like it, if any is."""
+    """Return the end of a message on ``name``: the most similar of ``known``, if there is one."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""

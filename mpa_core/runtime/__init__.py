@@ -1,1 +1,1 @@
-"""What stands around a computation: threads, defaults, modes and warnings of the process."""
+"""The process around a computation: its threads, defaults, modes and warnings."""

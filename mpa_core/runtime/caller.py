@@ -1,4 +1,4 @@
-"""Warnings that point at the line of the program that called the SDK. No torch here."""
+"""Warnings that point at the line of the program that called the SDK; imports no torch."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 
 _PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
 _DECORATORS = ("contextlib", "torch.utils._contextlib")
-"""Modules whose frames stand between a decorated function and its caller."""
+"""Modules whose frames lie between a decorated function and its caller."""
 
 
 def warn_caller(warning: Warning) -> None:
-    """Issue ``warning`` where code outside of the SDK called in, however deep this is.
+    """Issue ``warning`` at the line outside the SDK that called it, however deep the call is.
 
-    Python shows a warning once per line, so one that points inside of the SDK is shown for the
-    first caller alone. Where no code outside is on the stack, as in a command of the SDK, it
-    points at the outermost frame.
+    Python shows a warning once per line, so one that points inside the SDK would be shown for the
+    first caller alone. If no code outside the SDK is on the stack, as in a command of the SDK, the
+    warning points at the outermost frame.
     """
     level = 2
     frame = sys._getframe(1)

@@ -1,4 +1,4 @@
-"""Code of others, such as a plugin's, called so that whatever it raises is an error of its own."""
+"""Calls of other people's code, such as a plugin's, that turn its exceptions into one error."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from mpa_core.errors import ConfigError, MPAError, PluginError
 def foreign_code(
     problem: str, *, passed: tuple[type[MPAError], ...] = (MPAError,)
 ) -> Iterator[None]:
-    """Run a plugin's code inside the block.
+    """Run a plugin's code in the block, and turn its exceptions into :class:`PluginError`.
 
-    What it raises is its own failure, ``sys.exit()`` and other kinds of ``BaseException`` included.
-    Three things pass as they are: ``KeyboardInterrupt``, which is the user's; what says that memory
-    is short, which is the machine's; and errors of the SDK, which a plugin raises on purpose.
+    Every exception counts as the plugin's failure, ``sys.exit()`` and other kinds of
+    ``BaseException`` included, with three exceptions: ``KeyboardInterrupt``, which the user causes;
+    lack of memory, which the machine causes; and errors of the SDK, which a plugin raises on
+    purpose.
 
     Args:
-        problem: what to say before the error, as in ``"task path 'det' cannot be built"``.
-        passed: kinds of the SDK's errors that pass.
+        problem: beginning of the message, as in ``"task path 'det' cannot be built"``.
+        passed: classes of the SDK's errors that are not turned.
 
     Raises:
-        PluginError: anything else was raised; its cause is that.
+        PluginError: another exception was raised, which is its cause.
     """
     passing: tuple[type[BaseException], ...] = (KeyboardInterrupt, MemoryError, *passed)
     try:
@@ -39,17 +40,20 @@ def foreign_code(
 
 
 def text_of(error: BaseException) -> str:
-    """The text of ``error``; empty where even making that fails."""
+    """Return the text of ``error``; empty where making the text fails, too."""
     try:
         return str(error)
-    except KeyboardInterrupt:  # the user's
+    except KeyboardInterrupt:  # pressed by the user
         raise
     except BaseException:  # noqa: BLE001 -- code of others, as the error is
         return ""
 
 
 def describe(error: BaseException) -> str:
-    """One line: kind and text of ``error`` and, unless it is ours, the file and line it rose in."""
+    """Return one line with type and text of ``error``, and the file and line that raised it.
+
+    Errors of the SDK are described by their text alone, or without their type.
+    """
     text = text_of(error)
     if isinstance(error, PluginError):
         return text
@@ -61,11 +65,11 @@ def describe(error: BaseException) -> str:
         if not frame.filename.startswith("<frozen") and frame.filename not in _OURS
     ]
     place = ""
-    if frames and not isinstance(error, SyntaxError):  # whose text has the place already
+    if frames and not isinstance(error, SyntaxError):  # its text has the place already
         file = "/".join(Path(frames[-1].filename).parts[-2:])
         place = f" ({file}, line {frames[-1].lineno})"
     return " ".join(f"{text}{place}".split())
 
 
 _OURS = {__file__, str(Path(__file__).parents[1] / "plugins" / "registry.py")}
-"""Files that call code of others: that an error rose there says nothing."""
+"""Files that call other people's code: as the place of an error they tell nothing."""

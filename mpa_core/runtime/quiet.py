@@ -1,4 +1,4 @@
-"""Silence for a while: Python's warnings, whose filters are the whole process's."""
+"""Suppression of Python's warnings, whose filters belong to the whole process, for a block."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from contextlib import contextmanager
 
 
 class _Quiet:
-    """Who comes first sets the filters, who leaves last puts them back.
+    """Warning filters that the first thread to enter sets, and the last to leave restores.
 
-    ``warnings.catch_warnings`` in two threads at once may put back the filters of the other one,
-    and what was meant for a moment stays for good.
+    ``warnings.catch_warnings`` in two threads at once may restore the filters of the other thread,
+    so that a setting meant for a moment stays for good.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ _quiet = _Quiet()
 
 
 def _in_forked_child() -> None:
-    """The threads that were inside are not here."""
+    """Restore the filters in a forked child, where the threads that were inside do not exist."""
     global _quiet
     if _quiet.inside:
         _quiet.filters.__exit__(None, None, None)
@@ -53,7 +53,7 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def no_warnings() -> Iterator[None]:
-    """Nothing in the block warns; other threads may be in blocks of their own."""
+    """Suppress all warnings in the block; other threads may be in blocks of their own."""
     quiet = _quiet
     quiet.enter()
     try:

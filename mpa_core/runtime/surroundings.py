@@ -1,11 +1,12 @@
-"""What the caller's process is set to: our results do not depend on it, and it stays as it is.
+"""Independence of our results from settings of the caller's process, which are not changed.
 
 torch keeps defaults for a whole process or thread: the device and the type of new tensors, the
 generator of random numbers, autocast, the number of threads. A program sets them for its own
 networks. Ours are made, loaded and run in the same way under any of them.
 
-What is the calling thread's alone is set for the time of a call. What is the whole process's is
-touched only where a program has set it to what would change our numbers, and put back.
+Settings of the calling thread alone are set for the time of a call. Settings of the whole process
+are touched only where a program has set them to values that would change our numbers, and are
+restored.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ import torch
 from mpa_core.runtime.threads import own_threads
 
 _NUMPY_ERRORS: Any = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
-"""What numpy begins with. Small numbers do become zero in our tables."""
+"""numpy's initial settings. Small numbers do become zero in our tables."""
 _AUTOCASTING = ("cpu", "cuda", "mps", "xpu")
 _making = threading.RLock()
-"""The generator that weights are drawn from, and the type they have, are the process's."""
+"""Lock on the process's random generator and default dtype, from which weights are made."""
 
 
 class _FullPrecision:
-    """While anybody is inside, products of float32 are computed in float32 by the whole process."""
+    """While any thread is inside, the whole process computes products of float32 in float32."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -55,7 +56,7 @@ class _FullPrecision:
                 self.put_back()
 
     def put_back(self) -> None:
-        """Set what was set, but for what somebody has set meanwhile."""
+        """Restore the settings, except those that other code has changed meanwhile."""
         for switch, value in self._before:
             if switch.fp32_precision == _FULL:
                 switch.fp32_precision = value
@@ -67,7 +68,10 @@ _full_precision = _FullPrecision()
 
 
 def _precision_switches() -> list[Any]:
-    """Of matrix products, and of convolutions on the processor; torch before 2.9 has none such."""
+    """Return the switches of matrix products, and of convolutions on the CPU.
+
+    torch before 2.9 has none.
+    """
     mkldnn: Any = torch.backends.mkldnn
     parts = (getattr(mkldnn, "matmul", None), getattr(mkldnn, "conv", None))
     switches = (*parts, torch.backends.cuda.matmul)
@@ -75,7 +79,7 @@ def _precision_switches() -> list[Any]:
 
 
 def _in_forked_child() -> None:
-    """Whoever held a lock in the parent is not here, and is not inside here."""
+    """Make new locks in a forked child, where threads that held the old ones do not exist."""
     global _making, _full_precision
     _making = threading.RLock()
     _full_precision.put_back()
@@ -88,13 +92,13 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def usual_defaults(*, mixed_precision: bool = False) -> Iterator[None]:
-    """Run the block, or as a decorator the function, as in a process of our own.
+    """Run the block, or as a decorator the function, under torch's usual defaults.
 
-    New tensors are on the processor unless said otherwise, in a forked child there is one thread
+    New tensors are on the CPU unless stated otherwise, a forked child uses one thread
     (:func:`own_threads`), and float32 is computed in float32.
 
     Args:
-        mixed_precision: leave the last to the caller, who may be training.
+        mixed_precision: leave the precision to the caller, who may be training.
     """
     with ExitStack() as stack:
         stack.enter_context(own_threads())
@@ -111,13 +115,13 @@ def usual_defaults(*, mixed_precision: bool = False) -> Iterator[None]:
 
 @contextmanager
 def making_weights(seed: int | None = None) -> Iterator[None]:
-    """Run the block, which makes modules, so that they are float32 on the processor.
+    """Run the block, which makes modules, so that they are float32 on the CPU.
 
-    Nobody's random numbers move. One caller at a time: torch has one generator and one default
-    type for all threads, and they are put back at the end.
+    The caller's random numbers do not change. Only one thread at a time is in such a block: torch
+    has one generator and one default type for all threads, and they are restored at the end.
 
     Args:
-        seed: of the random start; None where it does not matter.
+        seed: seed of the random weights; None where they do not matter.
     """
     with (
         _making,
@@ -148,5 +152,5 @@ def _float32() -> Iterator[None]:
 def _processor_is_default() -> bool:
     try:
         return torch.get_default_device().type == "cpu"
-    except (RuntimeError, AssertionError):  # one that this machine does not have
+    except (RuntimeError, AssertionError):  # a device that this machine does not have
         return False

@@ -1,4 +1,4 @@
-"""The number of torch's threads where it matters to us; the process keeps its own."""
+"""Control of torch's number of threads where results depend on it; the setting is restored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _forked = False
 
 
 def _in_forked_child() -> None:
-    """Nobody is left in a forked child to release a lock that another thread held."""
+    """Make a new lock in a forked child, where no thread is left to release the old one."""
     global _lock, _forked
     _lock = threading.Lock()
     _forked = True
@@ -28,9 +28,9 @@ if hasattr(os, "register_at_fork"):
 def one_thread() -> Iterator[None]:
     """Run the block with one intra-operation thread, whatever the process is set to.
 
-    Sums are cut into as many parts as there are threads, so float32 results differ in the last bit
-    between thread counts, and one such bit in a scale is enough to lose sync. The setting is the
-    process's: callers in other threads wait for their turn.
+    Sums are split into as many parts as there are threads, so float32 results differ in the last
+    bit between thread counts, and one such bit in a scale is enough to lose sync. The setting
+    belongs to the process: callers in other threads wait for their turn.
     """
     with _lock, _set_to_one():
         yield
@@ -40,9 +40,9 @@ def one_thread() -> Iterator[None]:
 def own_threads() -> Iterator[None]:
     """Run the block with threads that exist.
 
-    OpenMP's pool does not survive a fork: a child that sums in several threads waits for those of
-    its parent for ever. In a forked child the block has one thread; what the child does outside of
-    it is its own business, and its setting is as it was.
+    OpenMP's pool does not survive a fork: a child that sums in several threads waits for its
+    parent's threads for ever. In a forked child the block has one thread; outside of the block the
+    child's setting does not change.
     """
     if not _forked:
         yield

@@ -1,7 +1,7 @@
 """The parts of a recipe: samples, photos, metrics, perceptual distances, packaged models.
 
-A plugin imports the names below from here and reaches into no module of this package. They are
-imported when they are first used, so that importing the package does not import torch.
+A plugin imports the names below from here, and from no module of this package. They are imported
+when they are first used, so that importing the package does not import torch.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from mpa_core.lazy import lazy_names
 if TYPE_CHECKING:
     from mpa_core.io.folders import is_hidden
     from mpa_core.io.images import load_image
+    from mpa_core.io.pixels import picture_digest, to_pixels, to_tensor
     from mpa_core.tasks.datasets import PhotoCrops, PhotoSamples, WholePhotos
     from mpa_core.tasks.metric import DECIBEL, PERCENT, PLAIN, PSNR, Metric, Unit, psnr_metric
     from mpa_core.tasks.packaged import PACKAGED, PackagedModel, image_model, package_file
@@ -69,11 +70,14 @@ __all__ = [
     "load_image",
     "load_recipe",
     "package_file",
+    "picture_digest",
     "plugin_generator",
     "plugin_sequence",
     "psnr_metric",
     "random_crop",
     "read_photo",
+    "to_pixels",
+    "to_tensor",
     "undamaged",
     "wasserstein_distortion",
 ]
@@ -81,6 +85,7 @@ __all__ = [
 _MODULES = {
     "mpa_core.io.folders": ("is_hidden",),
     "mpa_core.io.images": ("load_image",),
+    "mpa_core.io.pixels": ("picture_digest", "to_pixels", "to_tensor"),
     "mpa_core.tasks.datasets": ("PhotoCrops", "PhotoSamples", "WholePhotos"),
     "mpa_core.tasks.metric": (
         "DECIBEL", "PERCENT", "PLAIN", "PSNR", "Metric", "Unit", "psnr_metric",
@@ -100,6 +105,4 @@ _MODULES = {
     "mpa_core.tasks.wasserstein": ("wasserstein_distortion",),
 }  # fmt: skip
 
-__getattr__, __dir__ = lazy_names(
-    __name__, {name: module for module, names in _MODULES.items() for name in names}
-)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

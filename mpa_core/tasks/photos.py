@@ -1,4 +1,4 @@
-"""Photos on disk: found, opened when they are first asked for, and passed over where damaged."""
+"""Photos on disk: found in folders, read when first used, and skipped where damaged."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from mpa_core.io.folders import FolderFiles, counted, find_files, picture_suffix
 from mpa_core.io.images import load_image, to_rgb_tensor
 from mpa_core.io.metadata import read_exif
 from mpa_core.io.orientation import orientation_of
+from mpa_core.io.pixels import to_pixels
 
 logger = logging.getLogger(__name__)
 
@@ -27,13 +28,14 @@ Item = TypeVar("Item")
 Pixel = TypeVar("Pixel", bound=np.generic)
 
 _PLAIN_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA"})
-"""Pillow's modes that :func:`read_photo` always takes."""
+"""Pillow's modes that :func:`read_photo` always accepts."""
 
 
 def find_photos(folder: Path) -> FolderFiles:
-    """The pictures that ``folder`` stands for; a warning counts what was left out of it, and why.
+    """Find the pictures that ``folder`` stands for; a warning counts those left out, by reason.
 
-    Raises :class:`TrainingError` if there are none.
+    Raises:
+        TrainingError: there are none, or ``folder`` is no folder.
     """
     if not folder.is_dir():
         raise TrainingError(f"{folder}: not a folder; --data and --val take folders of photos")
@@ -50,21 +52,26 @@ def find_photos(folder: Path) -> FolderFiles:
 
 
 def read_photo(path: Path) -> NDArray[np.uint8]:
-    """A photo, upright, as RGB [H, W, 3] uint8; raises :class:`ImageError` if it cannot be read."""
+    """Read a photo, upright, as RGB [H, W, 3] uint8.
+
+    Raises:
+        ImageError: it cannot be read; the message has its path.
+    """
     image = load_image(path)
     try:
         tensor = to_rgb_tensor(image).tensor[0]
-    except ImageError as error:  # of the picture, which has no name
+    except ImageError as error:  # its message has no path
         raise ImageError(f"{path}: {error}") from error
-    return np.ascontiguousarray((tensor * 255.0).round().byte().permute(1, 2, 0).numpy())
+    return to_pixels(tensor)
 
 
 def photo_shape(path: Path) -> tuple[int, ...]:
-    """[H, W, 3] of a photo, from the header of its file where that says all there is to know.
+    """Return [H, W, 3] of a photo, from the header of its file where that suffices.
 
-    Raises :class:`ImageError` if it cannot be read, as far as the header tells.
+    Raises:
+        ImageError: it cannot be read, as far as the header tells.
     """
-    # What is out of the ordinary (animations, CMYK, warnings, damage) is left to the reader.
+    # Unusual pictures (animations, CMYK, warnings, damage) are read whole.
     with suppress(Exception), warnings.catch_warnings():
         warnings.simplefilter("error")
         with Image.open(path) as image:
@@ -88,7 +95,7 @@ def photo_shape(path: Path) -> tuple[int, ...]:
 
 
 def _has_late_exif(path: Path) -> bool:
-    """Whether a PNG has an ``eXIf`` chunk or an EXIF text, wherever it is; reads no pixels."""
+    """Return whether a PNG has an ``eXIf`` chunk or an EXIF text anywhere; reads no pixels."""
     with path.open("rb") as file:
         file.seek(8)
         while len(head := file.read(8)) == 8:
@@ -102,11 +109,11 @@ def _has_late_exif(path: Path) -> bool:
 
 
 class Indexed(Sequence[Item]):
-    """A sequence by ``len()`` and :meth:`item`, which a subclass gives; slices are lists."""
+    """A sequence by ``len()`` and :meth:`item`, which a subclass defines; slices are lists."""
 
     @abstractmethod
     def item(self, index: int) -> Item:
-        """Item ``index``, 0 <= ``index`` < ``len(self)``."""
+        """Return item ``index``, 0 <= ``index`` < ``len(self)``."""
 
     @overload
     def __getitem__(self, index: int) -> Item: ...
@@ -121,12 +128,19 @@ class Indexed(Sequence[Item]):
 class PhotoFolder(Indexed[NDArray[np.uint8]]):
     """The photos of a folder, RGB [H, W, 3] uint8 each, read when they are first asked for.
 
-    Only headers are read here. Photos that are unreadable by them, or with a side below
-    ``min_side``, are left out; how many is in ``broken`` and ``small`` and in a warning. What has
-    been read is kept in memory while it fits in ``cache_mib``.
+    Only headers are read at first. Photos whose header is unreadable, or with a side below
+    ``min_side``, are left out; they are in ``broken`` and ``small``, and a warning counts them.
+    Photos that have been read are kept in memory while they fit in ``cache_mib``. A photo whose
+    file turns out to be damaged after its header raises :class:`ImageError` when it is asked for;
+    see :class:`Replacing`.
 
-    Raises :class:`TrainingError` if no photo is left. Asking for one whose file turns out to be
-    damaged behind its header raises :class:`ImageError`; see :class:`Replacing`.
+    Args:
+        folder: photos, at any depth below it.
+        min_side: smallest side in pixels.
+        cache_mib: memory in MiB in which decoded photos are kept.
+
+    Raises:
+        TrainingError: no photo is left.
     """
 
     def __init__(self, folder: Path, *, min_side: int, cache_mib: int) -> None:
@@ -138,7 +152,7 @@ class PhotoFolder(Indexed[NDArray[np.uint8]]):
         """File of each photo."""
         found = find_photos(folder)
         self.left_out = found.left_out
-        """How many files and folders were not taken, by why."""
+        """Number of files and folders that were not taken, by reason."""
         for path in found.paths():
             try:
                 shape = photo_shape(path)
@@ -169,6 +183,7 @@ class PhotoFolder(Indexed[NDArray[np.uint8]]):
         return len(self.paths)
 
     def item(self, index: int) -> NDArray[np.uint8]:
+        """Return photo ``index``, from memory or read from its file."""
         pixels = self._kept.get(index)
         if pixels is None:
             pixels = read_photo(self.paths[index])
@@ -178,7 +193,7 @@ class PhotoFolder(Indexed[NDArray[np.uint8]]):
         return pixels
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is sent to another process: that one keeps photos of its own."""
+        """Return the state for another process, without the photos in memory: it keeps its own."""
         kept = sum(pixels.nbytes for pixels in self._kept.values())
         return {**self.__dict__, "_kept": {}, "_room": self._room + kept}
 
@@ -189,10 +204,10 @@ class PhotoFolder(Indexed[NDArray[np.uint8]]):
 
 
 class Replacing(Generic[Item]):
-    """Items of a data set; for one with a damaged picture the next that is whole.
+    """The items of a data set, each damaged one replaced by the next intact one.
 
-    What stands at an index is a function of the files alone, whatever was asked for before. Each
-    damaged picture is named once in a warning; ``damaged`` has what was said of them.
+    The item at an index depends on the files alone, whatever was asked for before. Each damaged
+    picture is named once in a warning; ``damaged`` holds the messages.
     """
 
     def __init__(self, items: Sequence[Item]) -> None:
@@ -203,11 +218,15 @@ class Replacing(Generic[Item]):
         return len(self.items)
 
     def spread(self, count: int) -> list[Item]:
-        """``count`` items, evenly over the data set."""
+        """Return ``count`` items, evenly spaced over the data set."""
         return [self[i * len(self) // count] for i in range(count)]
 
     def __getitem__(self, index: int) -> Item:
-        """Raises :class:`TrainingError` if no item is whole."""
+        """Return item ``index``, or the next one that is intact.
+
+        Raises:
+            TrainingError: no item is intact.
+        """
         text = ""
         for place in range(index, index + len(self)):
             try:
@@ -223,7 +242,7 @@ class Replacing(Generic[Item]):
 
 
 def undamaged(items: Sequence[Item]) -> Iterator[tuple[int, Item]]:
-    """Index and item, of those whose pictures are not damaged; a warning names each other one."""
+    """Yield index and item for all intact pictures; a warning names each damaged one."""
     for index in range(len(items)):
         try:
             item = items[index]
@@ -242,21 +261,27 @@ def random_crop(
     transpose: bool,
     scale: tuple[float, float] = (1.0, 1.0),
 ) -> NDArray[Pixel]:
-    """A square of ``side`` pixels of ``picture`` [H, W, ...], H, W >= ``side``; perhaps a view.
+    """Cut a square of ``side`` pixels from ``picture``, at random; the result may be a view.
 
-    Its place, scale and orientation are drawn: a factor between the two of ``scale``, each in
-    (0, 1], by which the picture is made smaller before it is cut (no further than the square fits
-    into it), and left-right flips (``flip``) or all eight orientations (``transpose``). Equal
-    generators draw the same for a photo and its mask.
+    Equal generators draw the same crop for a photo and its mask.
+
+    Args:
+        picture: [H, W, ...], H and W at least ``side``.
+        side: side of the square in pixels.
+        random: generator of place, scale and orientation.
+        flip: mirror half of the crops left to right.
+        transpose: draw the orientation from all eight instead.
+        scale: two factors in (0, 1]; the picture is made smaller by a factor drawn between them
+            before it is cut, but no further than the square fits into it.
     """
     window = side
-    if scale != (1.0, 1.0):  # with it the draws are those of a run without scales
+    if scale != (1.0, 1.0):  # otherwise nothing is drawn, as in runs from before scales existed
         factor = random.uniform(*scale)
         window = min(round(side / factor), *picture.shape[:2])
     top = int(random.integers(0, picture.shape[0] - window, endpoint=True))
     left = int(random.integers(0, picture.shape[1] - window, endpoint=True))
     turn = int(random.integers(0, 8))
-    # What is cut off needs no filtering.
+    # Cut first: only the window needs filtering.
     crop = shrink(picture[top : top + window, left : left + window], side)
     if transpose:
         crop = np.rot90(crop, turn % 4)
@@ -264,10 +289,11 @@ def random_crop(
 
 
 def shrink(square: NDArray[Pixel], side: int) -> NDArray[Pixel]:
-    """A square [S, S, ...], S >= ``side``, at ``side`` pixels a side.
+    """Resize a square [S, S, ...], S >= ``side``, to ``side`` pixels a side.
 
-    RGB uint8 [S, S, 3]: each pixel is the mean of the area that it covers, to the fraction of a
-    pixel. Anything else holds labels, which have no mean: the one in the middle of the area.
+    In RGB uint8 [S, S, 3] each pixel is the mean of the area that it covers, to the fraction of a
+    pixel. Any other array holds labels, which have no mean: the label in the middle of the area is
+    taken.
     """
     given = square.shape[0]
     if given == side:

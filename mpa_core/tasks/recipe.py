@@ -1,7 +1,7 @@
-"""A recipe is a plugin's part in training a path: data, task model, loss, metrics, defaults.
+"""A recipe, a plugin's part in training a path: data, task model, loss, metrics, defaults.
 
-The contract is written out in ``docs/spec/plugin-api.md``. Everything else (latents, routing,
-optimiser, checkpoints, export) is done for it by the training of stage 2.
+``docs/spec/plugin-api.md`` specifies the contract. The training of stage 2 does everything else
+(latents, routing, optimiser, checkpoints, export).
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ Frozen = TypeVar("Frozen", bound=nn.Module)
 
 
 def freeze(module: Frozen) -> Frozen:
-    """``module`` in eval mode and without gradients on its weights; gradients still pass through.
+    """Set ``module`` to eval mode without gradients on its weights, and return it.
 
-    What a recipe's :meth:`Recipe.setup` does with its task model.
+    Gradients still pass through it. A recipe's :meth:`Recipe.setup` does this with its task model.
     """
     module.eval()
     module.requires_grad_(False)
@@ -36,15 +36,15 @@ def freeze(module: Frozen) -> Frozen:
 
 
 class Recipe:
-    """How a path is trained; a plugin's recipe subclasses this and overrides what differs.
+    """The way a path is trained; a plugin's recipe subclasses this and overrides what differs.
 
-    As it stands it trains on any folder of photos without a task loss: equation (8) with the
+    Without changes it trains on any folder of photos without a task loss: equation (8) with the
     distortion alone, for the lowest mean squared error.
 
     Args:
         settings: an instance of ``Settings``, a mapping with its fields, or None for defaults.
         data: how photos become crops; None for the defaults.
-        seed: of the crops.
+        seed: seed of the crops.
 
     Raises:
         ConfigError: ``settings`` does not fit ``Settings``.
@@ -57,8 +57,8 @@ class Recipe:
         """Options of the recipe; each has a default."""
 
     defaults: ClassVar[Mapping[str, Any]] = {}
-    """Settings tree (``loss``, ``optim``, ``schedule``, ``data``, ``budget``, ``path``, ...) that
-    is laid under the user's."""
+    """Default settings (``loss``, ``optim``, ``schedule``, ``data``, ``budget``, ``path``, ...), as
+    a tree, which the user's settings override."""
 
     random: bool = False
     """Whether ``dataset`` gives another picture each time an index is asked for; then no latents
@@ -83,29 +83,35 @@ class Recipe:
         self.seed = seed
 
     def setup(self, device: torch.device) -> None:
-        """Build the frozen task model on ``device``; called once, before anything but ``dataset``.
+        """Build the frozen task model on ``device``; called once, before all hooks but ``dataset``.
 
-        Use :func:`freeze`. Raise :class:`MissingDependencyError` where its weights are not here.
+        Use :func:`freeze`.
+
+        Raises:
+            MissingDependencyError: to be raised where the model's weights are not on this machine.
         """
 
     def task_loss(self, x_hat: Tensor, batch: PathBatch) -> Tensor:
-        """The task's loss on the reconstructions: a scalar, or one value per picture [B].
+        """Return the task's loss on the reconstructions: a scalar, or one value per picture [B].
 
-        ``x_hat`` [B, 3, H, W] is not clamped, so that a value outside [0, 1] keeps its gradient.
         Equation (9) adds distortion, perception and ratio.
+
+        Args:
+            x_hat: [B, 3, H, W], not clamped, so that a value outside [0, 1] keeps its gradient.
+            batch: the originals.
         """
         return x_hat.new_zeros(len(batch.images))
 
     def dataset(self, root: Path, split: Split, crop: int | None) -> Sequence[Sample]:
-        """Pictures below ``root``, by index.
-
-        Args:
-            root: what the user gave as ``--data`` (or ``--val``, or to ``mpa eval``).
-            split: ``"train"``: pictures of ``crop`` pixels a side, several per photo;
-                ``"val"``, ``"test"``: whole pictures of any size.
-            crop: side in pixels; None for whole pictures.
+        """Return the pictures below ``root``, by index.
 
         Unless ``random`` is set, an index gives the same sample every time.
+
+        Args:
+            root: the folder that the user gave as ``--data`` (or ``--val``, or to ``mpa eval``).
+            split: ``"train"``: pictures of ``crop`` pixels a side, several per photo; ``"val"``,
+                ``"test"``: whole pictures of any size.
+            crop: side in pixels; None for whole pictures.
         """
         if split == "train" and crop is not None:
             return PhotoCrops(
@@ -121,7 +127,7 @@ class Recipe:
         return WholePhotos(root, cache_mib=self.data.cache_mib)
 
     def metrics(self) -> Mapping[str, Metric]:
-        """The figures that the path is judged by, on whole pictures: name -> metric.
+        """Return the metrics, by name, that judge the path on whole pictures.
 
         A metric of a fixed input size cuts the picture into views itself.
         """
@@ -129,10 +135,10 @@ class Recipe:
 
 
 def load_recipe(name: str) -> type[Recipe]:
-    """The recipe registered with path ``name``.
+    """Return the recipe class registered with path ``name``.
 
     Raises:
-        PathNotFoundError: no such path.
+        PathNotFoundError: there is no such path.
         TrainingError: the path has no recipe.
         PluginError: the recipe cannot be imported, or is no :class:`Recipe`.
     """

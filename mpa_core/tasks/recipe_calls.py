@@ -1,4 +1,4 @@
-"""A recipe as the SDK calls it: whatever a plugin's hook raises is an error that names the hook."""
+"""Calls of a recipe in which any exception becomes an error that names the hook."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from mpa_core.tasks.settings import CropSettings
 
 
 class RecipeCalls:
-    """The recipe registered with a path, made and called with :func:`foreign_code` around it.
+    """The recipe registered with a path, made and called inside :func:`foreign_code`.
 
     Args:
-        name: of the path.
+        name: name of the path.
         settings, data, seed: as :class:`Recipe` takes them.
 
     Raises:
         PathNotFoundError, TrainingError, PluginError: as :func:`load_recipe`.
         ConfigError: ``settings`` does not fit the recipe's.
-        PluginError: the recipe cannot be made; every method raises it, too, where its hook fails.
+        PluginError: the recipe cannot be made. Every method raises it, too, where its hook fails.
     """
 
     def __init__(
@@ -46,22 +46,22 @@ class RecipeCalls:
             self.recipe: Recipe = recipe_class(settings, data=data, seed=seed)
 
     def setup(self, device: torch.device) -> None:
-        """As :meth:`Recipe.setup`."""
+        """Call :meth:`Recipe.setup`."""
         with self._calling("setup"):
             self.recipe.setup(device)
 
     def task_loss(self, x_hat: Tensor, batch: PathBatch) -> Tensor:
-        """As :meth:`Recipe.task_loss`."""
+        """Call :meth:`Recipe.task_loss`."""
         with self._calling("task_loss"):
             return self.recipe.task_loss(x_hat, batch)
 
     def dataset(self, root: Path, split: Split, crop: int | None) -> Sequence[Sample]:
-        """As :meth:`Recipe.dataset`; asking for a sample is a call of the recipe, too."""
+        """Call :meth:`Recipe.dataset`; asking for a sample later is a call of the recipe, too."""
         with self._calling("dataset"):
             return _Samples(self, self.recipe.dataset(root, split, crop))
 
     def metrics(self) -> Mapping[str, Metric]:
-        """As :meth:`Recipe.metrics`."""
+        """Call :meth:`Recipe.metrics`."""
         with self._calling("metrics"):
             return dict(self.recipe.metrics())
 
@@ -70,7 +70,7 @@ class RecipeCalls:
 
 
 class _Samples(Indexed[Sample]):
-    """What a recipe's ``dataset`` returned."""
+    """The samples that a recipe's ``dataset`` returned."""
 
     def __init__(self, calls: RecipeCalls, samples: Sequence[Sample]) -> None:
         self._calls = calls
@@ -81,6 +81,6 @@ class _Samples(Indexed[Sample]):
         return self._length
 
     def item(self, index: int) -> Sample:
-        """Sample ``index``."""
+        """Return sample ``index``."""
         with self._calls._calling("dataset"):
             return self._samples[index]

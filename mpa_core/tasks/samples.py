@@ -1,4 +1,4 @@
-"""Pictures with what a task knows about them, one by one and in batches."""
+"""Pictures with a task's knowledge of them, one by one and in batches."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mpa_core.errors import TrainingError
+from mpa_core.io.pixels import to_tensor
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture and what a task knows about it."""
+    """One picture and a task's knowledge of it."""
 
     image: NDArray[np.uint8]
-    """RGB, [H, W, 3]."""
+    """RGB uint8, [H, W, 3]."""
     target: Mapping[str, Tensor] = field(default_factory=dict)
-    """Labels, masks, strings as numbers: of one shape per name, so that a batch can stack them."""
+    """Labels, masks, strings as numbers: each name has one shape in all samples, so that a batch
+    can stack them."""
 
 
 @dataclass(frozen=True)
@@ -30,20 +32,25 @@ class PathBatch:
     images: Tensor
     """[B, 3, H, W] float32 in [0, 1]."""
     targets: Mapping[str, Tensor]
-    """[B, ...] each: the samples' targets, stacked."""
+    """The samples' targets by name, stacked: [B, ...] each."""
     quality: Tensor
-    """[B] float32, 1..levels: the quality each picture was coded at."""
+    """[B] float32, from 1 to the number of levels: the quality at which each picture was coded."""
 
     def to(self, device: torch.device | str) -> PathBatch:
-        """The same batch on ``device``."""
+        """Return the same batch on ``device``."""
         targets = {name: value.to(device) for name, value in self.targets.items()}
         return PathBatch(self.images.to(device), targets, self.quality.to(device))
 
 
 def collate(samples: Sequence[Sample], quality: Tensor) -> PathBatch:
-    """Stack ``samples``, all of one size and with the same targets; ``quality`` is [B].
+    """Stack samples to a batch.
 
-    Raises :class:`TrainingError` if they cannot be stacked.
+    Args:
+        samples: all of one size and with the same targets.
+        quality: [B], the quality of each.
+
+    Raises:
+        TrainingError: they cannot be stacked.
     """
     shapes = {(sample.image.shape, str(sample.image.dtype)) for sample in samples}
     names = {frozenset(sample.target) for sample in samples}
@@ -53,9 +60,7 @@ def collate(samples: Sequence[Sample], quality: Tensor) -> PathBatch:
             f"{sorted(map(sorted, names))}; dataset() must give uint8 pictures of one size and "
             "the same targets for all"
         )
-    # A channels-last tensor and an NHWC array are the same bytes.
-    pixels = torch.from_numpy(np.stack([sample.image for sample in samples]))
-    images = pixels.permute(0, 3, 1, 2).float().div_(255.0)
+    images = to_tensor(np.stack([sample.image for sample in samples]))
     try:
         targets = {
             name: torch.stack([sample.target[name] for sample in samples])

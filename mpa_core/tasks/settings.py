@@ -1,4 +1,4 @@
-"""Settings of how photos become crops, as far as a recipe reads them."""
+"""Settings for cutting crops from photos, as far as a recipe reads them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Scale = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
 class PhotoSettings(StrictModel):
-    """How a crop is cut from a photo."""
+    """Settings for cutting a crop from a photo."""
 
     flip: bool = True
     """Mirror half of the crops left to right."""
@@ -22,7 +22,7 @@ class PhotoSettings(StrictModel):
     """Each crop is cut from its photo made smaller by a factor drawn between these two, as far as
     the crop fits into it: ``[0.5, 1]`` shows half to full size."""
     cache_mib: Annotated[int, Field(ge=0)] = 4096
-    """Photos are decoded once and kept as uint8 while they fit in this much memory."""
+    """Memory in MiB in which photos, decoded once, are kept as uint8."""
 
     @field_validator("scale")
     @classmethod
@@ -33,7 +33,7 @@ class PhotoSettings(StrictModel):
 
 
 class CropSettings(PhotoSettings):
-    """How photos become the fixed crops that a path is trained on."""
+    """Settings for the fixed crops that a path is trained on."""
 
     crops_per_photo: Annotated[int, Field(gt=0)] = 4
-    """Fixed crops of each photo; the latents of each are kept for each quality."""
+    """Number of fixed crops of each photo; the latents of each are kept for each quality."""

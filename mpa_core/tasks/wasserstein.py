@@ -1,9 +1,9 @@
-"""Wasserstein distortion: how far apart the local distributions of two pictures' features are.
+"""Wasserstein distortion: the distance between local distributions of two pictures' features.
 
 After Qiu, Wagner, Ballé and Theis (2024), arXiv 2310.03629: in a window around each position every
-channel's values are taken for a Gaussian, and two Gaussians are (mean - mean')^2 +
-(deviation - deviation')^2 apart. A reconstruction that is the mean of what a picture could have
-been is near it feature by feature and has too little contrast in all of them; this sees the
+channel's values are treated as a Gaussian, and the distance of two Gaussians is (mean - mean')^2 +
+(deviation - deviation')^2. A blurred reconstruction, the mean of all possible pictures, is close to
+the original feature by feature and has too little contrast in all of them; this distortion sees the
 difference, without a discriminator to be trained.
 """
 
@@ -19,20 +19,25 @@ WINDOW = 48
 """Side of a window in pixels of the picture; windows overlap by half."""
 _CHANNEL_FLOOR = 1e-2
 _VARIANCE_FLOOR = 1e-3
-"""Of a channel's variance over the picture and of one over a window, relative to the mean square of
-the whole layer: what is constant is no reason to divide, or to take a root's slope, near zero."""
+"""Added to a channel's variance in a window; ``_CHANNEL_FLOOR`` is added to its variance over the
+picture. Both are relative to the mean square of the whole layer, and keep constant channels from a
+division by, or the slope of a root, near zero."""
 
 
 def wasserstein_distortion(
     wanted: Sequence[Tensor], found: Sequence[Tensor], height: int
 ) -> Tensor:
-    """Mean over layers, channels and windows of the squared 2-Wasserstein distance, [B] >= 0.
+    """Return the mean over layers, channels and windows of the squared 2-Wasserstein distance.
 
-    Each channel's is relative to its variance over the original, so that all of them count alike.
+    The distance of each channel is relative to its variance over the original, so that all channels
+    count alike.
 
     Args:
         wanted, found: feature maps [B, C_i, H_i, W_i] of the originals and the reconstructions.
-        height: of the pictures in pixels; with ``H_i`` it tells a layer's stride.
+        height: height of the pictures in pixels; with ``H_i`` it gives a layer's stride.
+
+    Returns:
+        [B], 0 or more.
     """
     layers = []
     for a, b in zip(wanted, found, strict=True):
@@ -49,7 +54,7 @@ def wasserstein_distortion(
 
 
 def _moments(x: Tensor, side: int, floor: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation in windows: [B, C, H, W] -> [B, C, h, w] twice."""
+    """Return mean and standard deviation in windows: [B, C, H, W] -> [B, C, h, w] twice."""
     stride = max(side // 2, 1)
     mean = F.avg_pool2d(x, side, stride)
     variance = F.avg_pool2d(x.square(), side, stride) - mean.square()

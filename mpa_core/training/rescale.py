@@ -1,4 +1,4 @@
-"""How fast the blocks of a model learn: those of the base, and those of its encoder's side path."""
+"""Rescaling of a model's blocks, and of its encoder's side path, to change how fast they learn."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from mpa_core.coding.model import MPAModel
 
 
 def block_rescaling(model: MPAModel) -> BlockRescaling:
-    """How fast the base's blocks learn; a :class:`ConfigError` where that cannot be changed."""
+    """Return the rescaling of the base's blocks.
+
+    Raises:
+        ConfigError: the base has none.
+    """
     return needs(
         model.base.capabilities.rescaling,
         model.config,
@@ -21,13 +25,13 @@ def block_rescaling(model: MPAModel) -> BlockRescaling:
 
 @torch.no_grad()
 def rescale_blocks(model: MPAModel, factor: float) -> None:
-    """Make what the blocks add to their input change ``factor`` times as fast.
+    """Make the residuals of the blocks change ``factor`` times as fast in training.
 
-    The function stays the same (up to rounding). Task paths share what is rescaled with the main
-    path: rescale before any is trained.
+    The function stays the same (up to rounding). Task paths share the rescaled gammas with the main
+    path, so rescale before any is trained.
 
     Raises:
-        ConfigError: the base offers no such thing.
+        ConfigError: the blocks of the base cannot be rescaled.
     """
     block_rescaling(model).rescale(factor)
     if model.encoder_path is None:

@@ -1,1 +1,1 @@
-"""TinyLIC with variable rate: the base codec of the paper, and what only it has."""
+"""TinyLIC with variable rate, the base codec of the paper, and all that only it has."""

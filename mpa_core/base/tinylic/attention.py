@@ -1,11 +1,11 @@
 """Neighborhood attention on NHWC tokens, without the natten package (SPEC section 1).
 
-The map is cut into tiles of queries; each tile sees one dense, haloed block of keys, and what a
-query must not see is masked by a bias of -inf (:mod:`mpa_core.base.tinylic.tiling`). So the whole
-layer is a few batched matrix products instead of a gather of every window.
+The map is cut into tiles of queries; each tile sees one dense, haloed block of keys, and keys that
+a query must not see are masked by a bias of -inf (:mod:`mpa_core.base.tinylic.tiling`). So the
+whole layer is a few batched matrix products instead of a gather of every window.
 
-Two ways through the same mathematics: float32 and float64 on the CPU take :class:`_TiledAttention`,
-written for the cache and with its own backward; everything else takes one
+There are two implementations of the same mathematics: float32 and float64 on the CPU take
+:class:`_TiledAttention`, written for the cache and with its own backward; everything else takes one
 ``scaled_dot_product_attention`` per class of tiles.
 """
 
@@ -27,11 +27,12 @@ from mpa_core.base.tinylic.tiling import TileRun, plan_axis
 from mpa_core.errors import ConfigError
 
 _TILE = {3: 4, 5: 4, 7: 6}
-"""Queries per side of a tile, by window, as measured: small tiles waste fewer products on keys out
-of sight, large ones have fewer keys to gather. Counts of keys are multiples of 16 or nearly so."""
+"""Queries per side of a tile, by window, chosen by measurement: small tiles waste fewer products
+on masked keys, large ones have fewer keys to gather. Counts of keys are multiples of 16 or
+nearly so."""
 _LARGE_TILE = 8
 _CHUNK = 1 << 19
-"""Scores held at a time and thread: few enough for the cache, enough to pay for the calls."""
+"""Scores held at a time per thread: few enough for the cache, enough to pay for the calls."""
 _SUM_RANGE = (2.0**-40, 2.0**60)
 """Sums of unshifted exponentials inside this range lose nothing; outside, the row maximum is
 subtracted first."""
@@ -71,7 +72,7 @@ class NeighborhoodAttention(nn.Module):
         nn.init.trunc_normal_(self.rpb, std=0.02)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Tensor[B, H, W, C] -> Tensor[B, H, W, C], any H and W from 1."""
+        """Return the attended tokens for ``tokens`` ``[B, H, W, C]``, H and W at least 1."""
         height, width = tokens.shape[1:3]
         below, right = max(self.window - height, 0), max(self.window - width, 0)
         if below or right:
@@ -83,16 +84,28 @@ class NeighborhoodAttention(nn.Module):
         return out
 
     def macs(self, tokens: Tensor) -> int:
-        """Multiply-adds by definition, for ``tokens`` ``[B, H, W, C]``: qkv and projection, then
-        queries by keys and weights by values, each query its window of keys."""
+        """Return the number of multiply-adds by definition, for ``tokens`` ``[B, H, W, C]``.
+
+        They are those of qkv and projection, of queries by keys and of weights by values, where
+        each query meets its window of keys.
+        """
         return tokens.numel() * (4 * self.dim + 2 * self.window**2)
 
     def extra_repr(self) -> str:
+        """Return the sizes for ``repr``."""
         return f"dim={self.dim}, heads={self.heads}, window={self.window}"
 
 
 def neighborhood_attention(qkv: Tensor, rpb: Tensor) -> Tensor:
-    """Tensor[B, H, W, 3C] and rpb [heads, 2k-1, 2k-1] -> Tensor[B, H, W, C]; H, W >= k."""
+    """Attend, without the input and output projections of the layer.
+
+    Args:
+        qkv: ``[B, H, W, 3C]``, H and W at least k.
+        rpb: relative-position bias, ``[heads, 2k-1, 2k-1]`` for windows of k x k.
+
+    Returns:
+        ``[B, H, W, C]``.
+    """
     if qkv.device.type == "cpu" and qkv.dtype in (torch.float32, torch.float64):
         out: Tensor = _TiledAttention.apply(qkv.contiguous(), rpb)
         return out
@@ -100,7 +113,7 @@ def neighborhood_attention(qkv: Tensor, rpb: Tensor) -> Tensor:
 
 
 def _tiled_sdpa(qkv: Tensor, rpb: Tensor) -> Tensor:
-    """One masked dense attention per class of tiles; differentiable any number of times."""
+    """Compute one masked dense attention per class of tiles; differentiable any number of times."""
     batch, height, width = qkv.shape[:3]
     heads, window = rpb.shape[0], (rpb.shape[1] + 1) // 2
     # [B, heads, H, W, d] each
@@ -126,14 +139,14 @@ def _tiled_sdpa(qkv: Tensor, rpb: Tensor) -> Tensor:
 
 
 def _dense_queries(maps: Tensor, rows: TileRun, columns: TileRun) -> Tensor:
-    """[B, heads, H, W, d] -> [B * tiles, heads, queries of a tile, d]."""
+    """Gather queries: [B, heads, H, W, d] -> [B * tiles, heads, queries of a tile, d]."""
     maps = maps[:, :, rows.query_start : rows.query_stop]
     maps = maps[:, :, :, columns.query_start : columns.query_stop]
     return _dense(maps, rows, columns, rows.tile, columns.tile)
 
 
 def _dense_keys(maps: Tensor, rows: TileRun, columns: TileRun) -> Tensor:
-    """[B, heads, H, W, d] -> [B * tiles, heads, keys of a block, d]."""
+    """Gather keys or values: [B, heads, H, W, d] -> [B * tiles, heads, keys of a block, d]."""
     maps = maps[:, :, rows.key_start : rows.key_stop, columns.key_start : columns.key_stop]
     return _dense(maps, rows, columns, rows.block, columns.block)
 
@@ -147,11 +160,11 @@ def _dense(maps: Tensor, rows: TileRun, columns: TileRun, height: int, width: in
 
 
 class _TiledAttention(torch.autograd.Function):
-    """The same in chunks of scores that stay in cache; the backward recomputes them.
+    """Attention in chunks of scores that stay in cache; the backward recomputes them.
 
-    Exponentials are taken to base 2 (log2(e) goes into the queries and the bias) and without the
-    row maximum, which costs as much as all the rest of a softmax; the sums tell whether that was
-    safe, and if not everything is done once more with it.
+    Exponentials are taken to base 2 (log2(e) goes into the queries and the bias) and without
+    subtracting the row maximum, which costs as much as all the rest of a softmax. The sums tell
+    whether that was safe; if not, everything is computed once more with the row maximum.
     """
 
     @staticmethod
@@ -200,7 +213,7 @@ def _attend(maps: Tensor, rpb: Tensor, out: Tensor, sums: Tensor, shift: Tensor 
 def _gradients(
     qkv: Tensor, rpb: Tensor, out: Tensor, sums: Tensor, shift: Tensor | None, grad: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of ``qkv`` and ``rpb``, in the shape of these."""
+    """Return the gradients of ``qkv`` and ``rpb``, in their shapes."""
     heads = rpb.shape[0]
     maps = _scaled_maps(qkv, heads)
     grad_map = torch.empty_like(sums.expand(maps.shape[1:]), memory_format=torch.contiguous_format)
@@ -239,27 +252,33 @@ _View = tuple[tuple[int, ...], tuple[int, ...], int]
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Tiles of one class, taken together: some heads of some images, and rows of tiles."""
+    """Tiles of one class taken together: some heads, some images and some rows of tiles."""
 
     heads: slice
     batch: slice
     rows: TileRun
     columns: TileRun
     known: dict[_Key, _View] = field(default_factory=dict)
-    """Arguments of the views taken so far, by the strides of the map and the place in it."""
+    """Arguments of the views taken so far, by the map's strides and width and the place in it."""
 
     def queries(self, maps: Tensor) -> Tensor:
-        """[heads, B, H, W, d] -> view [heads, B, row tiles, column tiles, tile, tile, d]."""
+        """Return a view of the queries.
+
+        [heads, B, H, W, d] -> [heads, B, row tiles, column tiles, tile, tile, d].
+        """
         rows, columns = self.rows, self.columns
         return self._view(maps, rows.query_start, columns.query_start, rows.tile, columns.tile)
 
     def keys(self, maps: Tensor) -> Tensor:
-        """[heads, B, H, W, d] -> view [heads, B, row tiles, column tiles, block, block, d]."""
+        """Return a view of the keys or values.
+
+        [heads, B, H, W, d] -> [heads, B, row tiles, column tiles, block, block, d].
+        """
         rows, columns = self.rows, self.columns
         return self._view(maps, rows.key_start, columns.key_start, rows.block, columns.block)
 
     def add_keys(self, maps: Tensor, blocks: Tensor) -> None:
-        """Add what belongs to overlapping blocks to their map, in pieces that do not overlap."""
+        """Add overlapping blocks to their map, in pieces that do not overlap."""
         rows, columns = self.rows, self.columns
         blocks = blocks.view(self.keys(maps).shape)
         for top in range(0, rows.block, rows.tile):
@@ -298,12 +317,12 @@ class _Chunk:
 
 
 class _Kind(NamedTuple):
-    """A class of tiles: those that share a bias."""
+    """A class of tiles, which share a bias."""
 
     places: Tensor
-    """[queries * keys]: where in the table."""
+    """[queries * keys]: indexes into the bias table."""
     bias: Tensor
-    """[heads, queries, keys], to base 2."""
+    """[heads, queries, keys], scaled for exponentials to base 2."""
     chunks: tuple[_Chunk, ...]
 
 
@@ -322,7 +341,7 @@ def _kinds(maps: Tensor, rpb: Tensor) -> Iterator[_Kind]:
 def _plan(
     heads: int, batch: int, height: int, width: int, window: int, budget: int
 ) -> tuple[tuple[TileRun, TileRun, tuple[_Chunk, ...]], ...]:
-    """Classes of tiles and their chunks of about ``budget`` scores."""
+    """Return the classes of tiles with their chunks of about ``budget`` scores."""
     classes = []
     for rows, columns in product(
         *(plan_axis(length, window, _tile(length, window)) for length in (height, width))
@@ -339,7 +358,7 @@ def _plan(
 
 
 def _tile(length: int, window: int) -> int:
-    """Queries per tile along an axis; all of them where a block would hold nearly all keys."""
+    """Return the queries per tile along an axis; all if a block would hold nearly all keys."""
     tile = _TILE.get(window, _LARGE_TILE)
     return length if length <= max(tile + window - 1, _LARGE_TILE) else tile
 
@@ -350,12 +369,15 @@ def _steps(length: int, step: int) -> list[slice]:
 
 
 def _head_maps(tokens: Tensor, heads: int, parts: int) -> Tensor:
-    """[B, H, W, parts * C] -> view [parts, heads, B, H, W, d]."""
+    """Return a view by heads: [B, H, W, parts * C] -> [parts, heads, B, H, W, d]."""
     return tokens.unflatten(3, (parts, heads, -1)).permute(3, 4, 0, 1, 2, 5)
 
 
 def _scaled_maps(qkv: Tensor, heads: int) -> Tensor:
-    """[B, H, W, 3C] -> [3, heads, B, H, W, d], the queries scaled for a softmax to base 2."""
+    """Split by heads and scale the queries for a softmax to base 2.
+
+    [B, H, W, 3C] -> [3, heads, B, H, W, d].
+    """
     source = _head_maps(qkv, heads, 3)
     maps = qkv.new_empty(source.shape)
     torch.mul(source[0], source.shape[-1] ** -0.5 * math.log2(math.e), out=maps[0])
@@ -364,37 +386,37 @@ def _scaled_maps(qkv: Tensor, heads: int) -> Tensor:
 
 
 def _flat(tiles: Tensor) -> Tensor:
-    """[heads, B, row tiles, column tiles, h, w, d] -> contiguous [N, h * w, d]."""
+    """Flatten: [heads, B, row tiles, column tiles, h, w, d] -> contiguous [N, h * w, d]."""
     shape = tiles.shape
     return tiles.reshape(-1, shape[4] * shape[5], shape[6])
 
 
 def _assign(tiles: Tensor, values: Tensor) -> None:
-    """The reverse: write [N, h * w, d]."""
+    """Write ``values`` [N, h * w, d] to ``tiles``, the inverse of :func:`_flat`."""
     tiles.copy_(values.view(tiles.shape))
 
 
 def _scores(query: Tensor, key: Tensor, bias: Tensor) -> Tensor:
-    """[N, queries, keys]; N runs over the heads of ``bias`` first."""
+    """Return [N, queries, keys]; N runs over the heads of ``bias`` first."""
     scores = query.new_empty(query.shape[0], *bias.shape[1:])
     scores.view(bias.shape[0], -1, *bias.shape[1:]).copy_(bias[:, None])
     return scores.baddbmm_(query, key.mT)
 
 
 def _bias_table(rpb: Tensor) -> Tensor:
-    """[heads, (2k-1)**2 + 1]: flat, and -inf behind for what is out of sight."""
+    """Return the bias [heads, (2k-1)**2 + 1], flat, followed by -inf for masked keys."""
     return F.pad(rpb.flatten(1), (0, 1), value=-math.inf)
 
 
 @lru_cache(maxsize=256)
-@torch.inference_mode(False)  # kept, and so used in training as well as in inference
+@torch.inference_mode(False)  # cached, and so used in training as well as in inference
 def _bias_index(
     down: tuple[tuple[int, ...], ...],
     along: tuple[tuple[int, ...], ...],
     window: int,
     device: torch.device,
 ) -> Tensor:
-    """Flat positions in the bias table, (2k-1)**2 where masked: [queries * keys] of one tile."""
+    """Return flat positions in the bias table, (2k-1)**2 if masked: [queries * keys] of a tile."""
     side = 2 * window - 1
     vertical = torch.tensor(down)[:, None, :, None]
     horizontal = torch.tensor(along)[None, :, None, :]

@@ -1,4 +1,4 @@
-"""Transformer blocks of the base codec: neighborhood attention, per-quality residual scales.
+"""Transformer blocks of the base codec: neighborhood attention with per-quality residual scales.
 
 SPEC section 1, "NSA block". Feature maps inside a run of blocks are *tokens*: ``[B, H, W, C]``,
 channels last, so that every linear layer works in place on contiguous memory.
@@ -23,7 +23,7 @@ part of the autoencoder is learned first."""
 
 
 class MLP(nn.Module):
-    """Linear, GELU, Linear."""
+    """A linear layer, GELU, and a linear layer."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
@@ -31,12 +31,13 @@ class MLP(nn.Module):
         self.fc2 = TokenLinear(hidden, dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Return the output for ``tokens`` ``[..., dim]``, in the same shape."""
         out: Tensor = self.fc2(F.gelu(self.fc1(tokens)))
         return out
 
 
 class NSABlock(nn.Module):
-    """``x + |gamma1| attn(norm1(x))``, then ``x + |gamma2| mlp(norm2(x))``."""
+    """The block ``x + |gamma1| attn(norm1(x))``, then ``x + |gamma2| mlp(norm2(x))``."""
 
     def __init__(
         self, dim: int, heads: int, window: int, mlp_ratio: float, levels: int, drop_path: float
@@ -51,24 +52,31 @@ class NSABlock(nn.Module):
         self.drop_path = drop_path
 
     def main(self, tokens: Tensor) -> Tensor:
-        """The feed-forward part of the main path, on tokens ``[..., C]``."""
+        """Compute the feed-forward part of the main path, on tokens ``[..., C]``."""
         out: Tensor = self.mlp(self.norm2(tokens))
         return out
 
     def forward(
         self, tokens: Tensor, quality: Quality, router: BlockRouter | None, index: int
     ) -> Tensor:
+        """Return the output for ``tokens`` ``[B, H, W, C]``, in the same shape.
+
+        ``router`` replaces the feed-forward part, given ``index``, the block's number in its stage;
+        None is the main path.
+        """
         attended = quality.pick(self.gamma1)[:, None, None, :] * self.attn(self.norm1(tokens))
         tokens = tokens + self._drop(attended)
         fed = self.main(tokens) if router is None else router(tokens, index, self.main)
         return tokens + self._drop(quality.pick(self.gamma2)[:, None, None, :] * fed)
 
     def _drop(self, residual: Tensor) -> Tensor:
-        """Stochastic depth (Huang et al. 2016): in training, each picture of the batch loses this
-        residual with probability ``drop_path``, and what is kept is scaled to the same mean.
+        """Drop ``residual`` of some pictures in training: stochastic depth (Huang et al. 2016).
 
-        torchvision's ``stochastic_depth(..., "row")``, without torchvision: one line less to
-        write is not worth a dependency whose build has to match torch's.
+        Each picture of the batch loses this residual with probability ``drop_path``; kept ones are
+        scaled so that the mean stays the same.
+
+        The same as torchvision's ``stochastic_depth(..., "row")``: saving one line is not worth a
+        dependency on torchvision, whose build has to match torch's.
         """
         if not (self.training and self.drop_path):
             return residual
@@ -86,7 +94,7 @@ class Stage(nn.Module):
     def run_blocks(
         self, feature_map: Tensor, quality: Quality, router: StageRouter | None, stage: int
     ) -> Tensor:
-        """Map of the same shape after all blocks; ``router`` is asked for stage ``stage``."""
+        """Return the map after all blocks, in the same shape; ``router`` is asked for ``stage``."""
         if not len(self.blocks):
             return feature_map
         entered = feature_map.permute(0, 2, 3, 1).contiguous()

@@ -21,10 +21,10 @@ from mpa_core.base.tinylic.transforms import analysis, drop_path_rates, synthesi
 
 
 class TinyLIC(Base):
-    """Transforms, variable-rate gains and entropy model of SPEC section 1.
+    """The transforms, variable-rate gains and entropy model of SPEC section 1.
 
-    ``y`` is the scaled latent (after its gain), ``y_hat`` its decoded value (before the inverse
-    gain), likewise ``z`` and ``z_hat``: the values that are rounded and coded.
+    ``y`` is the scaled latent (after its gain) and ``y_hat`` its decoded value (before the inverse
+    gain); likewise ``z`` and ``z_hat``.
     """
 
     config: TinyLICConfig
@@ -61,22 +61,22 @@ class TinyLIC(Base):
         self.entropy = ContextEntropy(config.slices, hyper)
 
     def analyse(self, x: Tensor, quality: Quality, router: StageRouter | None = None) -> Tensor:
-        """``x`` ``[B, 3, H, W]`` in [0, 1] to ``y`` ``[B, M, H/16, W/16]``."""
+        """Compute ``y`` ``[B, M, H/16, W/16]`` from ``x`` ``[B, 3, H, W]`` in [0, 1]."""
         return self.y_gains.scale(self.g_a(x, quality, router), quality)
 
     def hyper_analyse(self, y: Tensor, quality: Quality) -> Tensor:
-        """``y`` to ``z`` ``[B, C, H/64, W/64]``."""
+        """Compute ``z`` ``[B, C, H/64, W/64]`` from ``y`` ``[B, M, H/16, W/16]``."""
         return self.z_gains.scale(self.h_a(y, quality), quality)
 
     def hyper_synthesise(self, z_hat: Tensor, quality: Quality) -> Tensor:
-        """``z_hat`` to the entropy parameters ``[B, 2M, H/16, W/16]`` of ``y``."""
+        """Compute the entropy parameters ``[B, 2M, H/16, W/16]`` of ``y`` from ``z_hat``."""
         params: Tensor = self.h_s(self.z_gains.unscale(z_hat, quality), quality)
         return params
 
     def synthesise(
         self, y_hat: Tensor, quality: Quality, router: StageRouter | None = None
     ) -> Tensor:
-        """``y_hat`` to ``x_hat`` ``[B, 3, H, W]``, not clamped."""
+        """Compute ``x_hat`` ``[B, 3, H, W]``, not clamped, from ``y_hat``."""
         x_hat: Tensor = self.g_s(self.y_gains.unscale(y_hat, quality), quality, router)
         return x_hat
 
@@ -91,7 +91,7 @@ class TinyLIC(Base):
 
     @property
     def capabilities(self) -> Capabilities:
-        """All there are."""
+        """All capabilities that there are."""
         return Capabilities(
             exact=TinyLICExactProfile(self),
             spread_gains=self._spread_gains,

@@ -1,4 +1,4 @@
-"""Configuration of a TinyLIC base. Nothing here imports torch."""
+"""Configuration of a TinyLIC base; the module does not import torch."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class TinyLICConfig(BaseConfig):
     g_s: Stages
     mlp_ratio: Ratio = 2.0
     drop_path: Dropout = 0.1
-    """Stochastic depth of the deepest block, in training only."""
+    """Rate of stochastic depth at the deepest block, in training only."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -84,36 +84,37 @@ class TinyLICConfig(BaseConfig):
 
     @property
     def latent_channels(self) -> int:
-        """M: channels of ``y``."""
+        """Number M of channels of ``y``."""
         return self.g_a[-1].width
 
     @property
     def hyper_channels(self) -> int:
-        """Channels of ``z``."""
+        """Number of channels of ``z``."""
         return self.h_a[-1].width
 
     @property
     def latent_stride(self) -> int:
-        """Pixels of the image per position of ``y``, along one side."""
+        """Side in image pixels that one position of ``y`` covers."""
         return 2 ** len(self.g_a)
 
     @property
     def hyper_stride(self) -> int:
-        """Pixels per position of ``z``; images are padded to multiples of it."""
+        """Side in pixels that a position of ``z`` covers; images are padded to multiples of it."""
         return int(self.latent_stride * 2 ** len(self.h_a))
 
     @property
     def slices(self) -> tuple[int, ...]:
-        """Channels of the four latent slices: the cosine schedule of SPEC section 1."""
+        """Channels of the four latent slices, by the cosine schedule of SPEC section 1."""
         total = self.latent_channels
         bounds = [math.ceil(math.cos(t * math.pi / 8) * total) for t in range(4)] + [0]
         return tuple(bounds[t] - bounds[t + 1] for t in range(4))
 
     @property
     def least_parameters(self) -> int:
-        """Weights of the large layers, about nine tenths of all: what a checkpoint holds at least.
+        """Number of weights in the large layers, about nine tenths of all weights.
 
-        Without building anything, so that a config can be judged before memory is spent on it.
+        A checkpoint holds at least as many. Nothing is built, so that a config can be judged before
+        memory is spent on it.
         """
         total = 0
         # A synthesis is an analysis backwards, with other channels at its fine end.
@@ -136,17 +137,17 @@ class TinyLICConfig(BaseConfig):
 
     @property
     def encoder_path_stages(self) -> tuple[PathStage, ...]:
-        """Stages of ``g_a`` with a side path: all but the coarsest, where there are blocks."""
+        """Stages of ``g_a`` with a side path: all with blocks but the coarsest."""
         return _path_stages(self.g_a, range(len(self.g_a) - 1))
 
     @property
     def decoder_path_stages(self) -> tuple[PathStage, ...]:
-        """Stages of ``g_s`` a task path attaches to: likewise."""
+        """Stages of ``g_s`` that a task path attaches to: all with blocks but the coarsest."""
         return _path_stages(self.g_s, range(1, len(self.g_s)))
 
     @property
     def summary(self) -> str:
-        """The widths and depths of ``g_a``."""
+        """One line with the widths and depths of ``g_a``."""
         stages = ", ".join(f"{stage.width} x {stage.depth}" for stage in self.g_a)
         return f"Stages of `g_a` (width x depth): {stages}"
 

@@ -1,4 +1,4 @@
-"""The entropy model of TinyLIC: a Gaussian with multistage context for ``y``.
+"""The entropy model of TinyLIC: a Gaussian with a multistage context model for ``y``.
 
 SPEC section 1, "Entropy model".
 """
@@ -35,7 +35,7 @@ def _spatial_kernel(step: Step) -> int:
 
 
 class ContextEntropy(EntropyModel):
-    """Probabilities of ``z`` and ``y`` by four channel slices and a checkerboard.
+    """The probabilities of ``z`` and ``y``, with four channel slices and a checkerboard.
 
     Args:
         slices: channels of the slices of ``y``.
@@ -72,9 +72,15 @@ class ContextEntropy(EntropyModel):
     def walk(
         self, params: Tensor, visit: Visitor, networks: EntropyNetworks | None = None
     ) -> Tensor:
-        """Decode ``y`` step by step: ``params`` ``[B, 2M, H, W]`` to ``y_hat`` ``[B, M, H, W]``.
+        """Decode ``y`` step by step.
 
-        H and W are even. ``networks`` are also :class:`ContextNetworks`; None are the model's own.
+        Args:
+            params: ``[B, 2M, H, W]``, H and W even.
+            visit: called once for each step, in coding order.
+            networks: also :class:`ContextNetworks`; None is the model's own.
+
+        Returns:
+            ``y_hat`` ``[B, M, H, W]``.
         """
         predicting = cast(ContextNetworks, networks or self)
         decoded: list[Tensor] = []
@@ -117,7 +123,7 @@ class ContextEntropy(EntropyModel):
         return any(step.slice == index and step.known for step in SCHEDULE)
 
     def take(self, y: Tensor, step: Step) -> Tensor:
-        """The positions of one step in its slice: ``[P, B, c, H/2, W/2]``."""
+        """Return the values of one step in its slice: ``[P, B, c, H/2, W/2]``."""
         start = sum(self.slices[: step.slice])
         return split_phases(y[:, start : start + self.slices[step.slice]], step.phases)
 

@@ -1,4 +1,4 @@
-"""The networks of the context model: what the decoded symbols say about those to come."""
+"""The networks of the context model, which predict symbols from those decoded before."""
 
 from __future__ import annotations
 
@@ -13,21 +13,33 @@ from mpa_core.base.tinylic.schedule import Step, context_mask
 
 
 class ContextNetworks(Protocol):
-    """The networks of the walk. The entropy model's own compute in floating point;
-    :class:`mpa_core.base.tinylic.exact.networks.ExactNetworks` computes the same everywhere."""
+    """The networks that the entropy model's walk runs.
+
+    The entropy model's own compute in floating point;
+    :class:`mpa_core.base.tinylic.exact.networks.ExactNetworks` computes the same everywhere.
+    """
 
     def channel_context(self, index: int, known: Tensor) -> Tensor:
-        """Of slice ``index``: parameters, decoded slices ``[B, C, H, W]`` to ``[B, 2c, H, W]``."""
+        """Return the channel context ``[B, 2c, H, W]`` of slice ``index``.
+
+        ``known`` ``[B, C, H, W]`` are the entropy parameters and the decoded slices.
+        """
 
     def spatial_context(self, step: int, known: Tensor) -> Tensor:
-        """Of step ``step``: its slice, zeros where unknown, to ``[P, B, 2c, H/2, W/2]``."""
+        """Return the spatial context ``[P, B, 2c, H/2, W/2]`` of step number ``step``.
+
+        ``known`` ``[B, c, H, W]`` is its slice, with zeros where nothing is decoded yet.
+        """
 
     def predict(self, index: int, features: Tensor) -> Tensor:
-        """Of slice ``index``: contexts ``[B, C, h, w]`` to scales, means ``[B, 2c, h, w]``."""
+        """Return the scales, then the means, of slice ``index``: ``[B, 2c, h, w]``.
+
+        ``features`` ``[B, C, h, w]`` are the contexts.
+        """
 
 
 class ChannelContext(nn.Sequential):
-    """What the decoded slices and the hyperprior say about a slice: conv5, conv5, conv3."""
+    """Context of a slice from the decoded slices and the hyperprior: conv5, conv5, conv3."""
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__(
@@ -40,7 +52,7 @@ class ChannelContext(nn.Sequential):
 
 
 class SpatialContext(nn.Module):
-    """Masked convolution over the known positions of a slice, evaluated at the step's phases."""
+    """A masked convolution over the known positions of a slice, evaluated at the step's phases."""
 
     mask: Tensor
 
@@ -51,7 +63,7 @@ class SpatialContext(nn.Module):
         self.register_buffer("mask", context_mask(step, kernel), persistent=False)
 
     def forward(self, known: Tensor) -> Tensor:
-        """``[B, c, H, W]`` with zeros where nothing is decoded, to ``[P, B, 2c, H/2, W/2]``."""
+        """Return ``[P, B, 2c, H/2, W/2]`` for ``known`` ``[B, c, H, W]``, zero where undecoded."""
         weight = self.conv.weight * self.mask
         reach = self.kernel // 2
         padded = F.pad(known, (reach, reach, reach, reach))
@@ -67,7 +79,7 @@ class SpatialContext(nn.Module):
 
 
 class ParameterNet(nn.Sequential):
-    """Three 1x1 convolutions to the means and scales of a slice."""
+    """Three 1x1 convolutions that predict the scales and means of a slice."""
 
     def __init__(self, in_channels: int, widths: Sequence[int]) -> None:
         first, second, out = widths

@@ -1,7 +1,7 @@
-"""Start from the best linear codec: a hierarchical Karhunen-Loeve transform of the photos.
+"""A start for training from the best linear codec: a hierarchical Karhunen-Loeve transform.
 
-From random weights the first thousand steps only learn what linear algebra gives at once: which
-linear features of a picture keep most of its energy. Here every strided convolution of ``g_a``
+From random weights the first thousand steps only learn what linear algebra gives at once: the
+linear features of a picture that keep most of its energy. Here every strided convolution of ``g_a``
 starts as the KLT (principal components) of its non-overlapping 2x2 blocks of input features, and
 every transposed convolution of ``g_s`` as the transpose, so that without the blocks (which start
 near the identity) ``g_s(g_a(x))`` is the orthogonal projection of a picture onto the leading
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from mpa_core.base.tinylic.codec import TinyLIC
 
 WHITENING = 0.5
-"""Inside the transforms a component of standard deviation s is scaled by s**-WHITENING: layer norm
-would otherwise see the mean of a block and nothing else. ``y`` itself is not scaled."""
+"""Inside the transforms a component of standard deviation s is scaled by s**-WHITENING; otherwise
+the mean of a block would dominate layer norm. ``y`` itself is not scaled."""
 SPARE = 0.1
-"""Factor on the random weights of channels the transform does not use."""
+"""Factor on the random weights of channels that the transform does not use."""
 BLOCK_SCALE = 0.02
-"""Start of the residual scales gamma in ``g_a`` and ``g_s``: close to the identity."""
+"""Initial value of the residual scales gamma in ``g_a`` and ``g_s``: close to the identity."""
 SMALLEST_SCALE = 1e-3
-"""Standard deviations below this (a quarter of an 8-bit level) are not amplified further."""
+"""Smaller standard deviations (a quarter of an 8-bit level) are not amplified further."""
 
 
 @torch.no_grad()
@@ -70,12 +70,15 @@ def initialise(base: TinyLIC, photos: Tensor) -> None:
 
 
 def _blocks(features: Tensor) -> Tensor:
-    """``[B, C, H, W]`` to its 2x2 blocks as vectors: ``[B, 4C, (H/2)(W/2)]``."""
+    """Return the 2x2 blocks of ``[B, C, H, W]`` as vectors: ``[B, 4C, (H/2)(W/2)]``."""
     return nn.functional.pixel_unshuffle(features, 2).flatten(2)
 
 
 def _components(centred: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The leading eigenvectors (rows, of fixed sign) of the covariance, and their deviations."""
+    """Return the leading eigenvectors of the covariance and their deviations.
+
+    The eigenvectors are rows, with a fixed sign.
+    """
     vectors = centred.transpose(0, 1).flatten(1)
     values, columns = torch.linalg.eigh(vectors @ vectors.T / vectors.shape[1])
     values, rows = values.flip(0)[:count], columns.flip(1).T[:count]
@@ -89,10 +92,10 @@ def _halved(stage: AnalysisStage | SynthesisStage) -> float:
 
 
 def _fill(conv: nn.Conv2d | nn.ConvTranspose2d, rows: Tensor, scale: Tensor, depth: int) -> None:
-    """Put ``rows`` ``[k, 4c]`` on the 2x2 taps that cover a block exactly; ``scale`` is per c.
+    """Put ``rows`` ``[k, 4c]`` on the 2x2 taps that cover a block exactly; ``scale`` is ``[c]``.
 
-    Convolution and transposed convolution store ``[k, c, kernel, kernel]`` alike, and with the
-    same weights one is the transpose of the other.
+    Convolution and transposed convolution store ``[k, c, kernel, kernel]`` alike, and with the same
+    weights one is the transpose of the other.
     """
     kept, inputs = rows.shape[0], rows.shape[1] // 4
     centre = conv.kernel_size[0] // 2

@@ -1,4 +1,4 @@
-"""The float profile of a TinyLIC base: what the walk of its entropy model runs, too."""
+"""The float profile of a TinyLIC base, with the networks of its context model."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ def _mirrored(
     head_width: int = 16,
     windows: tuple[int, ...] | None = None,
 ) -> TinyLICConfig:
-    """A config whose synthesis mirrors its analysis, as in the paper."""
+    """Build a config whose synthesis mirrors its analysis, as in the paper."""
     windows = windows or (7,) * len(widths)
     analysis = tuple(
         StageConfig(width=width, depth=depth, heads=width // head_width, window=window)
@@ -31,9 +31,9 @@ def _mirrored(
 PRESETS: dict[str, TinyLICConfig] = {
     # SPEC section 1: N = 128, M = 320.
     "mpa-base": _mirrored((128, 192, 256, 320), (2, 2, 6, 2), 192, 2),
-    # What ships: docs/history.md has the evidence for its widths and depths.
+    # Ships with the package; docs/history.md has the evidence for its widths and depths.
     "mpa-small": _mirrored((32, 64, 128, 160), (1, 1, 2, 2), 80, 1, windows=(3, 5, 7, 7)),
     # For tests: every part present, nothing large.
     "mpa-tiny": _mirrored((8, 16, 16, 32), (1, 1, 2, 1), 16, 1, head_width=8),
 }
-"""Preset name to architecture."""
+"""Architectures by preset name."""

@@ -1,4 +1,4 @@
-"""How fast the blocks learn: the same function, with the scale moved from weights to gammas."""
+"""Rescaling of the blocks, which changes how fast they learn and not what they compute."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def rescale_blocks(base: TinyLIC, factor: float) -> None:
     """Multiply gamma in ``g_a`` and ``g_s`` by ``factor``, divide the layers before it by as much.
 
     The function stays the same (up to rounding). Adam moves every weight by about the learning
-    rate, whatever the size of its gradient, so what a block adds to its input changes ``factor``
-    times as fast. Blocks that start near the identity by a small gamma hardly learn otherwise.
+    rate, whatever the size of its gradient, so the residuals of the blocks change ``factor`` times
+    as fast. Blocks that start near the identity by a small gamma hardly learn otherwise.
     """
     for transform in (base.g_a, base.g_s):
         for stage in transform.stages:

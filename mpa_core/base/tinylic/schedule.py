@@ -15,20 +15,20 @@ from torch import Tensor
 Phase = tuple[int, int]
 
 EVEN: tuple[Phase, ...] = ((0, 0), (1, 1))
-"""One colour of the checkerboard: row + column even."""
+"""One colour of the checkerboard: the positions whose row + column is even."""
 ODD: tuple[Phase, ...] = ((0, 1), (1, 0))
-"""The other colour."""
+"""The other colour: the positions whose row + column is odd."""
 
 
 class Step(NamedTuple):
-    """Positions of one slice that are coded together."""
+    """The positions of one slice that are coded together."""
 
     slice: int
     """Index of the channel slice."""
     phases: tuple[Phase, ...]
-    """Positions coded now, in coding order."""
+    """Positions coded in this step, in coding order."""
     known: tuple[Phase, ...]
-    """Positions of the same slice decoded before."""
+    """Positions of the same slice that were decoded before."""
 
 
 def _passes(index: int, *passes: tuple[Phase, ...]) -> list[Step]:
@@ -50,9 +50,12 @@ SCHEDULE: tuple[Step, ...] = (
 
 
 def context_mask(step: Step, kernel: int) -> Tensor:
-    """Which taps of a ``kernel x kernel`` convolution see known positions: ``[kernel, kernel]``.
+    """Return which taps of a ``kernel x kernel`` convolution see known positions.
 
     All phases of one step must agree on it, as they do in a checkerboard.
+
+    Returns:
+        ``[kernel, kernel]`` float32, 1 where a tap sees a known position, else 0.
     """
     reach = kernel // 2
     masks = {
@@ -68,15 +71,15 @@ def context_mask(step: Step, kernel: int) -> Tensor:
 
 
 def split_phases(tensor: Tensor, phases: tuple[Phase, ...]) -> Tensor:
-    """``[B, C, H, W]`` to ``[P, B, C, H/2, W/2]``, one strided map per phase."""
+    """Split ``[B, C, H, W]`` into one strided map per phase: ``[P, B, C, H/2, W/2]``."""
     return torch.stack([tensor[..., row::2, column::2] for row, column in phases])
 
 
 def coding_order(phases: Tensor) -> Tensor:
-    """The positions of one step of one picture in the order of their symbols, as a view.
+    """Return the positions of one step of one picture in the order of their symbols, as a view.
 
-    ``[P, c, H/2, W/2]`` as it is (phase, channel, row, column), but for the step that codes the
-    whole map at once: that one goes by channel, row and column of the map.
+    ``phases`` ``[P, c, H/2, W/2]`` keep their order (phase, channel, row, column), except in the
+    step that codes the whole map at once: its order is channel, row and column of the map.
     """
     if len(phases) < 4:
         return phases
@@ -84,7 +87,10 @@ def coding_order(phases: Tensor) -> Tensor:
 
 
 def join_phases(parts: dict[Phase, Tensor]) -> Tensor:
-    """The inverse: maps ``[B, C, H/2, W/2]`` by phase to ``[B, C, H, W]``; absent phases are 0."""
+    """Join maps ``[B, C, H/2, W/2]`` by phase to ``[B, C, H, W]``; absent phases are 0.
+
+    The inverse of :func:`split_phases`.
+    """
     zeros = torch.zeros_like(next(iter(parts.values())))
     rows = [
         torch.stack([parts.get((row, column), zeros) for column in (0, 1)], dim=-1)

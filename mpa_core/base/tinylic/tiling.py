@@ -1,10 +1,10 @@
-"""Cutting an axis of a feature map into query tiles with haloed, clamped blocks of keys.
+"""Division of an axis of a feature map into query tiles with haloed, clamped blocks of keys.
 
-Neighborhood attention lets the query at ``p`` see the ``window`` keys from
-``clamp(p - window // 2, 0, length - window)`` on: the window is shifted inward at the borders and
-stays whole (SPEC section 1). A tile of ``tile`` queries then needs ``tile + window - 1`` keys at
-most, a dense block. Tiles that look alike form a :class:`TileRun`, which shares one table of
-relative positions. Everything here is plain integers, prepared once per size.
+Neighborhood attention lets the query at ``p`` see the ``window`` keys from ``clamp(p - window // 2,
+0, length - window)`` on: the window is shifted inward at the borders and stays whole (SPEC section
+1). A tile of ``tile`` queries then needs ``tile + window - 1`` keys at most, a dense block. Tiles
+that look alike form a :class:`TileRun`, which shares one table of relative positions. Everything
+here is plain integers, prepared once per size.
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ class TileRun:
     block: int
     """Keys per block."""
     relative: tuple[tuple[int, ...], ...]
-    """``[tile][block]``: key - query + window - 1, in 0 … 2 * window - 2; -1 where out of sight."""
+    """``[tile][block]``: key - query + window - 1, in 0 … 2 * window - 2; -1 for keys that are
+    masked."""
 
     @property
     def query_stop(self) -> int:
-        """Position behind the run's last query."""
+        """Position after the run's last query."""
         return self.query_start + self.count * self.tile
 
     @property
     def key_stop(self) -> int:
-        """Position behind the last key of the run's last block."""
+        """Position after the last key of the run's last block."""
         return self.key_start + (self.count - 1) * self.tile + self.block
 
     def part(self, first: int, stop: int) -> TileRun:
-        """The tiles ``first`` … ``stop - 1`` of the run."""
+        """Return the tiles ``first`` … ``stop - 1`` of the run."""
         shift = first * self.tile
         start, key_start = self.query_start + shift, self.key_start + shift
         return TileRun(start, key_start, stop - first, self.tile, self.block, self.relative)
@@ -48,10 +49,10 @@ class TileRun:
 
 @lru_cache(maxsize=1024)
 def plan_axis(length: int, window: int, tile: int) -> tuple[TileRun, ...]:
-    """Runs of tiles that cover an axis of ``length`` >= ``window`` positions once, in order.
+    """Return runs of tiles that cover an axis of ``length`` >= ``window`` positions once, in order.
 
-    ``tile`` is an upper limit: the axis is cut into the fewest tiles of it, these are evened out,
-    and the last one is smaller where the length is no multiple.
+    ``tile`` is an upper limit: the axis is cut into the fewest tiles that it allows, of equal size
+    except for a smaller last one where the length is no multiple.
     """
     tile = -(-length // -(-length // tile))
     runs: list[TileRun] = []

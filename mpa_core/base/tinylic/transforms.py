@@ -26,7 +26,7 @@ def _blocks(stage: StageConfig, config: TinyLICConfig, rates: Sequence[float]) -
 
 
 class AnalysisStage(Stage):
-    """Strided convolution ``kernel x kernel``, then a run of blocks."""
+    """A strided convolution ``kernel x kernel``, then a run of blocks."""
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class AnalysisStage(Stage):
     def forward(
         self, feature_map: Tensor, quality: Quality, router: StageRouter | None, stage: int
     ) -> Tensor:
+        """Return ``[B, width, H/2, W/2]`` for ``feature_map`` ``[B, in_channels, H, W]``."""
         return self.run_blocks(self.conv(feature_map), quality, router, stage)
 
 
@@ -64,12 +65,13 @@ class SynthesisStage(Stage):
     def forward(
         self, feature_map: Tensor, quality: Quality, router: StageRouter | None, stage: int
     ) -> Tensor:
+        """Return ``[B, out_channels, 2H, 2W]`` for ``feature_map`` ``[B, width, H, W]``."""
         out: Tensor = self.conv(self.run_blocks(feature_map, quality, router, stage))
         return out
 
 
 class Transform(nn.Module):
-    """Stages in execution order."""
+    """A sequence of stages."""
 
     def __init__(self, stages: Sequence[AnalysisStage | SynthesisStage]) -> None:
         super().__init__()
@@ -78,9 +80,13 @@ class Transform(nn.Module):
     def forward(
         self, feature_map: Tensor, quality: Quality, router: StageRouter | None = None
     ) -> Tensor:
-        """``[B, C_in, H, W]`` to ``[B, C_out, H', W']``, H' = H / 2**stages or H * 2**stages.
+        """Run all stages on ``feature_map`` ``[B, C_in, H, W]``.
 
         ``router`` chooses, per stage, who computes the feed-forward part of the blocks.
+
+        Returns:
+            ``[B, C_out, H', W']``; H' is H / 2**stages in an analysis, H * 2**stages in a
+            synthesis.
         """
         for index, stage in enumerate(self.stages):
             feature_map = stage(feature_map, quality, router, index)
@@ -95,7 +101,7 @@ def analysis(
     outer_kernel: int,
     rates: Sequence[Sequence[float]],
 ) -> Transform:
-    """``g_a`` or ``h_a``; ``outer_kernel`` is the kernel of the first convolution, others are 3."""
+    """Build ``g_a`` or ``h_a``; the first convolution has ``outer_kernel``, the others kernel 3."""
     inputs = [in_channels, *(stage.width for stage in stages)]
     return Transform(
         [
@@ -113,7 +119,7 @@ def synthesis(
     outer_kernel: int,
     rates: Sequence[Sequence[float]],
 ) -> Transform:
-    """``g_s`` or ``h_s``; ``outer_kernel`` is the kernel of the last convolution, others are 3."""
+    """Build ``g_s`` or ``h_s``; the last convolution has ``outer_kernel``, the others kernel 3."""
     outputs = [*(stage.width for stage in stages[1:]), out_channels]
     last = len(stages) - 1
     return Transform(
@@ -125,7 +131,10 @@ def synthesis(
 
 
 def drop_path_rates(depths: Sequence[int], deepest: float) -> list[list[float]]:
-    """Stochastic-depth rate of every block: from 0 at the first, linearly, to ``deepest``."""
+    """Return the stochastic-depth rate of every block: 0 at the first, rising to ``deepest``.
+
+    The rates rise linearly with the block's number. ``depths`` are the blocks per stage.
+    """
     total = sum(depths)
     rates = iter([deepest * i / max(total - 1, 1) for i in range(total)])
     return [[next(rates) for _ in range(depth)] for depth in depths]

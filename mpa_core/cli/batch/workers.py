@@ -1,8 +1,8 @@
-"""Jobs in worker processes: a codec and torch's threads of its own each.
+"""Jobs in worker processes, each with a codec and torch threads of its own.
 
-A worker has one job at a time and reports it before it is given the next, so whatever ends a
-worker (the kernel that is out of memory, a crash in native code) is known to belong to that job;
-another worker takes its place and the others go on.
+A worker has one job at a time and reports it before it gets the next, so if a worker ends (memory
+runs out, a crash in native code) the job that it had is known; another worker takes its place and
+the others go on.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mpa_core.cli.common import Job
 from mpa_core.errors import MPAError
 
 _GRACE_SECONDS = 10.0
-"""What a worker gets to undo its half-done job before it is killed."""
+"""Seconds that a worker gets to undo its unfinished job before it is killed."""
 
 
 class WorkerError(MPAError):
@@ -37,18 +37,18 @@ class WorkerError(MPAError):
 
 @dataclass
 class _Hand:
-    """A worker as its employer sees it."""
+    """A worker process, as the main process keeps track of it."""
 
     process: SpawnProcess
     connection: Connection
     job: Job | None = None
-    """What it is doing; None while it is starting."""
+    """The job that it does; None while it is starting."""
     place: int | None = None
-    """Of that job in the plan."""
+    """Index of that job in the plan."""
 
 
 class _Warning(NamedTuple):
-    """A warning that a worker met. Many meet the same: it is shown once, by their employer."""
+    """A warning from a worker. Many workers send the same: the main process shows it once."""
 
     category: str
     text: str
@@ -61,11 +61,11 @@ def work_in_processes(
 ) -> Generator[tuple[int | None, Outcome], None, None]:
     """Do ``jobs``, each with its place in the plan, with the workers of ``crew``.
 
-    Outcomes come in the order in which jobs are finished, each with its place; None where it is
-    that of no job.
+    Outcomes come in the order in which jobs are finished, each with its job's place, or None for an
+    outcome of no job.
 
     A job is taken from ``jobs`` only when a worker is free for it. Closing the generator ends the
-    workers: what they were doing is undone.
+    workers, and their unfinished jobs are undone.
     """
     hands: dict[Connection, _Hand] = {}
     leaving: list[SpawnProcess] = []
@@ -95,7 +95,7 @@ def work_in_processes(
                 if hand.job is None:
                     _dismiss(hands, hand, leaving)
                 else:
-                    with suppress(BrokenPipeError):  # it has died: the next round says so
+                    with suppress(BrokenPipeError):  # it has died, which the next round finds out
                         hand.connection.send(hand.job)
     finally:
         for hand in hands.values():
@@ -120,10 +120,10 @@ def _hire(hands: dict[Connection, _Hand], task: Task, rules: Rules, threads: int
 
 @contextmanager
 def _no_main() -> Iterator[None]:
-    """A process spawned inside the block does not run this process's script once more.
+    """Keep processes spawned in the block from running this process's script again.
 
-    It needs nothing of it, and a script that calls the command line without a guard would start
-    all its workers again in each of them.
+    They do not need it, and a script that calls the command line without a guard would start all
+    its workers again in each of them.
     """
     before = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
@@ -139,7 +139,7 @@ def _show(warning: _Warning) -> None:
 
 
 def _dismiss(hands: dict[Connection, _Hand], hand: _Hand, leaving: list[SpawnProcess]) -> None:
-    """A worker ends when nobody listens to it any more; that is waited for later."""
+    """Close a worker's connection, by which it ends; its end is awaited later."""
     del hands[hand.connection]
     hand.connection.close()
     leaving.append(hand.process)
@@ -166,7 +166,7 @@ def _death(hand: _Hand) -> Outcome:
 
 
 def _serve(connection: Connection, task: Task, rules: Rules, threads: int) -> None:
-    """The life of a worker: load, say so by None, then one outcome for each job."""
+    """Run a worker process: load, send None when ready, then one outcome for each job."""
 
     def send_warning(
         message: Warning | str,
@@ -175,17 +175,17 @@ def _serve(connection: Connection, task: Task, rules: Rules, threads: int) -> No
         lineno: int,
         *_: object,
     ) -> None:
-        with suppress(OSError):  # nobody listens any more
+        with suppress(OSError):  # the main process no longer reads
             connection.send(_Warning(category.__name__, str(message), filename, lineno))
 
     with suppress(OSError):
-        os.dup2(2, 1)  # results are the employer's to print: whatever is printed here is talk
+        os.dup2(2, 1)  # the main process prints the results; anything printed here goes to stderr
     warnings.showwarning = send_warning  # type: ignore[assignment]  # file and line are in *_
 
     import torch
 
     torch.set_num_threads(threads)
-    # Nobody needs this worker any more when nobody listens. Until it begins a signal just ends it.
+    # It ends when the main process no longer reads; before its first job a signal just ends it.
     with suppress(EOFError, BrokenPipeError, Terminated):
         try:
             worker = task.start()

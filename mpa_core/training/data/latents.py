@@ -1,10 +1,10 @@
 """Latents of training pictures: computed once by the frozen encoder, then read from disk.
 
 The encoder and the entropy model are frozen and run in eval mode, so ``y_hat`` of a picture at a
-quality is a constant. A record is kept under a digest of what it was computed from (the picture's
-pixels and the quality) in a folder of the base's fingerprint. So nothing has to be known about a
-data set, paths trained on the same crops share their latents, and a changed photo is another
-record, never a wrong one.
+quality is a constant. A record is kept under a digest of its inputs (the picture's pixels and the
+quality) in a folder of the base's fingerprint. So nothing has to be known about a data set, paths
+trained on the same crops share their latents, and a changed photo is another record, never a wrong
+one.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _ENTRY = struct.Struct("<16sIf")
 
 @torch.no_grad()
 def encode_latents(model: MPAModel, images: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
-    """What ``g_s`` is given, and the rate.
+    """Compute the input of ``g_s``, and the rate.
 
     Args:
         model: in eval mode.
         images: [B, 3, H, W] in [0, 1], sides multiples of ``hyper_stride``.
-        quality: [B], 1..levels.
+        quality: [B], from 1 to the number of levels.
 
     Returns:
         ``y_hat`` [B, M, H/16, W/16], and estimated bits per pixel [B].
@@ -50,7 +50,7 @@ def encode_latents(model: MPAModel, images: Tensor, quality: Tensor) -> tuple[Te
 
 
 def picture_key(image: NDArray[np.uint8], quality: float) -> bytes:
-    """16 bytes that stand for the pixels ``image`` [H, W, 3] at ``quality``."""
+    """Return 16 bytes that identify the pixels ``image`` [H, W, 3] at ``quality``."""
     digest = hashlib.blake2b(struct.pack("<2If", *image.shape[:2], quality), digest_size=16)
     digest.update(np.ascontiguousarray(image).data)
     return digest.digest()
@@ -68,15 +68,15 @@ class LatentStore:
     """Records of one shape on disk, found by key.
 
     Every process that writes has a pair of files of its own, ``*.latents`` (records, float32,
-    little-endian) and ``*.index`` (key, CRC-32 and rate of each), and reads those of all that were
-    there when it began. So processes never wait for each other, and one that is killed leaves at
-    most a record without an entry. Where the disk is full or the limit is reached, nothing more is
+    little-endian) and ``*.index`` (key, CRC-32 and rate of each), and reads all files that existed
+    when it began. So processes never wait for each other, and one that is killed leaves at most a
+    record without an entry. Where the disk is full or the limit is reached, no more records are
     kept.
 
     Args:
-        folder: of one base; made when the first record is kept.
-        shape: of a record, (M, h, w).
-        limit: bytes that all records below ``folder`` may take.
+        folder: folder of one base; made when the first record is kept.
+        shape: shape of a record, (M, h, w).
+        limit: largest number of bytes of all records below ``folder``.
     """
 
     def __init__(self, folder: Path, shape: Sequence[int], limit: int) -> None:
@@ -94,7 +94,7 @@ class LatentStore:
         return len(self._places)
 
     def get(self, key: bytes) -> tuple[Tensor, float] | None:
-        """The record (a new tensor) and its rate; None if there is none, or a damaged one."""
+        """Return a record (a new tensor) and its rate; None if it does not exist or is damaged."""
         place = self._places.get(key)
         if place is None:
             return None
@@ -126,7 +126,7 @@ class LatentStore:
         self.room -= self.record_bytes
 
     def close(self) -> None:
-        """Close all files; nothing can be read any more."""
+        """Close all files; nothing can be read afterwards."""
         for file in self._files:
             file.close()
         self._places.clear()
@@ -157,19 +157,19 @@ class LatentStore:
 
 
 class Latents:
-    """``y_hat`` and rate of pictures, from the store where they are in it.
+    """``y_hat`` and rate of pictures, read from the store or computed.
 
-    Pictures are encoded one at a time, so that what a picture gives does not depend on the others
+    Pictures are encoded one at a time, so that the latents of a picture do not depend on the others
     of its batch, and a run with a store is the same to the bit as one without.
 
     Args:
         model: the frozen base, in eval mode.
         store: None computes everything each time.
-        batched: encode all that a batch lacks in one pass, for a GPU; then both hold up to
-            rounding only.
+        batched: encode all missing pictures of a batch in one pass, for a GPU; then both statements
+            hold up to rounding only.
 
     Attributes:
-        hits, misses: pictures that were read, and pictures that were computed.
+        hits, misses: number of pictures that were read, and that were computed.
     """
 
     def __init__(
@@ -183,12 +183,12 @@ class Latents:
     def __call__(
         self, pictures: Sequence[NDArray[np.uint8]], images: Tensor, quality: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The pictures of a batch.
+        """Return latents and rate of the pictures of a batch.
 
         Args:
             pictures: B of [H, W, 3].
             images: the same as a tensor [B, 3, H, W] in [0, 1], on the model's device.
-            quality: [B].
+            quality: [B], from 1 to the number of levels.
 
         Returns:
             ``y_hat`` [B, M, h, w] on the device of ``images``, bits per pixel [B].
@@ -216,7 +216,10 @@ class Latents:
             self.store.close()
 
     def _key(self, picture: NDArray[np.uint8], level: float) -> bytes:
-        """Of the picture's record; empty where none is kept: real qualities never come again."""
+        """Return the key of the picture's record; empty where none is kept.
+
+        Real qualities are not kept, since they do not come again.
+        """
         kept = self.store is not None and level.is_integer()
         return picture_key(picture, level) if kept else b""
 

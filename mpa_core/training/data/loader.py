@@ -1,7 +1,8 @@
 """Input of a run by step: torch's DataLoader, whose sampler counts the steps.
 
-What a step is given is a pure function of (seed, step, shard). So a resumed run sees exactly what
-it would have seen, whoever makes it: this process, or workers that are some steps ahead.
+The input of a step is a pure function of (seed, step, shard). So a resumed run sees exactly what it
+would have seen without the interruption, whether this process makes the input or workers that are
+some steps ahead.
 """
 
 from __future__ import annotations
@@ -27,33 +28,33 @@ from mpa_core.training.data.places import Shard
 Part = TypeVar("Part")
 
 AHEAD = 2
-"""Steps that each worker is ahead."""
+"""Number of steps that each worker is ahead."""
 
 
 class Source(ABC, Generic[Part]):
-    """Batches by step; picklable, for workers where processes do not start as copies."""
+    """Batches by step; it can be pickled for workers that do not start as copies of the process."""
 
     @property
     @abstractmethod
     def steps_per_epoch(self) -> int:
-        """Steps in which every item is seen about once."""
+        """Number of steps in which every item is seen about once."""
 
     @abstractmethod
     def batch(self, step: int, rows: Sequence[int] | None = None) -> Part:
-        """Make the batch of ``step`` (counted from 0), or these ``rows`` of it and no others.
+        """Make the batch of ``step`` (counted from 0), or only these ``rows`` of it, on the CPU.
 
-        On the CPU. A function of the seed and its arguments; what else it draws comes from torch's
-        generator.
+        The result is a function of the seed and the arguments; other random numbers come from
+        torch's generator.
         """
 
     def workers_for(self, device: torch.device) -> int:
-        """How many workers serve a run on ``device`` well where the settings do not say."""
+        """Return the number of workers for a run on ``device`` where the settings do not say."""
         del device
         return 0
 
 
 class StepSampler(Sampler[int]):
-    """Counts steps from ``first`` on, without end."""
+    """A sampler that counts steps from ``first`` on, without end."""
 
     def __init__(self, first: int) -> None:
         self.first = first
@@ -63,7 +64,7 @@ class StepSampler(Sampler[int]):
 
 
 class StepData(Dataset[list[Part] | MPAError]):
-    """Input of a process's shards by step, drawn from a seed of their own."""
+    """Input of a process's shards by step, drawn from seeds of their own."""
 
     def __init__(self, source: Source[Part], shards: Sequence[Shard], seed: int) -> None:
         self.source = source
@@ -71,15 +72,17 @@ class StepData(Dataset[list[Part] | MPAError]):
         self.seed = seed
 
     def __getitem__(self, step: int) -> list[Part] | MPAError:
-        """One part for each shard; or what the run is to raise, which a worker must not raise
-        itself: torch would put its traceback into the message."""
+        """Return one part for each shard, or the error that the run is to raise.
+
+        A worker must not raise it itself: torch would put its traceback into the message.
+        """
         try:
             return [self._part(step, shard) for shard in self.shards]
         except MPAError as error:
             return error
 
     def _part(self, step: int, shard: Shard) -> Part:
-        # Of the CPU alone: torch.manual_seed would seed the generators of all devices, too.
+        # The CPU's generator alone: torch.manual_seed would seed those of all devices, too.
         before = torch.default_generator.get_state()
         torch.default_generator.manual_seed(
             torch_seed(self.seed, Stream.SAMPLES, step, shard.number)
@@ -91,16 +94,17 @@ class StepData(Dataset[list[Part] | MPAError]):
 
 
 class StepLoader(Generic[Part]):
-    """What each step is given, made here or by workers.
+    """The input of each step, made in this process or by workers.
 
     Args:
-        source: batches.
-        shards: of this process.
-        seed: of the run.
-        workers: processes that make batches; 0 makes each here, when it is asked for.
-        pin: whether parts are copied to pinned memory, from where a GPU takes them faster.
+        source: batches by step.
+        shards: shards of this process.
+        seed: seed of the run.
+        workers: number of processes that make batches; 0 makes each here, when it is asked for.
+        pin: whether parts are copied to pinned memory, from which a GPU copies them faster.
 
-    Raises :class:`TrainingError` if ``source`` cannot be sent to workers.
+    Raises:
+        TrainingError: ``source`` cannot be sent to workers.
     """
 
     def __init__(
@@ -127,9 +131,10 @@ class StepLoader(Generic[Part]):
                 ) from error
 
     def parts(self, step: int) -> list[Part]:
-        """The input of ``step``, one part for each shard; steps in order are what is fast.
+        """Return the input of ``step``, one part for each shard; steps in order are fast.
 
-        Raises what making it raised, and :class:`TrainingError` if a worker was ended.
+        Raises:
+            TrainingError: a worker was ended. Errors in making the input are raised as they are.
         """
         if self._iterator is None or step != self._next:
             self.begin(step)
@@ -147,8 +152,8 @@ class StepLoader(Generic[Part]):
         self.close()
         self._next = step
         with warnings.catch_warnings():
-            # Python 3.12 and later, of a fork where threads run, as torch's do. It is what torch's
-            # own workers are made by; they use neither these threads nor a lock of theirs.
+            # Python 3.12 and later warn of a fork while threads run, as torch's do. torch makes its
+            # own workers by such forks; they use neither these threads nor their locks.
             warnings.filterwarnings("ignore", ".*multi-threaded.*fork", DeprecationWarning)
             self._iterator = iter(self._loader(step))
 
@@ -166,28 +171,28 @@ class StepLoader(Generic[Part]):
             prefetch_factor=AHEAD if several else None,
             worker_init_fn=_ignore_signals if several else None,
             pin_memory=self.pin,
-            # Its own, so that making an iterator draws nothing from the run's.
+            # A generator of its own, so that making an iterator draws nothing from the run's.
             generator=torch.Generator(),
         )
 
 
 @contextmanager
 def lost_workers_named() -> Iterator[None]:
-    """Raise :class:`TrainingError` where torch finds that a worker was ended from outside.
+    """Raise :class:`TrainingError` where torch notices that a worker was ended from outside.
 
-    It finds out when it waits for that worker, or at any other moment, by the system's signal.
+    It notices when it waits for that worker, or at any other moment, by the system's signal.
     """
     try:
         yield
-    except TrainingError:  # a RuntimeError, too: said already, further in
+    except TrainingError:  # also a RuntimeError; raised by an inner block
         raise
     except (RuntimeError, ConnectionError, EOFError) as error:
-        # The latter two where the worker's end of a tensor in shared memory is gone.
+        # The latter two are raised if a tensor in shared memory has gone with its worker.
         if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         main = threading.current_thread() is threading.main_thread()
         if main and hasattr(signal, "SIGCHLD"):
-            # Torch's handler would raise the same once more, wherever the program is by then.
+            # Torch's handler would raise the error again later, anywhere in the program.
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         raise TrainingError(
             f"a process that makes batches was ended: {' '.join(str(error).split())}; resume with "
@@ -196,12 +201,15 @@ def lost_workers_named() -> Iterator[None]:
 
 
 def forks() -> bool:
-    """Whether processes start as copies of this one, to which nothing has to be sent."""
+    """Return whether processes start as copies of this one, to which nothing has to be sent."""
     return multiprocessing.get_start_method() == "fork"
 
 
 def _ignore_signals(worker: int) -> None:
-    """Leave it to the main process to end the run: a terminal sends Ctrl-C to all of them."""
+    """Ignore SIGINT and SIGTERM in a worker, as the main process ends the run.
+
+    A terminal sends Ctrl-C to all of them.
+    """
     del worker
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

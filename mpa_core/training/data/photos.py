@@ -1,8 +1,8 @@
-"""Photos to training batches: every batch is a pure function of (seed, step).
+"""Training batches from photos: every batch is a pure function of (seed, step).
 
-Which photo stands at which place, its crop, its orientation and its quality follow from the seed
-and the place's number in the run alone. So any number of workers or processes can share the places
-of a step out among them.
+The photo at each place of the run, its crop, its orientation and its quality follow from the seed
+and the number of the place alone. So any number of workers or processes can divide the places of a
+step among them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mpa_core.io.pixels import to_planes, to_unit
 from mpa_core.tasks.photos import Replacing, random_crop
 from mpa_core.tasks.seeds import Stream, generator
 from mpa_core.training.data.loader import Source, forks
@@ -24,26 +25,26 @@ from mpa_core.training.settings.base import DataSettings, LossSettings
 
 @dataclass(frozen=True)
 class Batch:
-    """Input of a step or of a part of it. It travels as bytes."""
+    """Input of a step or of a part of it; it is sent as bytes."""
 
     pixels: Tensor
     """[B, 3, crop, crop] uint8, channels last in memory."""
     quality: Tensor
-    """[B] float32, 1..levels."""
+    """[B] float32, from 1 to the number of levels."""
 
     @property
     def images(self) -> Tensor:
         """[B, 3, crop, crop] float32 in [0, 1], channels last in memory; a new tensor."""
-        return self.pixels.float().div_(255.0)
+        return to_unit(self.pixels)
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same on ``device``; from pinned memory while the CPU goes on."""
+        """Return the same batch on ``device``, without waiting for copies from pinned memory."""
         return Batch(
             self.pixels.to(device, non_blocking=True), self.quality.to(device, non_blocking=True)
         )
 
     def pin_memory(self) -> Batch:
-        """The same in pinned memory; torch's DataLoader calls it."""
+        """Return the same batch in pinned memory; torch's DataLoader calls it."""
         return Batch(self.pixels.pin_memory(), self.quality.pin_memory())
 
 
@@ -55,8 +56,8 @@ class PhotoBatches(Source[Batch]):
     Args:
         photos: RGB [H, W, 3] uint8 each.
         data, loss: settings.
-        levels: quality levels of the base.
-        seed: fixes order, crops and qualities.
+        levels: number of quality levels of the base.
+        seed: seed that fixes order, crops and qualities.
     """
 
     def __init__(
@@ -76,14 +77,14 @@ class PhotoBatches(Source[Batch]):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps in which every photo is seen about once."""
+        """Number of steps in which every photo is seen about once."""
         return self.places.steps_per_epoch
 
     def workers_for(self, device: torch.device) -> int:
-        """One where photos are read again and again, or where a GPU should not wait; else none.
+        """Return 1 where photos are read repeatedly or a GPU should not wait, else 0.
 
-        None as well where a worker does not start as a copy of this process: there a program that
-        trains has to be written for it.
+        It is also 0 where a worker does not start as a copy of this process, since there a program
+        that trains has to be written for it.
         """
         if not forks():
             return 0
@@ -91,15 +92,13 @@ class PhotoBatches(Source[Batch]):
         return int(device.type != "cpu" or pixels > self.data.cache_mib * 2**20)
 
     def batch(self, step: int, rows: Sequence[int] | None = None) -> Batch:
-        """Cut the crops of ``step`` (counted from 0), or of these ``rows`` of it and no others."""
+        """Cut the crops of ``step`` (counted from 0), or only of these ``rows`` of it."""
         side, places = self.data.crop, self.places.of(step)
         chosen = list(range(len(places)) if rows is None else rows)
         pixels = np.empty((len(chosen), side, side, 3), np.uint8)
         for index, row in enumerate(chosen):
             pixels[index] = self._crop(places[row])
-        # A channels-last tensor and an NHWC array are the same bytes.
-        images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        return Batch(images, self.places.quality(step)[chosen])
+        return Batch(to_planes(pixels), self.places.quality(step)[chosen])
 
     def _crop(self, place: int) -> NDArray[np.uint8]:
         data = self.data

@@ -1,4 +1,4 @@
-"""Which item stands at each place of a run, and at which quality: functions of the seed."""
+"""The item and the quality at each place of a run, as functions of the seed."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class Shard:
 
 
 class Places:
-    """Which item stands at each place of a run, and at which quality: functions of the seed.
+    """The item and the quality at each place of a run, as functions of the seed.
 
-    A run is a sequence of places, ``batch`` to a step; each epoch has every item once, in an order
-    of its own.
+    A run is a sequence of places, ``batch`` in each step; each epoch has every item once, in an
+    order of its own.
 
     Args:
-        count: items.
-        batch: places in a step.
-        loss: how qualities are drawn.
-        levels: quality levels of the base.
-        seed: fixes everything.
+        count: number of items.
+        batch: number of places in a step.
+        loss: settings by which qualities are drawn.
+        levels: number of quality levels of the base.
+        seed: seed that fixes everything.
     """
 
     def __init__(
@@ -49,15 +49,15 @@ class Places:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps in which every item is seen about once."""
+        """Number of steps in which every item is seen about once."""
         return -(-self.count // self.size)
 
     def of(self, step: int) -> range:
-        """The places of ``step`` (counted from 0)."""
+        """Return the places of ``step`` (counted from 0)."""
         return range(step * self.size, (step + 1) * self.size)
 
     def item(self, place: int) -> int:
-        """Index of the item at ``place``."""
+        """Return the index of the item at ``place``."""
         epoch, index = divmod(place, self.count)
         if self._order[0] != epoch:
             random = generator(self.seed, Stream.ORDER, epoch)
@@ -65,7 +65,10 @@ class Places:
         return int(self._order[1][index])
 
     def draw(self, step: int, draw: Callable[[int], float]) -> Tensor:
-        """Values [B] of ``draw(number)``, one for the step or one per place, as is set."""
+        """Return [B] values of ``draw(number)``: one for the step, or one per place.
+
+        ``loss.quality_sampling`` decides which; ``number`` is that of the step or of the place.
+        """
         if self.loss.quality_sampling == "per_step":
             values = [draw(step)] * self.size
         else:
@@ -73,11 +76,11 @@ class Places:
         return torch.tensor(values, dtype=torch.float32)
 
     def quality(self, step: int) -> Tensor:
-        """The qualities [B] of ``step``."""
+        """Return the qualities [B] of ``step``."""
         return self.draw(step, self._quality)
 
     def level(self, random: np.random.Generator) -> float:
-        """A level between the first and the last, integer or real, as is set."""
+        """Draw a quality between the first and the last level, integer or real as set."""
         if self.loss.quality_values == "real":
             return float(random.uniform(1, self.levels))
         return float(random.integers(1, self.levels, endpoint=True))

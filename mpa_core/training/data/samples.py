@@ -19,26 +19,26 @@ from mpa_core.training.settings.path import PathDataSettings, PathLossSettings
 
 @dataclass(frozen=True)
 class PathStep:
-    """One step's input."""
+    """The input of one step."""
 
     pictures: list[NDArray[np.uint8]]
     """B of [H, W, 3]."""
     batch: PathBatch
     q_task: Tensor
-    """[B] float32, 1 (all main) .. levels (all side), as quality counts."""
+    """[B] float32, from 1 (all main) to the number of levels (all side), counted as quality is."""
     main_share: Tensor
-    """[B] float64: rho = 1 - (q_task - 1) / (levels - 1)."""
+    """[B] float64: rho = 1 - (q_task - 1) / (levels - 1), SPEC section 2."""
 
 
 class SampleBatches(Source[PathStep]):
     """Batches of a recipe's data set, by step.
 
     Args:
-        dataset: of the recipe; every sample is seen once per epoch, in an order of its own. One
-            that raises :class:`ImageError` is replaced.
+        dataset: the recipe's data set; every sample is seen once per epoch, in an order of its own.
+            A sample that raises :class:`ImageError` is replaced.
         data, loss: settings.
-        levels: quality levels of the base.
-        seed: fixes order, qualities and shares.
+        levels: number of quality levels of the base.
+        seed: seed that fixes order, qualities and shares.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class SampleBatches(Source[PathStep]):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps in which every sample is seen about once."""
+        """Number of steps in which every sample is seen about once."""
         return self.places.steps_per_epoch
 
     def batch(self, step: int, rows: Sequence[int] | None = None) -> PathStep:
-        """Collate the samples of ``step`` (counted from 0), or of these ``rows`` of it alone."""
+        """Collate the samples of ``step`` (counted from 0), or only these ``rows`` of it."""
         places = self.places.of(step)
         chosen = list(range(len(places)) if rows is None else rows)
         samples = [self.samples[self.places.item(places[row])] for row in chosen]

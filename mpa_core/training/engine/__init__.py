@@ -1,0 +1,1 @@
+"""The training engine: trainer, loop, state, schedules and processes, for any objective."""

@@ -1,4 +1,4 @@
-"""A run's metrics and sample pictures for TensorBoard."""
+"""Output of a run's metrics and sample pictures for TensorBoard."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from PIL import Image
 from mpa_core.requirements import missing
 
 BOARD = "tensorboard"
-"""Folder of the event files in a run's folder."""
+"""Name of the folder of event files in a run's folder."""
 
 
 class Board:
-    """Writes event files below ``folder``; what an earlier attempt wrote after ``step`` is void.
+    """Writes event files below ``folder``; those of an earlier attempt after ``step`` are void.
 
-    Raises :class:`MissingDependencyError` where TensorBoard is not installed.
+    Raises:
+        MissingDependencyError: TensorBoard is not installed.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -30,13 +31,13 @@ class Board:
         self._writer = SummaryWriter(str(folder / BOARD), purge_step=step + 1 if step else None)
 
     def line(self, step: int, values: Mapping[str, Any]) -> None:
-        """A line of training metrics: numbers by name, mappings of them below their name."""
+        """Write a line of training metrics: numbers by name, or mappings of them by name."""
         self._add("train", values, step)
 
     def validation(
         self, step: int, levels: Sequence[Mapping[str, float]], samples: Path | None
     ) -> None:
-        """Validation figures by quality, and the PNG pictures in ``samples`` if it exists."""
+        """Write validation figures by quality, and the PNG pictures in ``samples`` if it exists."""
         for row in levels:
             figures = {name: value for name, value in row.items() if name != "quality"}
             self._add(f"validation/quality {row['quality']:g}", figures, step)
@@ -47,7 +48,7 @@ class Board:
         self._writer.flush()
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write all that is still in memory."""
         self._writer.close()
 
     def _add(self, prefix: str, values: Mapping[str, Any], step: int) -> None:

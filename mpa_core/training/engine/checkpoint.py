@@ -1,8 +1,8 @@
 """The state of a run on disk: complete, checked, in small files, nothing pickled.
 
 ``checkpoints/step-00001234/`` holds ``state.json`` and ``state-00000.safetensors`` and so on, each
-at most 16 MiB. Tensors are stored flat, in pieces where they are large. A checkpoint takes its
-name only when all of it is on disk, so one that has a name is whole.
+at most 16 MiB. Tensors are stored flat, in pieces where they are large. A checkpoint gets its name
+only when all of it is on disk, so one that has a name is complete.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ logger = logging.getLogger(__name__)
 
 STATE_FORMAT = 1
 MAX_FILE_BYTES = 16 * 2**20
-# What the header of a file (names, shapes, offsets) may take.
+# Room for the header of a file (names, shapes, offsets).
 _HEADER_ROOM = 2**20
 
 
 @dataclass(frozen=True)
 class SavedState:
-    """What :func:`load_latest` found."""
+    """A checkpoint as :func:`load_latest` returns it."""
 
     folder: Path
     tensors: dict[str, Tensor]
@@ -53,7 +53,16 @@ def save_state(
 ) -> Path:
     """Write ``folder/step-…`` atomically, then delete all but the newest ``keep`` checkpoints.
 
-    ``meta`` must be JSON-able. Raises :class:`OutputError` if it cannot be written.
+    Args:
+        folder: folder of the checkpoints.
+        step: number of steps done.
+        tensors: the tensors of the state.
+        meta: the rest of the state, in values that JSON can hold.
+        keep: number of checkpoints to keep.
+        max_file_bytes: largest size of a file of tensors.
+
+    Raises:
+        OutputError: it cannot be written.
     """
     final = folder / checkpoint_name(step)
     staging = folder / f".{final.name}.tmp"
@@ -98,9 +107,12 @@ def save_state(
 
 
 def load_latest(folder: Path) -> SavedState:
-    """The newest checkpoint below ``folder`` that is whole.
+    """Return the newest checkpoint below ``folder`` that is intact.
 
-    A damaged one is reported and passed over. Raises :class:`CheckpointError` if there is none.
+    A damaged one is named in a warning and skipped.
+
+    Raises:
+        CheckpointError: there is none.
     """
     problems = []
     for candidate in _checkpoints(folder):
@@ -117,7 +129,11 @@ def load_latest(folder: Path) -> SavedState:
 
 
 def load_state(folder: Path) -> SavedState:
-    """One checkpoint; raises :class:`CheckpointError` if anything in it is not as written."""
+    """Read one checkpoint.
+
+    Raises:
+        CheckpointError: anything in it differs from what was written.
+    """
     path = folder / "state.json"
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
@@ -146,28 +162,28 @@ def load_state(folder: Path) -> SavedState:
 
 
 def checkpoint_name(step: int) -> str:
-    """What the folder of the checkpoint after ``step`` steps is called."""
+    """Return the name of the folder of the checkpoint after ``step`` steps."""
     return f"step-{step:08d}"
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether ``folder`` holds any checkpoint, whole or not."""
+    """Return whether ``folder`` holds any checkpoint, intact or not."""
     return bool(_checkpoints(folder))
 
 
 def clear_staging(folder: Path) -> None:
-    """Remove what a run that was killed while it wrote left behind."""
+    """Remove the unfinished checkpoints of a run that was killed while it wrote."""
     for leftover in folder.glob(".step-*.tmp"):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """Checkpoint folders, newest first."""
+    """Return the checkpoint folders, newest first."""
     return sorted((p for p in folder.glob("step-*") if p.is_dir()), reverse=True)
 
 
 def _shards(tensors: Mapping[str, Tensor], room: int) -> Iterator[dict[str, Tensor]]:
-    """Flat pieces, ``name#k``, gathered into dictionaries of at most ``room`` bytes each."""
+    """Yield flat pieces, ``name#k``, in dictionaries of at most ``room`` bytes each."""
     shard: dict[str, Tensor] = {}
     used = 0
     for name, value in tensors.items():

@@ -17,8 +17,8 @@ Module = TypeVar("Module", bound=nn.Module)
 class ParameterAverage:
     """Averages of named parameters, updated after each optimiser step.
 
-    The decay rises from 0.1 to ``decay`` as (1 + t) / (10 + t), so that a short run does not
-    export its random start. With ``decay`` 0 the average is the parameters themselves.
+    The decay rises from 0.1 to ``decay`` as (1 + t) / (10 + t), so that a short run does not export
+    its random start. With ``decay`` 0 the average equals the parameters.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
@@ -36,7 +36,7 @@ class ParameterAverage:
         torch._foreach_lerp_(list(self._average.values()), live, 1.0 - decay)
 
     def in_copy_of(self, module: Module) -> Module:
-        """A copy of ``module`` with the averages in place: in eval mode, without gradients."""
+        """Return a copy of ``module`` with the averages, in eval mode, without gradients."""
         copied = copy.deepcopy(module).eval().requires_grad_(False)
         parameters = dict(copied.named_parameters())
         for name, value in self._average.items():
@@ -44,12 +44,16 @@ class ParameterAverage:
         return copied
 
     def tensors(self) -> dict[str, Tensor]:
-        """The averages by parameter name; not copies."""
+        """Return the averages by parameter name; not copies."""
         return dict(self._average)
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor], updates: int) -> None:
-        """Restore what :meth:`tensors` gave; raises :class:`CheckpointError` on other names."""
+        """Restore the result of :meth:`tensors`, after ``updates`` updates.
+
+        Raises:
+            CheckpointError: the names differ.
+        """
         if tensors.keys() != self._average.keys():
             odd = sorted(tensors.keys() ^ self._average.keys())
             raise CheckpointError(

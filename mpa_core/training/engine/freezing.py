@@ -1,8 +1,8 @@
-"""Which parameters train; everything else is frozen for real.
+"""Choice of the parameters that train; all others are frozen.
 
 A part with no trainable parameter runs in eval mode and gets no gradient, so it computes in
 training what it computes in use: no stochastic depth, no dropout, no Gumbel noise, and, where
-nothing that fixes the bits trains, rounding in place of quantisation noise.
+nothing that fixes the bits trains, rounding in place of quantization noise.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from mpa_core.training.rescale import block_rescaling
 
 
 def freeze_all_but(module: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Parameter]:
-    """Train the parameters that match any of the shell ``patterns``; returns them by name.
+    """Train the parameters that match any of the shell ``patterns``, and return them by name.
 
-    Sets ``requires_grad`` and the mode of every module. Raises :class:`ConfigError` if a pattern
-    matches nothing.
+    ``requires_grad`` and the mode of every module are set.
+
+    Raises:
+        ConfigError: a pattern matches nothing.
     """
     named = dict(module.named_parameters())
     for pattern in patterns:
@@ -42,7 +44,11 @@ def freeze_all_but(module: nn.Module, patterns: Sequence[str]) -> dict[str, nn.P
 
 
 def freeze_model(model: MPAModel, patterns: Sequence[str]) -> dict[str, nn.Parameter]:
-    """:func:`freeze_all_but` for a base, whose rate needs noise wherever its bits train."""
+    """Apply :func:`freeze_all_but` to a base, whose rate needs noise wherever its bits train.
+
+    Raises:
+        ConfigError: a pattern matches nothing.
+    """
     trainable = freeze_all_but(model, patterns)
     after_decoding = ("paths.*", *(f"base.{pattern}" for pattern in model.base.after_decoding))
     if any(not _matches(name, after_decoding) for name in trainable):
@@ -52,15 +58,15 @@ def freeze_model(model: MPAModel, patterns: Sequence[str]) -> dict[str, nn.Param
 
 
 def entropy_is_frozen(model: MPAModel) -> bool:
-    """Whether no parameter of the entropy model trains."""
+    """Return whether no parameter of the entropy model trains."""
     return not any(parameter.requires_grad for parameter in model.base.entropy.parameters())
 
 
 def blocks_are_frozen(model: MPAModel) -> bool:
-    """Whether any parameter that :func:`rescale_blocks` changes does not train.
+    """Return whether any parameter that :func:`rescale_blocks` changes is frozen.
 
     Raises:
-        ConfigError: the base offers no such change.
+        ConfigError: the blocks of the base cannot be rescaled.
     """
     parts = (*block_rescaling(model).parts, model.encoder_path)
     return not all(

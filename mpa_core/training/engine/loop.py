@@ -1,7 +1,7 @@
-"""The loop every run is: budget, checkpoints, signals, metrics, bad steps.
+"""The loop of every run: budget, checkpoints, signals, metrics, bad steps.
 
-It knows nothing about codecs: a *trainer* gives it steps and state. With several processes each
-runs a loop in step with the main process's, which alone decides and writes.
+It knows nothing about codecs: a *trainer* supplies steps and state. With several processes each
+runs a loop in step with that of the main process, which alone decides and writes.
 """
 
 from __future__ import annotations
@@ -40,72 +40,75 @@ logger = logging.getLogger(__name__)
 METRICS_FILE = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 SAMPLES = "samples"
-"""A validation at step N may write pictures to ``samples/step-0000000N``, PNG."""
+"""Name of the folder for pictures: a validation at step N may write PNG files to
+``samples/step-0000000N``."""
 
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What one step gives the loop. Tensors stay where they are until a line is written.
+    """The record of one step for the loop. Tensors stay on their device until a line is written.
 
-    With several processes, of this process's part of the batch; the parts are equally large.
+    With several processes, it covers this process's part of the batch; the parts are equally large.
     """
 
     finite: bool
-    """False: the loss or the gradient was not finite and nothing was changed. The same on all
+    """False if the loss or the gradient was not finite and nothing was changed. The same on all
     processes."""
     quality: Tensor
-    """[B]."""
+    """[B], the quality of each picture."""
     per_image: Mapping[str, Tensor]
     """[B] each: ``bpp``, ``mse`` (0-255 scale)."""
     scalars: Mapping[str, Tensor]
-    """Any names, the same on all processes; their means are logged."""
+    """Scalars by any name, the same names on all processes; their means are logged."""
     lr: float
 
 
 Validator = Callable[[int], list[dict[str, float]]]
-"""Called with the step; gives what to log for each quality: ``quality``, ``bpp``, ``psnr``, …"""
+"""A function of the step that returns the values to log for each quality: ``quality``, ``bpp``,
+``psnr``, …"""
 
 
 class Trainable(Protocol):
     """Steps and state, as :class:`~mpa_core.training.engine.trainer.Trainer` has them."""
 
     def train_step(self, step: int, fraction: float) -> StepRecord:
-        """Do step ``step`` (from 0); ``fraction`` of the budget is spent."""
+        """Do step ``step`` (from 0), when ``fraction`` of the budget is spent."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """The complete state."""
+        """Return the tensors of the complete state."""
 
     def meta(self) -> Mapping[str, Any]:
-        """The state's JSON-able part."""
+        """Return the rest of the state, in values that JSON can hold."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended."""
+    """The result of a run."""
 
     step: int
-    """Steps done."""
+    """Number of steps done."""
     elapsed: float
-    """Seconds trained, resumptions included."""
+    """Seconds of training, resumptions included."""
     reason: Literal["budget", "signal"]
     checkpoint: Path
     is_main: bool
-    """Whether this process is the one that wrote it."""
+    """Whether this process is the one that wrote the checkpoint."""
 
 
 class TrainingLoop:
     """Runs a trainer until its budget is spent or a signal comes; then writes a checkpoint.
 
     Args:
-        trainer: what is run.
+        trainer: the trainer to run.
         folder: the run's folder, which exists.
         settings: intervals and limits.
         accelerator: the processes (:mod:`mpa_core.training.engine.parallel`).
         steps, hours: the budget; at least one is given, the first one reached ends the run.
-        meta: what every checkpoint and the first line of the metrics record about the run.
-        validate: called now and then.
+        meta: facts about the run that every checkpoint and the first line of the metrics record.
+        validate: called at intervals.
         start: (step, seconds) that are already done.
-        board: where metrics and pictures go besides; used by the main process.
+        progress: shows the progress; None shows it on stderr.
+        board: further output of metrics and pictures; used by the main process.
     """
 
     def __init__(
@@ -143,19 +146,21 @@ class TrainingLoop:
 
     @property
     def elapsed(self) -> float:
-        """Seconds trained so far, resumptions included."""
+        """Seconds of training so far, resumptions included."""
         return self._before + time.monotonic() - self._started
 
     @property
     def fraction(self) -> float:
-        """Fraction of the budget that is spent."""
+        """Fraction of the budget that is spent, in [0, 1]."""
         return budget_fraction(self.step, self.elapsed, self.steps, self.hours)
 
     def run(self) -> Outcome:
         """Train to the end of the budget.
 
-        Raises :class:`TrainingError` when ``max_bad_steps`` steps in a row were not finite (the
-        last good checkpoint stays), :class:`OutputError` when the folder cannot be written.
+        Raises:
+            TrainingError: ``max_bad_steps`` steps in a row were not finite (the last good
+                checkpoint stays).
+            OutputError: the folder cannot be written.
         """
         if self.is_main:
             clear_staging(self.folder / CHECKPOINTS)
@@ -163,7 +168,7 @@ class TrainingLoop:
         self._started = time.monotonic()
         last_checkpoint = last_validation = self._started
         self._write({"event": "start", "step": self.step, "elapsed": self.elapsed, **self.meta})
-        # A checkpoint before any step: the settings are on record, and the folder is writable.
+        # A checkpoint before any step records the settings and shows that the folder is writable.
         checkpoint = self.checkpoint()
         alone = self.accelerator.num_processes == 1
         with (
@@ -188,12 +193,12 @@ class TrainingLoop:
         reason: Literal["budget", "signal"] = "signal" if stopped else "budget"
         end = {"event": "end", "step": self.step, "elapsed": self.elapsed, "reason": reason}
         self._write({**end, "bad_steps": self.bad_steps})
-        # Nobody goes on before the last checkpoint is there for all to read.
+        # No process goes on before all can read the last checkpoint.
         self.accelerator.wait_for_everyone()
         return Outcome(self.step, self.elapsed, reason, checkpoint, self.is_main)
 
     def checkpoint(self) -> Path:
-        """Write the state as it is now, if this is the main process; where it is."""
+        """Write the present state, if this is the main process, and return its folder."""
         if not self.is_main:
             return self.folder / CHECKPOINTS / checkpoint_name(self.step)
         meta = {
@@ -205,7 +210,7 @@ class TrainingLoop:
         return save_state(self.folder / CHECKPOINTS, self.step, self.trainer.tensors(), meta)
 
     def _decide(self) -> tuple[bool, float]:
-        """Whether a signal ends the run now, and the fraction of the budget that is spent."""
+        """Return whether a signal ends the run now, and the fraction of the budget spent."""
         own = [float(self._stop is not None), self.fraction]
         stopped, fraction = from_main(self.accelerator, own)
         return bool(stopped), fraction
@@ -302,9 +307,9 @@ class _Window:
             self._per_image[name].append(value)
 
     def summary(self, accelerator: Accelerator) -> dict[str, Any]:
-        """Means, and bpp and PSNR for each quality level seen (rounded to the nearest).
+        """Return means, and bpp and PSNR for each quality level seen (rounded to the nearest).
 
-        Of all processes, which all call this.
+        They cover all processes, each of which must call this.
         """
 
         def everywhere(values: list[Tensor], join: Callable[[list[Tensor]], Tensor]) -> Tensor:
@@ -341,8 +346,9 @@ def _rounded(value: float) -> float:
 def _signals(request: Callable[[str], None], *, again_as_usual: bool) -> Iterator[None]:
     """Turn SIGTERM and SIGINT into ``request(name)``.
 
-    ``again_as_usual``: only the first; a second one acts as usual. A launcher of several processes
-    sends one on Ctrl-C that they have already seen, and kills who does not end in time.
+    With ``again_as_usual`` only the first is turned, and a second one acts as usual. A launcher of
+    several processes sends one on Ctrl-C that they have already received, and kills those that do
+    not end in time.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers

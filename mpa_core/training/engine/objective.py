@@ -1,4 +1,4 @@
-"""What a stage of training supplies to the engine: networks, and a loss on a part of a batch."""
+"""The part of a training stage that the engine needs: networks, and a loss on part of a batch."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ Module = TypeVar("Module", bound=nn.Module)
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """What is logged about one shard of a step; all detached."""
+    """The values to log about one shard of a step, all detached."""
 
     quality: Tensor
-    """[B]."""
+    """[B], the quality of each picture."""
     per_image: Mapping[str, Tensor]
     """[B] each: ``bpp``, ``mse`` (0-255 scale)."""
     scalars: Mapping[str, Tensor]
-    """By name; ``loss`` is one of them. The same names for every shard of a step."""
+    """Scalars by name, one of them ``loss``; the same names for every shard of a step."""
 
 
 class Objective(ABC, Generic[Part, Module]):
     """Networks that train, and the loss they train on; a :class:`Trainer` does all the rest.
 
-    ``Part`` is a shard of a step's input, as the run's source gives it. All that is drawn at
-    random in :meth:`shard_step` comes from torch's generator, which the trainer seeds.
+    ``Part`` is a shard of a step's input, as the run's source makes it. All random numbers in
+    :meth:`shard_step` come from torch's generator, which the trainer seeds.
 
     Attributes:
-        kind: what checkpoints call a run of this objective.
-        module: whose averaged copy is validated and exported; on the run's device.
-        trained: parameters that are stepped on the losses' gradients, with their optimisers; those
+        kind: name of this kind of run in checkpoints.
+        module: its averaged copy is validated and exported; on the run's device.
+        trained: parameters that are stepped by the losses' gradients, with their optimisers; those
             of the first, parameters of ``module``, are averaged.
         aside: parameters that the objective steps by itself in :meth:`after_step`, or None.
     """
 
     prefix: ClassVar[str]
-    """What the names of the module's tensors begin with in the state."""
+    """Beginning of the names of the module's tensors in the state."""
     resized: ClassVar[tuple[str, ...]] = ()
     """Endings of the names of tensors whose shape may differ from one state to another."""
 
@@ -63,12 +63,12 @@ class Objective(ABC, Generic[Part, Module]):
 
     @abstractmethod
     def start_from(self, module: Module) -> None:
-        """Take the weights of ``module``, of the same architecture, as those to begin with."""
+        """Begin with the weights of ``module``, which has the same architecture."""
 
     def after_step(self, step: int) -> None:
-        """Called when all of ``trained`` has been stepped; never after a step that was skipped."""
+        """Act after all of ``trained`` has been stepped; not called for a step that was skipped."""
         del step
 
     def more_tensors(self) -> dict[str, Tensor]:
-        """Tensors that training changes beside those of ``module`` and the optimisers."""
+        """Return tensors that training changes besides those of ``module`` and the optimisers."""
         return {}

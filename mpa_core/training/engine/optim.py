@@ -1,4 +1,4 @@
-"""What every stage steps its parameters with: Adam, its state, clipping, the seed of a step."""
+"""The optimiser of every stage: Adam, its state, clipping, the seed of a step."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from mpa_core.training.settings.base import OptimSettings
 
 @dataclass(frozen=True)
 class Trained:
-    """Parameters that are stepped on the gradients of a step's losses."""
+    """Parameters that are stepped by the gradients of a step's losses."""
 
     name: str
-    """What their optimiser's tensors begin with in the state."""
+    """Beginning of the names of their optimiser's tensors in the state."""
     optimizer: torch.optim.Optimizer
     parameters: dict[str, nn.Parameter]
     clip: float | None
     """Largest norm of their gradient; None never clips."""
 
     def begin_step(self, factor: float) -> None:
-        """Drop the last step's gradients, and set the learning rate to ``factor`` of its peak."""
+        """Clear the last step's gradients, and set the learning rate to ``factor`` of its peak."""
         self.optimizer.zero_grad(set_to_none=True)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
 
     def clip_gradients(self) -> Tensor:
-        """Clip; the norm before it, a scalar."""
+        """Clip the gradients, and return their norm before, a scalar."""
         return nn.utils.clip_grad_norm_(
             list(self.parameters.values()), self.clip or math.inf, foreach=True
         )
 
 
 def lr_factor_of(name: str, factors: Mapping[str, float]) -> float:
-    """The factor of the first pattern that ``name`` matches; 1 if it matches none."""
+    """Return the factor of the first pattern that ``name`` matches; 1 if it matches none."""
     return next((f for pattern, f in factors.items() if fnmatch.fnmatchcase(name, pattern)), 1.0)
 
 
 def adam(named: Mapping[str, nn.Parameter], settings: OptimSettings) -> torch.optim.Adam:
-    """Adam with a ``peak_lr`` in each group: what the schedule's factor is applied to."""
+    """Build Adam with a ``peak_lr`` in each group, to which the schedule's factor is applied."""
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in named.items():
         groups.setdefault(lr_factor_of(name, settings.lr_factors), []).append(parameter)
@@ -58,7 +58,7 @@ def adam(named: Mapping[str, nn.Parameter], settings: OptimSettings) -> torch.op
 
 
 def allocate_state(optimizer: torch.optim.Optimizer, named: Mapping[str, nn.Parameter]) -> None:
-    """Give every parameter the state Adam would give it at its first step, before any step."""
+    """Give every parameter, before any step, the state that Adam would make at its first step."""
     # A fused optimiser counts its steps where the parameters are.
     fused = bool(optimizer.defaults.get("fused"))
     for parameter in named.values():
@@ -71,5 +71,5 @@ def allocate_state(optimizer: torch.optim.Optimizer, named: Mapping[str, nn.Para
 
 
 def noise_seed(seed: int, step: int, shard: int = 0) -> int:
-    """Seed of all that is drawn while ``shard`` of ``step`` is computed."""
+    """Return the seed of all random numbers in the computation of ``shard`` of ``step``."""
     return torch_seed(seed, Stream.NOISE, step, shard)

@@ -1,11 +1,11 @@
 """One training run on several processes, by Accelerate.
 
-A step's batch is cut into ``data.shards`` equal parts. Of P processes, process r computes shards
-r, r + P, …, each with noise seeded by (seed, step, shard), and the gradients are averaged. So how
-many processes there are changes nothing but rounding, and one process with several shards
-accumulates gradients. Models are not wrapped: a stage may call any part of one.
+A step's batch is cut into ``data.shards`` equal parts. Of P processes, process r computes shards r,
+r + P, …, each with noise seeded by (seed, step, shard), and the gradients are averaged. So the
+number of processes changes nothing but rounding, and one process with several shards accumulates
+gradients. Models are not wrapped, so that a stage may call any part of one.
 
-What follows from the clock or from a signal is decided by the main process (rank 0), which alone
+Decisions that depend on the clock or on a signal are made by the main process (rank 0), which alone
 writes.
 """
 
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
 
 def make_accelerator(run: RunSettings) -> Accelerator:
-    """Accelerate's view of this process: its device, its rank, its precision.
+    """Make Accelerate's view of this process: its device, its rank, its precision.
 
     Processes are started by ``accelerate launch``. Accelerate keeps one state for the process, so
     an accelerator made earlier takes over the precision of this one.
 
     Raises:
         MissingDependencyError: Accelerate is not installed.
-        TrainingError: the device or the precision that ``run`` asks for is not to be had, or the
-            processes that were launched cannot be joined on it.
+        TrainingError: the device or the precision that ``run`` asks for is not available, or the
+            launched processes cannot be joined on it.
     """
     try:
         from accelerate import Accelerator
@@ -65,7 +65,7 @@ def make_accelerator(run: RunSettings) -> Accelerator:
             f"on {found}; set run.device=cpu, or launch one process"
         )
     if precision == "fp16" and found == "cpu":
-        # Accelerate would train in float32 without a word.
+        # Accelerate would silently train in float32.
         raise TrainingError("run.mixed_precision=fp16 needs a GPU and found a CPU; take bf16 or no")
     if run.device not in ("auto", found):
         raise TrainingError(
@@ -77,7 +77,7 @@ def make_accelerator(run: RunSettings) -> Accelerator:
 
 @contextmanager
 def joined(run: RunSettings, accelerator: Accelerator | None = None) -> Iterator[Accelerator]:
-    """``accelerator``, or one that is made here, whose processes part at the end."""
+    """Yield ``accelerator``, or a new one, whose processes are separated at the end."""
     if accelerator is not None:
         yield accelerator
         return
@@ -89,9 +89,10 @@ def joined(run: RunSettings, accelerator: Accelerator | None = None) -> Iterator
 
 
 def own_shards(accelerator: Accelerator, batch: int, shards: int) -> list[Shard]:
-    """The shards of this process, of ``shards`` that ``batch`` rows are cut into.
+    """Return the shards of this process, of ``shards`` that ``batch`` rows are cut into.
 
-    Raises :class:`TrainingError` if the processes cannot have equally many.
+    Raises:
+        TrainingError: the processes cannot have equally many.
     """
     processes = accelerator.num_processes
     if shards % processes:
@@ -107,7 +108,7 @@ def own_shards(accelerator: Accelerator, batch: int, shards: int) -> list[Shard]
 
 
 def run_forward(accelerator: Accelerator, function: Callable[..., Any], *args: Any) -> Any:
-    """``function(*args)`` in the run's precision; what it returns (tensors, nested) is float32."""
+    """Return ``function(*args)``, run in the run's precision, with all its tensors as float32."""
     if accelerator.mixed_precision == "no":
         return function(*args)
     from accelerate.utils import convert_to_fp32
@@ -141,8 +142,9 @@ def settle_gradients(
 ) -> tuple[dict[str, Tensor], bool]:
     """Average the gradients over the processes, undo the loss scale of fp16, and clip.
 
-    Returns the norms before clipping, by name, and whether they and all ``losses`` are finite on
-    every process: if not, nothing is to be stepped.
+    Returns:
+        The norms before clipping, by name, and whether they and all ``losses`` are finite on every
+            process: if not, nothing may be stepped.
     """
     scaler = accelerator.scaler
     for each in trained:
@@ -159,7 +161,7 @@ def settle_gradients(
 
 
 def from_main(accelerator: Accelerator, values: Sequence[float]) -> list[float]:
-    """The main process's ``values``, on every process."""
+    """Return the main process's ``values``, on every process."""
     if accelerator.num_processes == 1:
         return list(values)
     from accelerate.utils import broadcast
@@ -181,7 +183,7 @@ def share_state(accelerator: Accelerator, tensors: Mapping[str, Tensor]) -> None
 
 
 def gathered(accelerator: Accelerator, tensor: Tensor) -> Tensor:
-    """``tensor`` [N, ...] of all processes one after the other, [P * N, ...]."""
+    """Return ``tensor`` [N, ...] of all processes one after the other, [P * N, ...]."""
     tensor = tensor.to(accelerator.device)
     if accelerator.num_processes == 1:
         return tensor
@@ -190,11 +192,11 @@ def gathered(accelerator: Accelerator, tensor: Tensor) -> Tensor:
 
 
 def scaler_state(accelerator: Accelerator) -> dict[str, Any]:
-    """The loss scale of fp16, JSON-able; empty in other precisions."""
+    """Return the loss scale of fp16, in values that JSON can hold; empty in other precisions."""
     return {} if accelerator.scaler is None else dict(accelerator.scaler.state_dict())
 
 
 def load_scaler(accelerator: Accelerator, state: Mapping[str, Any]) -> None:
-    """Restore :func:`scaler_state`; a run resumed in another precision starts its scale afresh."""
+    """Restore :func:`scaler_state`; a run resumed in another precision starts with a new scale."""
     if accelerator.scaler is not None and state:
         accelerator.scaler.load_state_dict(dict(state))

@@ -1,4 +1,4 @@
-"""What a training run sets for the whole process, and puts back at its end."""
+"""Settings of the whole process that a training run makes, and restores at its end."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from mpa_core.training.settings.base import RunSettings
 def process_settings(settings: RunSettings) -> Iterator[None]:
     """Run the block with a run's thread count, TF32 switch and denormal numbers flushed to zero.
 
-    At the end all three are what they were: a program that trains a path computes on in its own
-    modes. They are torch's, for all threads of the process (the denormal mode: the calling one's).
+    At the end all three are restored, since a program that trains a path goes on computing in its
+    own modes. They are torch's, for all threads of the process (the denormal mode: the calling
+    one's).
     """
     for kind in (np.float32, np.float64):
-        np.finfo(kind)  # found out and kept now: where denormals are flushed numpy warns about it
+        np.finfo(kind)  # measured and cached now: numpy warns if denormals are flushed by then
     threads, flushed = torch.get_num_threads(), denormals_are_flushed()
     tf32 = [(owner, name, getattr(owner, name)) for owner, name in _tf32_switches()]
     try:
@@ -40,15 +41,15 @@ def process_settings(settings: RunSettings) -> Iterator[None]:
 
 
 def denormals_are_flushed() -> bool:
-    """Whether the calling thread computes zero where a denormal number is due; torch cannot say."""
+    """Return whether the calling thread flushes denormal numbers to zero; torch cannot tell."""
     return sys.float_info.min / 2 == 0
 
 
 def _tf32_switches() -> list[tuple[Any, str]]:
-    """The attributes that allow TF32 on an NVIDIA GPU, in the interface this torch has.
+    """Return the attributes that allow TF32 on an NVIDIA GPU, in the interface this torch has.
 
-    Where there are switches by operator, the older ``allow_tf32`` must not be used beside them:
-    torch refuses to read a mixture.
+    Where there are switches by operator, the older ``allow_tf32`` must not be used as well: torch
+    refuses to read a mixture.
     """
     matmul: Any = torch.backends.cuda.matmul
     cudnn: Any = torch.backends.cudnn

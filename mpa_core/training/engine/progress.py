@@ -1,4 +1,4 @@
-"""Live progress: a bar on a terminal, a plain line now and then anywhere else. All on stderr."""
+"""Live progress on stderr: a bar on a terminal, a plain line at intervals anywhere else."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing_extensions import Self
 
 
 class Progress:
-    """Shows where a run stands; used as a context manager around the loop.
+    """Shows the progress of a run; used as a context manager around the loop.
 
     Args:
-        report_seconds: between two lines where there is no terminal.
-        console: where to; stderr by default.
+        report_seconds: seconds between two lines where there is no terminal.
+        console: where to print; stderr by default.
     """
 
     def __init__(self, report_seconds: float, console: Console | None = None) -> None:
@@ -63,7 +63,7 @@ class Progress:
             self._print(f"{100 * fraction:5.1f} %  {text}")
 
     def validation(self, step: int, levels: list[dict[str, float]]) -> None:
-        """Show the bits and the PSNR at each quality, and what else there is, a line for each."""
+        """Show the bits and the PSNR at each quality, and one line for each other metric."""
         points = "  ".join(f"{level['bpp']:.3f}/{level['psnr']:.2f}" for level in levels)
         self._print(f"validation at step {step}, bpp/dB by quality: {points}")
         for name in [name for name in levels[0] if name not in ("quality", "bpp", "psnr")]:

@@ -8,9 +8,12 @@ from mpa_core.training.settings.base import ScheduleSettings
 
 
 def budget_fraction(step: int, elapsed: float, steps: int | None, hours: float | None) -> float:
-    """Fraction of the budget that is spent, in [0, 1]: the larger of steps and seconds.
+    """Return the fraction of the budget that is spent, in [0, 1]: the larger of steps and time.
 
-    ``step``: steps done; ``elapsed``: seconds trained, resumptions included.
+    Args:
+        step: number of steps done.
+        elapsed: seconds of training, resumptions included.
+        steps, hours: the budget; None is no limit.
     """
     by_steps = step / steps if steps else 0.0
     by_time = elapsed / (hours * 3600.0) if hours else 0.0
@@ -18,7 +21,7 @@ def budget_fraction(step: int, elapsed: float, steps: int | None, hours: float |
 
 
 def lr_factor(settings: ScheduleSettings, fraction: float) -> float:
-    """Factor on the learning rate, in [0, 1], at ``fraction`` of the budget."""
+    """Return the factor on the learning rate, in [0, 1], at ``fraction`` of the budget."""
     if fraction < settings.warmup:
         # Never 0: the first step of a run counted in hours happens at fraction 0.
         return max(fraction / settings.warmup, 1e-3)

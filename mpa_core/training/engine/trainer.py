@@ -1,4 +1,4 @@
-"""One step of training, and its complete state, for whatever objective."""
+"""One step of training, and its complete state, for any objective."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class Trainer(Generic[Part, Module]):
     """Steps an objective's networks on the batches of a source, and averages their weights.
 
     All randomness of a step is seeded by (seed, step, shard), so no generator's state has to be
-    stored. Who makes one closes it: batches may be made by other processes.
+    stored. The code that makes a trainer has to close it, since batches may be made by other
+    processes.
 
     Args:
         config: settings.
@@ -40,7 +41,8 @@ class Trainer(Generic[Part, Module]):
         source: batches by step.
         accelerator: the processes.
 
-    Raises :class:`TrainingError` if the processes cannot share the shards out equally.
+    Raises:
+        TrainingError: the processes cannot have equally many shards.
     """
 
     def __init__(
@@ -112,21 +114,24 @@ class Trainer(Generic[Part, Module]):
         )
 
     def averaged(self) -> Module:
-        """A copy of the module with the averaged weights, in eval mode, without gradients."""
+        """Return a copy of the module with the averaged weights, in eval mode and frozen."""
         return self.average.in_copy_of(self.objective.module)
 
     def start_from(self, module: Module) -> None:
-        """Begin with the weights of ``module``; raises :class:`CheckpointError` if they differ in
-        shape."""
+        """Begin with the weights of ``module``.
+
+        Raises:
+            CheckpointError: they differ in shape.
+        """
         self.objective.start_from(module)
         self.restart_average()
 
     def restart_average(self) -> None:
-        """Make the averages the parameters as they are now, after no step."""
+        """Set the averages to the present parameters, after no step."""
         self.average.load(self.objective.trained[0].parameters, updates=0)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that training changes, by name; not copies."""
+        """Return everything that training changes, by name; not copies."""
         own = self.objective.module.state_dict()
         state = {f"{self.objective.prefix}{name}": value for name, value in own.items()}
         state |= {f"average.{name}": value for name, value in self.average.tensors().items()}
@@ -137,13 +142,17 @@ class Trainer(Generic[Part, Module]):
         return {**state, **self.objective.more_tensors()}
 
     def meta(self) -> dict[str, Any]:
-        """The JSON-able part of the state."""
+        """Return the rest of the state, in values that JSON can hold."""
         scale = scaler_state(self.accelerator)
         return {"average_updates": self.average.updates, **({"loss_scale": scale} if scale else {})}
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        """Restore :meth:`tensors` and :meth:`meta`; :class:`CheckpointError` if they do not fit."""
+        """Restore :meth:`tensors` and :meth:`meta`.
+
+        Raises:
+            CheckpointError: they do not fit.
+        """
         prefix, resized = self.objective.prefix, self.objective.resized
         live = self.tensors()
         require_fit(live, tensors, "the checkpoint", resized)
@@ -172,10 +181,16 @@ def require_fit(
     what: str,
     resized: tuple[str, ...] = (),
 ) -> None:
-    """Raise :class:`CheckpointError` unless the tensors have the same names and shapes.
+    """Check that the tensors have the same names and shapes.
 
-    ``what`` is what ``stored`` is called in the message. Shapes of names that end in one of
-    ``resized`` may differ.
+    Args:
+        live: the tensors that train.
+        stored: the tensors from a file.
+        what: name of ``stored`` in the message.
+        resized: endings of names whose shapes may differ.
+
+    Raises:
+        CheckpointError: names or shapes differ.
     """
     if live.keys() != stored.keys():
         odd = sorted(live.keys() ^ stored.keys())

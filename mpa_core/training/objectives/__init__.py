@@ -1,0 +1,1 @@
+"""The objectives of the stages of training: networks and losses."""

@@ -1,4 +1,4 @@
-"""What stage 1b adds to stage 1a: a discriminator that learns along, and its term in the loss."""
+"""The addition of stage 1b to stage 1a: a discriminator that trains along, and its loss term."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 NAME = "discriminator"
-"""Of its optimiser, and what its tensors begin with in the state."""
+"""Name of its optimiser, and beginning of the names of its tensors in the state."""
 
 
 class Adversary:
     """A discriminator, its optimiser, and the two losses between it and the codec.
 
-    It is given the latents as they are: no gradient reaches the encoder through them. Seeds torch.
+    It sees the latents without passing gradients to them. Making it seeds torch.
 
     Args:
-        settings: of the term.
-        config: of the run.
+        settings: settings of the adversarial term.
+        config: settings of the run.
         accelerator: the processes.
     """
 
@@ -66,11 +66,11 @@ class Adversary:
         """Add ``weight * L_G`` to the codec's ``terms``; L_G is logged as ``generator``.
 
         Args:
-            terms: stage 1a's.
-            out: what the model gave.
-            quality: [B], 1..levels.
-            scale: what the terms of each picture are divided by, [B].
-            fraction: of the budget; before ``generator_from`` nothing is added.
+            terms: the terms of stage 1a.
+            out: output of the model.
+            quality: [B], from 1 to the number of levels.
+            scale: [B], the divisor of each picture's terms.
+            fraction: fraction of the budget; before ``generator_from`` nothing is added.
         """
         if fraction < self.settings.generator_from:
             return terms
@@ -86,10 +86,15 @@ class Adversary:
     def judge_both(
         self, images: Tensor, out: Mapping[str, Any], quality: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The discriminator's loss on originals and reconstructions, and what is logged.
+        """Return the discriminator's loss on originals and reconstructions, and values to log.
 
-        Logged: ``discriminator``, the loss (2 ln 2 where it knows nothing), and
+        Logged are ``discriminator``, the loss (2 ln 2 where it knows nothing), and
         ``discriminator_margin``, the mean logit of originals less that of reconstructions.
+
+        Args:
+            images: originals [B, 3, H, W] in [0, 1].
+            out: output of the model.
+            quality: [B], from 1 to the number of levels.
         """
         self.discriminator.requires_grad_(True)
         both = torch.cat([images, out["x_hat"].detach()])
@@ -101,11 +106,11 @@ class Adversary:
         return loss, {NAME: loss.detach(), f"{NAME}_margin": margin}
 
     def iterate_norms(self, quality: Tensor) -> None:
-        """Let the spectral norms follow the weights that a batch at ``quality`` [B] changed."""
+        """Update the spectral norms of the weights that a batch at ``quality`` [B] changed."""
         self.discriminator.iterate_norms(self.discriminator.rows(quality).unique().tolist())
 
     def tensors(self) -> dict[str, Tensor]:
-        """The discriminator's weights and norms, by their names in the state."""
+        """Return the discriminator's weights and norms, by their names in the state."""
         own = self.discriminator.state_dict()
         return {f"{NAME}.model.{name}": own[name] for name in own}
 

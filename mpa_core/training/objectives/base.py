@@ -30,20 +30,21 @@ QUANTILES = "quantiles"
 """CompressAI's name for the parameters that the second optimiser trains."""
 
 KLT_BATCHES = 64
-"""The start is fitted to the first this many batches."""
+"""Number of batches, from the first, to which the KLT start is fitted."""
 
 MODEL = "model."
-"""What the names of the model's tensors begin with in the state."""
+"""Beginning of the names of the model's tensors in the state."""
 
 
 class BaseObjective(Objective[Batch, MPAModel]):
-    """Stage 1a; with ``config.adversarial`` stage 1b, whose :class:`Adversary` learns along.
+    """Stage 1a; with ``config.adversarial`` stage 1b, whose :class:`Adversary` trains along.
 
     Both networks of stage 1b learn from the same reconstructions, so the codec runs once a step.
-    Seeds torch.
+    Making it seeds torch.
 
-    Raises :class:`ConfigError` if ``optim.trainable`` matches nothing that has a loss, or does not
-    fit ``init.block_rescale``.
+    Raises:
+        ConfigError: ``optim.trainable`` matches nothing that has a loss, or does not fit
+            ``init.block_rescale``.
     """
 
     prefix = MODEL
@@ -123,9 +124,10 @@ class BaseObjective(Objective[Batch, MPAModel]):
     def terms(
         self, images: Tensor, out: Mapping[str, Any], quality: Tensor, fraction: float
     ) -> LossTerms:
-        """The codec's loss on ``out = model(images, quality)`` at ``fraction`` of the budget.
+        """Return the codec's loss terms at ``fraction`` of the budget.
 
-        ``images`` [B, 3, H, W], ``quality`` [B]. Scalars in ``extra`` are logged.
+        ``images`` are [B, 3, H, W] in [0, 1], ``out`` is ``model(images, quality)``, ``quality`` is
+        [B]. Scalars in ``extra`` are logged.
         """
         zero = torch.zeros((), device=self.device)
         terms: LossTerms = self.loss(
@@ -141,7 +143,7 @@ class BaseObjective(Objective[Batch, MPAModel]):
         return self.adversary.add_term(terms, out, quality, self.loss.scale(quality), fraction)
 
     def after_step(self, step: int) -> None:
-        """Train the quantiles; let the norms follow the discriminator's new weights."""
+        """Train the quantiles, and update the norms of the discriminator's new weights."""
         if self.aside is not None:
             for group in self.aside.optimizer.param_groups:
                 group["lr"] = self.config.optim.aux_lr
@@ -149,21 +151,21 @@ class BaseObjective(Objective[Batch, MPAModel]):
             self.module.aux_loss().backward()
             self.aside.optimizer.step()
         if self.adversary is not None:
-            # Of the whole batch, so that every process does the same.
+            # The whole batch's qualities, so that every process does the same.
             self.adversary.iterate_norms(self.source.places.quality(step))
 
     @torch.no_grad()
     def start_from(self, module: MPAModel) -> None:
-        """Take the parameters of ``module``, of the same architecture, as those to begin with."""
+        """Begin with the parameters of ``module``, which has the same architecture."""
         own = dict(self.module.named_parameters())
         for name, value in module.named_parameters():
             own[name].copy_(value)
-        if entropy_is_frozen(self.module):  # its tables stay the coder's
+        if entropy_is_frozen(self.module):  # its tables stay valid
             self.module.base.entropy.load_state_dict(module.base.entropy.state_dict())
         self._rescale_blocks()
 
     def more_tensors(self) -> dict[str, Tensor]:
-        """The discriminator's weights and norms."""
+        """Return the discriminator's weights and norms."""
         return {} if self.adversary is None else self.adversary.tensors()
 
     def _rescale_blocks(self) -> None:

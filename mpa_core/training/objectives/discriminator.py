@@ -2,7 +2,7 @@
 
 The form is HiFiC's (Mentzer et al. 2020, arXiv 2006.09965): it judges patches of a picture given
 the latents the picture was, or would be, made from. There is one set of weights per quality level,
-for what gives a reconstruction away differs from level to level.
+since the signs of a reconstruction differ from level to level.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing_extensions import Self
 from mpa_core.training.settings.adversarial import CONTEXT_CHANNELS, WIDTHS
 
 SLOPE = 0.2
-"""Of the leaky ReLUs below zero."""
+"""Slope of the leaky ReLUs below zero."""
 
 
 class NormedConv(nn.Module):
     """A 4x4 convolution of stride 2, zero-padded, whose weight is divided by its spectral norm.
 
-    The norm's estimate moves in :meth:`iterate_norm` alone, not with every forward pass: how often
-    a step calls the discriminator, or on how many processes, does not change what it computes.
+    The norm's estimate changes in :meth:`iterate_norm` alone, not with every forward pass: so the
+    number of calls in a step, or of processes, does not change the results.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -35,21 +35,22 @@ class NormedConv(nn.Module):
         spectral_norm(self.conv).eval()
 
     def forward(self, x: Tensor) -> Tensor:
-        # The norm wants full precision, also where the convolution has less.
+        """Return [B, C', H/2, W/2] for ``x`` [B, C, H, W]."""
+        # The norm needs full precision, also where the convolution has less.
         with torch.autocast(x.device.type, enabled=False):
             weight = self.conv.weight
         return F.conv2d(x, weight, self.conv.bias, stride=2, padding=1)
 
     @torch.no_grad()
     def iterate_norm(self) -> None:
-        """One power iteration."""
+        """Run one power iteration."""
         norm = self.conv.get_submodule("parametrizations.weight")
         norm.train()
         norm()
         norm.eval()
 
     def train(self, _mode: bool = True) -> Self:
-        """Stay in eval mode; see the class."""
+        """Stay in eval mode, as the class describes."""
         return super().train(False)
 
 
@@ -57,13 +58,13 @@ class PatchDiscriminator(nn.Module):
     """Logits of "this patch is an original" for pictures of one quality level.
 
     The latents pass a 3x3 convolution and a leaky ReLU, are enlarged (nearest) to the picture's
-    size and laid beside it as further channels; then comes one :class:`NormedConv` with a leaky
-    ReLU per width, and a 1x1 convolution to one channel.
+    size and added to it as further channels; then comes one :class:`NormedConv` with a leaky ReLU
+    per width, and a 1x1 convolution to one channel.
 
     Args:
         latent_channels: M, channels of ``y_hat``.
         widths: channels after each convolution of stride 2.
-        context_channels: what the latents are reduced to.
+        context_channels: channels to which the latents are reduced.
     """
 
     def __init__(self, latent_channels: int, widths: Sequence[int], context_channels: int) -> None:
@@ -74,9 +75,9 @@ class PatchDiscriminator(nn.Module):
         self.head = nn.Conv2d(widths[-1], 1, 1)
 
     def forward(self, images: Tensor, y_hat: Tensor) -> Tensor:
-        """``images`` [B, 3, H, W] in [0, 1], ``y_hat`` [B, M, h, w] -> logits [B, H/s, W/s].
+        """Return the logits [B, H/s, W/s]; s is 2 to the number of widths.
 
-        s is 2 to the number of widths.
+        ``images`` are [B, 3, H, W] in [0, 1], ``y_hat`` is [B, M, h, w].
         """
         context = F.leaky_relu(self.context(y_hat), SLOPE)
         context = F.interpolate(context, images.shape[-2:], mode="nearest")
@@ -113,16 +114,16 @@ class Discriminator(nn.Module):
         )
 
     def rows(self, quality: Tensor) -> Tensor:
-        """``quality`` [B], 1 and up -> row of ``by_level`` [B]: the nearest; of two, the higher."""
+        """Return the nearest row of ``by_level`` [B] for ``quality`` [B]; of two, the higher."""
         return (quality + 0.5).floor().long().clamp(1, len(self.by_level)) - 1
 
     def forward(self, images: Tensor, y_hat: Tensor, quality: Tensor) -> Tensor:
-        """Logits [B, H/s, W/s], in the order of ``images``.
+        """Return the logits [B, H/s, W/s], in the order of ``images``.
 
         Args:
             images: originals or reconstructions, [B, 3, H, W], nominally in [0, 1].
             y_hat: the latents of each, [B, M, h, w].
-            quality: [B], 1 and up.
+            quality: [B], 1 or more.
         """
         rows = self.rows(quality)
         places = [(row, (rows == row).nonzero()[:, 0]) for row in rows.unique().tolist()]
@@ -131,7 +132,7 @@ class Discriminator(nn.Module):
         return torch.cat(parts)[order]
 
     def iterate_norms(self, rows: Iterable[int]) -> None:
-        """One power iteration for every convolution in these rows of ``by_level``."""
+        """Run one power iteration for every convolution in these rows of ``by_level``."""
         for row in rows:
             for module in self.by_level[row].modules():
                 if isinstance(module, NormedConv):
@@ -139,17 +140,25 @@ class Discriminator(nn.Module):
 
 
 def generator_loss(fake: Tensor) -> Tensor:
-    """Equation (5): -log D(x_hat, y_hat), mean over the patches of each picture.
+    """Return equation (5), -log D(x_hat, y_hat), as a mean over the patches of each picture.
 
-    ``fake``: logits [B, ...] of reconstructions; returns [B], in nats.
+    Args:
+        fake: logits [B, ...] of reconstructions.
+
+    Returns:
+        [B], in nats.
     """
     return _cross_entropy(fake, 1.0)
 
 
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Equation (6): -log D(x, y_hat) - log(1 - D(x_hat, y_hat)), means over patches.
+    """Return equation (6), -log D(x, y_hat) - log(1 - D(x_hat, y_hat)), as means over patches.
 
-    ``real``, ``fake``: logits [B, ...] of originals and reconstructions; returns [B], in nats.
+    Args:
+        real, fake: logits [B, ...] of originals and reconstructions.
+
+    Returns:
+        [B], in nats.
     """
     return _cross_entropy(real, 1.0) + _cross_entropy(fake, 0.0)
 

@@ -19,9 +19,9 @@ LOSS_SCALE_POWERS = {"paper": 0.0, "sqrt_rate": 0.5, "rate": 1.0}
 
 
 class RateTable(nn.Module):
-    """lambda_r as a function of a real-valued quality (SPEC section 3).
+    """The weight lambda_r as a function of a real-valued quality (SPEC section 3).
 
-    Levels take the table's values; between two levels the weights are interpolated geometrically,
+    Levels have the table's values; between two levels the weights are interpolated geometrically,
     as the codec's gains are.
     """
 
@@ -34,11 +34,14 @@ class RateTable(nn.Module):
         self.log_mean = float(logs.mean())
 
     def forward(self, quality: Tensor) -> Tensor:
-        """``quality`` [B] in 1..levels -> lambda_r [B]."""
+        """Return lambda_r [B] for ``quality`` [B], from 1 to the number of levels."""
         return self._log(quality).exp()
 
     def scale(self, quality: Tensor, power: float) -> Tensor:
-        """``(lambda_r(q) / geometric mean of the table) ** power`` [B]: divides the losses."""
+        """Return the divisor of losses, ``(lambda_r(q) / geometric mean of the table) ** power``.
+
+        ``quality`` and the result are [B].
+        """
         return (power * (self._log(quality) - self.log_mean)).exp()
 
     def _log(self, quality: Tensor) -> Tensor:
@@ -48,25 +51,27 @@ class RateTable(nn.Module):
 
 
 def bits_per_pixel(likelihoods: Mapping[str, Tensor], pixels: int) -> Tensor:
-    """Estimated bits per pixel of each image [B] from the likelihoods of its symbols.
+    """Return the estimated bits per pixel [B] of each image.
 
-    ``likelihoods``: tensors [B, ...] in (0, 1]; ``pixels``: height * width of the images.
+    Args:
+        likelihoods: likelihoods of its symbols, tensors [B, ...] in (0, 1], by name.
+        pixels: height * width of the images.
     """
     bits = [-torch.log2(value).flatten(1).sum(1) for value in likelihoods.values()]
     return torch.stack(bits).sum(0) / pixels
 
 
 def psnr_from_mse(mse: float) -> float:
-    """PSNR in dB of a mean squared error on the 0-255 scale; infinite for none."""
+    """Return the PSNR in dB of a mean squared error on the 0-255 scale; infinite for 0."""
     return math.inf if mse <= 0 else 10 * math.log10(255.0**2 / mse)
 
 
 @dataclass(frozen=True)
 class LossTerms:
-    """The loss of a batch and what it is made of; all but ``total`` are detached."""
+    """The loss of a batch and its terms; all but ``total`` are detached."""
 
     total: Tensor
-    """Scalar to differentiate."""
+    """The scalar to differentiate."""
     bpp: Tensor
     """[B], estimated bits per pixel."""
     mse: Tensor
@@ -76,11 +81,16 @@ class LossTerms:
     ratio: Tensor
     """Scalar, equation (4)."""
     extra: Mapping[str, Tensor] = field(default_factory=dict)
-    """Scalars of other terms in ``total``, for the log."""
+    """Scalars of other terms in ``total``, to be logged."""
 
 
 def loss_distance(settings: LossSettings) -> PerceptualDistance | None:
-    """The perceptual distance that the settings ask for, or None; raises as its builder does."""
+    """Build the perceptual distance that the settings ask for; None if they ask for none.
+
+    Raises:
+        ConfigError, MissingDependencyError: as :func:`build_distance`; or a Wasserstein weight is
+            set without a distance.
+    """
     if settings.perceptual is None:
         if settings.wasserstein_weight > 0:
             raise ConfigError(
@@ -95,12 +105,12 @@ Settings = TypeVar("Settings", bound=LossSettings)
 
 
 class ImageLoss(nn.Module, Generic[Settings]):
-    """What the losses of all stages share: the scale of each image's terms, and perception.
+    """The common part of the losses of all stages: each image's scale, and perception.
 
     Args:
         settings: weights.
-        distance: the perceptual one, or None.
-        shards: parts of a batch, each of which is given alone.
+        distance: the perceptual distance, or None.
+        shards: number of parts of a batch, each of which is passed alone.
     """
 
     def __init__(
@@ -121,13 +131,13 @@ class ImageLoss(nn.Module, Generic[Settings]):
         self.images = None if images is None else max(1, images // shards)
 
     def scale(self, quality: Tensor) -> Tensor:
-        """What the terms of images at ``quality`` [B] are divided by, [B]."""
+        """Return the divisor [B] of the terms of images at ``quality`` [B]."""
         return self.rate.scale(quality, self.power)
 
     def perception(self, x: Tensor, x_hat: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """The weighted term and, detached, the mean distance it is made of: scalars.
+        """Return the weighted term and, detached, its mean distance: scalars.
 
-        Both are 0 without a distance. ``x``, ``x_hat``: [B, 3, H, W]; ``scale``: [B].
+        Both are 0 without a distance. ``x`` and ``x_hat`` are [B, 3, H, W], ``scale`` is [B].
         """
         if self.distance is None:
             zero = torch.zeros((), device=x.device)
@@ -138,7 +148,10 @@ class ImageLoss(nn.Module, Generic[Settings]):
 
 
 class RateDistortionLoss(ImageLoss[LossSettings]):
-    """lambda_r(q) * r + d + lambda_perc * perceptual + lambda_ratio * ratio, means over images."""
+    """Equation (7): lambda_r(q) * r + d + lambda_perc * perceptual + lambda_ratio * ratio.
+
+    The terms are means over images; the adversarial term is not included.
+    """
 
     def forward(
         self,
@@ -150,12 +163,12 @@ class RateDistortionLoss(ImageLoss[LossSettings]):
         *,
         perceptual: bool = True,
     ) -> LossTerms:
-        """The terms of equation (7) for a batch.
+        """Return the terms of equation (7) for a batch.
 
         Args:
             x, x_hat: original and reconstruction [B, 3, H, W], nominally in [0, 1].
-            likelihoods: of the symbols of each image, [B, ...].
-            quality: [B], 1..levels.
+            likelihoods: likelihoods of the symbols of each image, [B, ...].
+            quality: [B], from 1 to the number of levels.
             ratio_loss: scalar, equation (4) of the encoder's masks.
             perceptual: whether the perceptual term counts now.
         """

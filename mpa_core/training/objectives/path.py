@@ -31,25 +31,26 @@ if TYPE_CHECKING:
 STAGE = "stage2"
 
 PATH = "path."
-"""What the names of the path's tensors begin with in the state."""
+"""Beginning of the names of the path's tensors in the state."""
 
 
 class PathObjective(Objective[PathStep, TaskPath]):
     """Equations (8) and (9) on the reconstructions of a path.
 
-    The base is in eval mode and none of its parameters takes a gradient, so that ``y_hat`` is a
+    The base is in eval mode and none of its parameters has a gradient, so that ``y_hat`` is a
     constant of each picture and a step runs ``g_s`` and the task model alone. The clip norm is of
-    the path's own gradients. Seeds torch.
+    the path's own gradients. Making it seeds torch.
 
     Args:
         config: settings.
-        model: the base, which is frozen here; paths attached to it play no part.
-        path: what is trained, built for the base's stages.
-        recipe: set up on the device.
-        latents: of ``model``.
+        model: the base, which is frozen here; paths attached to it are not used.
+        path: the path to train, built for the base's stages.
+        recipe: the recipe, set up on the device.
+        latents: latents of ``model``.
         accelerator: the processes.
 
-    Raises :class:`ConfigError` if ``optim.trainable`` matches no parameter of the path.
+    Raises:
+        ConfigError: ``optim.trainable`` matches no parameter of the path.
     """
 
     prefix = PATH
@@ -82,7 +83,7 @@ class PathObjective(Objective[PathStep, TaskPath]):
     def shard_step(
         self, part: PathStep, fraction: float, backward: Callable[[Tensor], None]
     ) -> ShardRecord:
-        """Decode the pictures' latents by the path and compare; the gradients are its alone."""
+        """Decode the pictures' latents by the path, and compute the path's gradients."""
         batch = part.batch.to(self.device)
         y_hat, bpp = self.latents(part.pictures, batch.images, batch.quality)
         router = GumbelAggregator(self.module, part.main_share, part.q_task)
@@ -110,19 +111,20 @@ class PathObjective(Objective[PathStep, TaskPath]):
         )
 
     def latents_of(self, samples: Sequence[Sample], quality: Tensor) -> Tensor:
-        """``y_hat`` [B, M, h, w] of ``samples`` at ``quality`` [B]."""
+        """Return ``y_hat`` [B, M, h, w] of ``samples`` at ``quality`` [B]."""
         batch = collate(samples, quality).to(self.device)
         return self.latents([s.image for s in samples], batch.images, batch.quality)[0]
 
     def base_fingerprint(self) -> str:
-        """The fingerprint of the base as it is now."""
+        """Return the fingerprint of the base's present tensors."""
         return fingerprint(self.model.frozen_state())
 
     @torch.no_grad()
     def start_from(self, module: TaskPath) -> None:
-        """Take the tensors of ``module``, of the same class and config, as those to begin with.
+        """Begin with the tensors of ``module``, which has the same class and config.
 
-        Raises :class:`CheckpointError` if they do not fit.
+        Raises:
+            CheckpointError: they do not fit.
         """
         live, stored = self.module.state_dict(), module.state_dict()
         require_fit(live, stored, "the path to start from")

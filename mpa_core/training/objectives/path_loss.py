@@ -15,10 +15,10 @@ from mpa_core.training.settings.path import PathLossSettings
 
 @dataclass(frozen=True)
 class PathTerms:
-    """The loss of a batch and what it is made of; all but ``total`` are detached."""
+    """The loss of a batch and its terms; all but ``total`` are detached."""
 
     total: Tensor
-    """Scalar to differentiate."""
+    """The scalar to differentiate."""
     task: Tensor
     """Scalar, before its weight."""
     mse: Tensor
@@ -32,7 +32,8 @@ class PathTerms:
 class PathLoss(ImageLoss[PathLossSettings]):
     """task_weight * L_task + distortion_weight * d + 4.26 * perceptual + 10 * ratio.
 
-    Terms per image are divided as ``loss_scale`` says and averaged; a recipe's scalar is not.
+    The weights of perceptual and ratio are the settings' defaults. Terms per image are divided as
+    ``loss_scale`` says and averaged; a recipe's scalar is not.
     """
 
     def forward(
@@ -45,17 +46,17 @@ class PathLoss(ImageLoss[PathLossSettings]):
         *,
         perceptual: bool = True,
     ) -> PathTerms:
-        """The terms for a batch.
+        """Return the terms for a batch.
 
         Args:
             x, x_hat: original and reconstruction [B, 3, H, W], nominally in [0, 1].
             task: the recipe's loss, a scalar or [B].
-            quality: [B], 1..levels.
+            quality: [B], from 1 to the number of levels.
             ratio_loss: scalar, equation (4) of the path's masks.
             perceptual: whether the perceptual term counts now.
 
         Raises:
-            TrainingError: ``task`` is of another shape.
+            TrainingError: ``task`` has another shape.
         """
         settings = self.settings
         if task.shape not in ((), (len(x),)):

@@ -1,0 +1,1 @@
+"""Training runs as folders: jobs for bases and paths, weights, export."""

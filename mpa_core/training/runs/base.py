@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 class BaseJob(Job[Batch, MPAModel]):
-    """A base codec on a folder of photos.
+    """Training of a base codec on a folder of photos.
 
     Args:
         config: settings.
-        photos: folder.
+        photos: folder of photos.
         val: folder of photos to validate on, or None.
         accelerator: the processes.
     """
@@ -41,7 +41,7 @@ class BaseJob(Job[Batch, MPAModel]):
         self.accelerator = accelerator
 
     def prepare(self) -> None:
-        """Read the headers of the photos, and the photos of the validation."""
+        """Read the headers of the photos, and the photos for validation, and build the networks."""
         config = self.config
         self.photos = PhotoFolder(
             self.folder, min_side=config.data.crop, cache_mib=config.data.cache_mib
@@ -54,12 +54,17 @@ class BaseJob(Job[Batch, MPAModel]):
         self.trainer = build_base_trainer(config, self.photos, self.accelerator)
 
     def data(self) -> dict[str, str]:
-        """How many photos, and a digest of their sizes."""
+        """Return the number of photos, and a digest of their sizes."""
         digest = hashlib.sha256(repr(self.photos.shapes).encode()).hexdigest()
         return {"photos": f"{len(self.photos)} photos, {digest[:12]}"}
 
     def weights_of(self, source: str) -> MPAModel:
-        """A base (folder or bundled id), or the averaged weights of a run."""
+        """Return a base (folder or bundled id), or the averaged weights of a run.
+
+        Raises:
+            CheckpointError: ``source`` is neither.
+            TrainingError: the base has another architecture than the settings' model.
+        """
         model = pretrained(source)
         if model.config != self.config.model:
             raise TrainingError(
@@ -69,7 +74,7 @@ class BaseJob(Job[Batch, MPAModel]):
         return model
 
     def validator(self, folder: Path) -> Validator | None:
-        """Bits and PSNR at every quality level."""
+        """Return the validator of bits and PSNR at every quality level."""
         if self.held_out is None:
             return None
         return PhotoValidator(
@@ -84,8 +89,8 @@ def build_base_trainer(
 ) -> Trainer[Batch, MPAModel]:
     """Build batches, networks and optimisers of stage 1a or 1b, ready for the first step.
 
-    Seeds torch. Who calls this closes the trainer. Raises what
-    :func:`mpa_core.training.runs.run.train` does.
+    Seeds torch. The caller has to close the trainer. The errors are those of
+    :func:`mpa_core.training.runs.run.train`.
     """
     source = PhotoBatches(
         photos,

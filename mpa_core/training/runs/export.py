@@ -1,4 +1,4 @@
-"""The weights of a run as a folder that a codec loads; a path with a card of how it came about."""
+"""Export of a run's weights as a folder that a codec loads; a path gets a card of its training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mpa_core import checkpoints
-from mpa_core.checkpoints.cards import LICENCE, path_card
+from mpa_core.checkpoints.cards import path_card
 from mpa_core.codec import MPACodec
 from mpa_core.tasks.recipe import load_recipe
 from mpa_core.training.engine.checkpoint import SavedState, load_latest
@@ -24,14 +24,19 @@ if TYPE_CHECKING:
     from mpa_core.checkpoints.meta import StorageType
 
 _ELSEWHERE = ("name", "base", "budget", "run", "cache")
-"""Settings that the command of a card states in another way, or that change nothing learned."""
+"""Settings that the command in a card states in another way, or that do not affect what is
+learned."""
 
 
 Kind = Literal["base", "path"]
 
 
 def run_kind(folder: Path) -> Kind:
-    """What the run in ``folder`` trains; raises :class:`CheckpointError` if there is no run."""
+    """Return whether the run in ``folder`` trains a base or a path.
+
+    Raises:
+        CheckpointError: there is no run.
+    """
     return "path" if is_path_run(load_latest(folder / CHECKPOINTS)) else "base"
 
 
@@ -42,22 +47,25 @@ def export_run(
     dtype: StorageType = "float32",
     name: str | None = None,
     base: str | None = None,
-    licence: str = LICENCE,
+    licence: str | None = None,
     figures: str | None = None,
 ) -> str:
-    """Write a run's averaged weights as a base folder or a path folder; returns its fingerprint.
+    """Write a run's averaged weights as a base folder or a path folder.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         out: folder to write.
         dtype: ``float16`` halves the file.
-        name: what a base is called by; None takes the folder's own name.
+        name: name of a base; None takes the folder's own name.
         base: where a path's base is now, if not where the run found it.
-        licence: of a path's weights, for the card.
+        licence: licence of the weights, for the card; with None it says that none is stated.
         figures: Markdown for a path's card; None takes the run's last validation.
 
+    Returns:
+        The fingerprint of the weights written, 64 hex digits.
+
     Raises:
-        BaseMismatchError: ``base`` is another one than the run's.
+        BaseMismatchError: ``base`` is not the run's.
         CheckpointError: there is no such run, or it does not fit its own settings.
         OutputError: the folder cannot be written.
     """
@@ -65,8 +73,8 @@ def export_run(
     if is_path_run(state):
         return _export_path(folder, out, state, dtype, base, licence, figures)
     codec = MPACodec(averaged_model(folder), name=name or out.name)
-    codec.save_pretrained(out, dtype=dtype)
-    # Rounding to float16 makes another base: what counts is the one in the folder.
+    codec.save_pretrained(out, dtype=dtype, license=licence)
+    # Rounding to float16 makes another base, so the fingerprint is taken from the folder.
     return MPACodec.from_pretrained(out).fingerprint
 
 
@@ -76,19 +84,22 @@ def _export_path(
     state: SavedState,
     dtype: StorageType,
     base: str | None,
-    licence: str,
+    licence: str | None,
     figures: str | None,
 ) -> str:
     config = PathTrainConfig.parse(state.meta["config"], source=str(state.folder))
     loaded = checkpoints.load_base(base or config.base)
     require_base(folder, state, loaded, "give that base with --base")
     plugin = state.meta["plugin"]
-    notes = _notes(folder, state, config, loaded.name, figures)
+    named = loaded.reference
+    at = f"@{named.revision}" if named.revision else ""
+    notes = _notes(folder, state, config, named.repo_id + at, figures)
     return checkpoints.save_path(
         out,
         averaged_path(folder, loaded),
-        base_name=loaded.name,
-        base_fingerprint=loaded.fingerprint,
+        base_name=named.repo_id,
+        base_fingerprint=named.fingerprint,
+        base_revision=named.revision,
         plugin=checkpoints.PluginRef(
             distribution=plugin["distribution"], version=f">={plugin['version']}"
         ),
@@ -124,7 +135,7 @@ def _notes(
 
 
 def _command(config: PathTrainConfig, base: str, meta: Mapping[str, Any]) -> str:
-    """What trains such a path again: options, and settings that are not the recipe's defaults."""
+    """Return the command that trains such a path again, with all settings that are no defaults."""
     defaults = load_recipe(config.name).defaults
     plain = load_path_config(config.name, config.base, None, defaults=defaults)
     values = flatten(config.model_dump(mode="json"))
@@ -139,11 +150,11 @@ def _command(config: PathTrainConfig, base: str, meta: Mapping[str, Any]) -> str
 
 
 def _validation_table(folder: Path) -> str | None:
-    """The last validation in the run's metrics, as Markdown."""
+    """Return the last validation in the run's metrics, as Markdown."""
     try:
         text = (folder / METRICS_FILE).read_text(encoding="utf-8")
     except OSError:
-        return None  # the run's checkpoints alone were kept
+        return None  # only the run's checkpoints were kept
     events = [json.loads(line) for line in text.splitlines() if '"validation"' in line]
     if not events or not events[-1]["levels"]:
         return None

@@ -1,4 +1,4 @@
-"""The folder of a run, its settings, its budget and its record; whatever it trains."""
+"""The folder of a run, its settings, its budget and its record, for any kind of training."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 
 from mpa_core.checkpoints import is_bare
 from mpa_core.errors import CheckpointError, TrainingError
+from mpa_core.io.files import already_exists
 from mpa_core.io.folders import claim_output
 from mpa_core.training.engine.board import Board
 from mpa_core.training.engine.checkpoint import SavedState, has_checkpoint, load_latest
@@ -27,23 +28,25 @@ logger = logging.getLogger(__name__)
 
 
 ENGINE = 2
-"""Version of the steps a run makes from its settings and its seed. A run goes on with its own:
-checkpoints record it, those of version 1 do not."""
+"""Version of the engine, which fixes the steps that a run makes from its settings and its seed. A
+run is resumed only by its own version: checkpoints record it, except those of version 1."""
 
 
 def run_meant(source: str | Path) -> Path | None:
-    """The folder of a run that ``source`` says; None for a bare name, and for a folder without one.
+    """Return the folder of a run that ``source`` names; None for a bare name or no run.
 
-    What is a bare name is told by :func:`mpa_core.checkpoints.is_bare`.
+    :func:`mpa_core.checkpoints.is_bare` tells bare names.
     """
     folder = Path(source).expanduser()
     return folder if not is_bare(source) and has_checkpoint(folder / CHECKPOINTS) else None
 
 
 def stored_config(folder: Path) -> dict[str, Any]:
-    """The settings of the run in ``folder``, as its newest checkpoint records them.
+    """Return the settings of the run in ``folder``, as its newest checkpoint records them.
 
-    Raises :class:`TrainingError` if this version cannot go on with that run.
+    Raises:
+        TrainingError: this version of the engine cannot resume that run.
+        CheckpointError: there is no intact checkpoint, or it records no settings.
     """
     state = load_latest(folder / CHECKPOINTS)
     _require_engine(folder, state)
@@ -56,23 +59,26 @@ def stored_config(folder: Path) -> dict[str, Any]:
 def open_run(
     folder: Path, config: RunConfig, *, inputs: Collection[Path], resume: bool
 ) -> SavedState | None:
-    """Make the folder of a new run, or read the newest checkpoint of the one that goes on.
+    """Make the folder of a new run, or read the newest checkpoint of the one to resume.
 
-    ``inputs``: the folders of photos, which must not hold the run's own pictures; see
-    :func:`claim_output`.
+    Args:
+        folder: folder of the run.
+        config: settings of the run.
+        inputs: folders of photos, which must not hold the run's own pictures; see
+            :func:`claim_output`.
+        resume: whether to resume the run in the folder.
 
     Raises:
-        TrainingError: a new run where there is one; or one of another engine, or with other values
-            for settings that are fixed, that is to go on.
-        CheckpointError: nothing to resume from.
-        OutputError: the folder cannot be made, or is one of ``inputs``.
+        TrainingError: the run to resume is of another engine, or has other values for settings that
+            are fixed.
+        CheckpointError: there is nothing to resume from.
+        OutputError: there is a run in the folder already, where a new one is to begin; the folder
+            cannot be made, or is one of ``inputs``.
     """
     checkpoints = folder / CHECKPOINTS
     if not resume:
         if has_checkpoint(checkpoints):
-            raise TrainingError(
-                f"{folder}: a run is already in it; go on with --resume, or give another folder"
-            )
+            raise already_exists(checkpoints, "go on from it with --resume")
         claim_output(folder, inputs)
         return None
     state = load_latest(checkpoints)
@@ -100,14 +106,14 @@ def run_loop(
     validate: Validator | None,
     progress: Progress | None,
 ) -> Outcome:
-    """Train for what is left of the budget.
+    """Train for the rest of the budget.
 
     Args:
-        trainer: at its start, or as ``state`` has it.
-        folder: of the run; the settings are written into it.
-        state: the checkpoint a run goes on from.
-        meta: what is recorded about the run.
-        validate: called now and then.
+        trainer: the trainer at its start, or with ``state`` loaded.
+        folder: folder of the run; the settings are written into it.
+        state: the checkpoint from which a run is resumed, or None.
+        meta: facts to record about the run.
+        validate: called at intervals.
         progress: None shows it as usual.
 
     Raises:
@@ -145,7 +151,7 @@ def run_loop(
 
 
 def describe(trainer: Trainer[Any, Any], **rest: Any) -> dict[str, Any]:
-    """What every checkpoint of a run records about it; ``rest`` is what the kind of run adds."""
+    """Return the facts that every checkpoint of a run records; ``rest`` are those of its kind."""
     accelerator = trainer.accelerator
     return {
         "kind": trainer.objective.kind,
@@ -161,7 +167,7 @@ def describe(trainer: Trainer[Any, Any], **rest: Any) -> dict[str, Any]:
 
 
 def warn_of_other_data(state: SavedState, data: Mapping[str, str]) -> None:
-    """Say so where a digest of the data is not what it was."""
+    """Warn where a digest of the data differs from the recorded one."""
     for name, found in data.items():
         if state.meta.get(name) != found:
             logger.warning(
@@ -181,7 +187,7 @@ def _require_engine(folder: Path, state: SavedState) -> None:
 
 
 def budget_steps(budget: BudgetSettings, steps_per_epoch: int) -> int | None:
-    """The budget in steps, the smaller of ``steps`` and ``epochs``; None if neither is given."""
+    """Return the budget in steps, the smaller of ``steps`` and ``epochs``; None without either."""
     found = [budget.steps] if budget.steps is not None else []
     if budget.epochs is not None:
         found.append(max(1, round(budget.epochs * steps_per_epoch)))
@@ -189,7 +195,11 @@ def budget_steps(budget: BudgetSettings, steps_per_epoch: int) -> int | None:
 
 
 def require_budget(folder: Path, loop: TrainingLoop) -> None:
-    """Raise :class:`TrainingError` if nothing of the budget is left."""
+    """Check that the budget is not spent.
+
+    Raises:
+        TrainingError: nothing of it is left.
+    """
     if loop.fraction >= 1.0:
         raise TrainingError(
             f"{folder}: its budget is already spent ({loop.step} steps, "

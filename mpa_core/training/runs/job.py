@@ -1,4 +1,4 @@
-"""What differs between a run that trains a base and one that trains a path."""
+"""The interface of the two kinds of run: one that trains a base, and one that trains a path."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mpa_core.training.engine.trainer import Trainer
 class Job(ABC, Generic[Part, Module]):
     """Data, networks and weights of one run.
 
-    Making one reads nothing but what can be refused before any work. Then come :meth:`require`
-    (when a run goes on), :meth:`prepare`, and the rest.
+    Making a job only checks what can be refused before any work. Then :meth:`require` (when a run
+    is resumed), :meth:`prepare`, and the other methods are called.
 
     Attributes:
-        trainer: there after :meth:`prepare`.
+        trainer: set by :meth:`prepare`.
     """
 
     trainer: Trainer[Part, Module]
@@ -30,33 +30,34 @@ class Job(ABC, Generic[Part, Module]):
 
     @abstractmethod
     def data(self) -> dict[str, str]:
-        """What the data are, for the record: a name, and a text with a digest."""
+        """Return a description of the data for the record: a name, and a text with a digest."""
 
     @abstractmethod
     def weights_of(self, source: str) -> Module:
-        """The weights that ``--from source`` names, as a module like the one that trains.
+        """Return the weights that ``--from source`` names, as a module like the one that trains.
 
-        Raises :class:`CheckpointError` or :class:`TrainingError` where it names none that fit.
+        Raises:
+            CheckpointError, TrainingError: it names none that fit.
         """
 
     @abstractmethod
     def validator(self, folder: Path) -> Validator | None:
-        """What measures the averaged weights, and writes pictures below ``folder``; or None."""
+        """Return a validator of the averaged weights, or None; it writes pictures to ``folder``."""
 
     def facts(self) -> dict[str, Any]:
-        """What is recorded beside the settings and the data; JSON-able."""
+        """Return further facts to record beside settings and data, in values that JSON can hold."""
         return {}
 
     def require(self, folder: Path, state: SavedState) -> None:
-        """Raise if the run in ``folder``, at ``state``, cannot go on with what is given."""
+        """Raise an error if the run in ``folder``, at ``state``, cannot be resumed by this job."""
 
     def begin(self) -> None:
         """Set up weights that a new run begins with and that are not random."""
 
     def check_end(self) -> None:
-        """Raise if what was to stay as it was has changed."""
+        """Raise an error if anything changed that had to stay unchanged."""
 
     def close(self) -> None:
-        """Let go of files and processes; also after an error."""
+        """Close files and end processes; also called after an error."""
         if hasattr(self, "trainer"):
             self.trainer.close()

@@ -30,26 +30,27 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 LATENTS = "latents"
-"""Folder in a run's folder for the latents, unless ``cache.dir`` names another."""
+"""Name of the folder for the latents in a run's folder, unless ``cache.dir`` names another."""
 
 INIT_PICTURES = 8
-"""``init.mlp=main`` is fitted to this many pictures, of all qualities."""
+"""Number of pictures, of all qualities, to which ``init.mlp=main`` is fitted."""
 
 _PROBES = 8
 
 
 class PathJob(Job[PathStep, TaskPath]):
-    """A path on the data of its recipe.
+    """Training of a path on the data of its recipe.
 
     Args:
         config: settings.
-        pictures: what the recipe takes for its training data.
+        pictures: the place of the training data, as the recipe takes it.
         val: the same for validation, or None.
         accelerator: the processes.
-        folder: of the run, for the latents.
+        folder: folder of the run, for the latents.
 
-    Raises :class:`CheckpointError` if the base cannot be loaded, :class:`ConfigError` if the
-    settings do not fit it.
+    Raises:
+        CheckpointError: the base cannot be loaded.
+        ConfigError: the settings do not fit it.
     """
 
     def __init__(
@@ -69,7 +70,11 @@ class PathJob(Job[PathStep, TaskPath]):
         _check(config, self.base)
 
     def require(self, folder: Path, state: SavedState) -> None:
-        """Raise :class:`BaseMismatchError` if the run began on another base."""
+        """Check that the run began on the same base.
+
+        Raises:
+            BaseMismatchError: it began on another one.
+        """
         require_base(folder, state, self.base, "give the base it began with, or begin with --from")
 
     def prepare(self) -> None:
@@ -81,13 +86,13 @@ class PathJob(Job[PathStep, TaskPath]):
         self.samples = cast(SampleBatches, self.trainer.source).samples
 
     def data(self) -> dict[str, str]:
-        """How many samples, and a digest of a few."""
+        """Return the number of samples, and a digest of a few."""
         probes = self.samples.spread(min(_PROBES, len(self.samples)))
         digest = hashlib.sha256(b"".join(probe.image.tobytes() for probe in probes)).hexdigest()
         return {"data": f"{len(self.samples)} samples, {digest[:12]}"}
 
     def facts(self) -> dict[str, Any]:
-        """The base, the plugin and the recipe."""
+        """Return the base, the plugin and the recipe."""
         path = registry().get(self.config.name)
         return {
             "base": {"name": self.base.name, "fingerprint": self.base.fingerprint},
@@ -97,7 +102,7 @@ class PathJob(Job[PathStep, TaskPath]):
         }
 
     def weights_of(self, source: str) -> TaskPath:
-        """A registered path with weights for the base, a path folder, or a run's average."""
+        """Return a registered path with weights for the base, a path folder, or a run's average."""
         run = run_meant(source)
         if run is not None:
             return averaged_path(run, self.base)
@@ -105,7 +110,7 @@ class PathJob(Job[PathStep, TaskPath]):
         return checkpoints.load_path(folder).build(registry().load_class(self.config.name))
 
     def begin(self) -> None:
-        """With ``init.mlp=main``: fit to the first pictures, one at each quality in turn."""
+        """Fit to the first pictures, one at each quality in turn, if ``init.mlp`` is ``main``."""
         if self.config.init.mlp != "main":
             return
         levels = self.base.config.quality_levels
@@ -116,14 +121,18 @@ class PathJob(Job[PathStep, TaskPath]):
         self.trainer.restart_average()
 
     def validator(self, folder: Path) -> Validator | None:
-        """The path's metrics beside the main path's."""
+        """Return the validator of the path's metrics beside the main path's."""
         if self.val is None:
             return None
         dataset = self.objective.recipe.dataset(self.val, "val", None)
         return PathValidator(self.trainer.averaged, self.objective, dataset, folder)
 
     def check_end(self) -> None:
-        """Raise :class:`TrainingError` if the base is not what it was."""
+        """Check that the base has not changed.
+
+        Raises:
+            TrainingError: it has.
+        """
         if self.objective.base_fingerprint() != self.base.fingerprint:
             raise TrainingError(
                 "the base changed during training, so nothing learned is of use; a recipe or a "
@@ -138,7 +147,11 @@ class PathJob(Job[PathStep, TaskPath]):
 
 
 def require_base(folder: Path, state: SavedState, base: checkpoints.LoadedBase, fix: str) -> None:
-    """Raise :class:`BaseMismatchError` unless the run in ``folder`` began on ``base``."""
+    """Check that the run in ``folder`` began on ``base``; ``fix`` is the advice if not.
+
+    Raises:
+        BaseMismatchError: it began on another base.
+    """
     began = state.meta["base"]
     if began["fingerprint"] != base.fingerprint:
         raise BaseMismatchError(
@@ -157,9 +170,9 @@ def build_path_trainer(
 ) -> Trainer[PathStep, TaskPath]:
     """Build recipe, data, path and latents as ``config`` says, ready for the first step.
 
-    Seeds torch. Latents are kept below ``latents``, unless ``cache.dir`` names another folder; who
-    calls this closes the trainer and ``objective.latents``. Raises what
-    :func:`mpa_core.training.runs.run.train` does.
+    Seeds torch. Latents are kept below ``latents``, unless ``cache.dir`` names another folder. The
+    caller has to close the trainer and ``objective.latents``. The errors are those of
+    :func:`mpa_core.training.runs.run.train`.
     """
     recipe = RecipeCalls(config.name, config.recipe, data=config.data, seed=config.seed)
     dataset = recipe.dataset(data, "train", config.data.crop)

@@ -1,4 +1,4 @@
-"""A training run as a folder: starting it, or going on with it."""
+"""A training run as a folder: starting it, or resuming it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """Where a run reads and writes."""
+    """The places that a run reads from and writes to."""
 
     folder: Path
-    """Of the run: settings, metrics, checkpoints."""
+    """Folder of the run, for settings, metrics and checkpoints."""
     data: Path
-    """Photos, or what the path's recipe takes for its data."""
+    """Folder of photos, or the place of the data as the path's recipe takes it."""
     val: Path | None = None
-    """The same for validation; None validates nothing."""
+    """The same for validation; None for no validation."""
     start_from: str | None = None
     """A base or a path (bundled id or folder), or another run's folder, whose weights a new run
     begins with."""
@@ -46,38 +46,37 @@ def train(
     progress: Progress | None = None,
     accelerator: Accelerator | None = None,
 ) -> Outcome:
-    """Train a base codec, or a path on a frozen base, until the budget is spent or a signal comes.
+    """Train a base codec, or a path on a frozen base, until the budget ends or a signal comes.
 
-    For the time of the run torch's thread count, TF32 switch and denormal mode are the run's.
+    During the run torch's thread count, TF32 switch and denormal mode are the run's.
 
     Args:
         run: folders.
         config: settings; their class says what is trained: a base (stage 1a, or 1b where
             ``adversarial`` is set) or a path (stage 2).
         resume: go on from the newest checkpoint in ``run.folder`` instead of beginning there.
-        progress: where the run's progress is shown; None shows it on stderr.
-        accelerator: of the processes that train together; None makes one for this run, which
-            leaves them at its end.
+        progress: shows the run's progress; None shows it on stderr.
+        accelerator: the processes that train together; None makes one for this run, which separates
+            them at its end.
 
     Raises:
-        TrainingError: the folder holds a run and ``resume`` is not set; or ``resume`` is set and
-            the run is of another version of the engine, or settings that fix its state or the order
-            of its data are others; or the budget is spent; no picture can be used; the training
-            diverged; a process that makes batches was ended; ``start_from`` does not fit; the path
-            has no recipe; the device, the precision or the number of processes does not fit; or a
-            path's base was changed by foreign code.
+        TrainingError: ``resume`` is set and the run is of another version of the engine, or differs
+            in settings that fix its state or the order of its data; or the budget is spent; no
+            picture can be used; the training diverged; a process that makes batches was ended;
+            ``start_from`` does not fit; the path has no recipe; the device, the precision or the
+            number of processes does not fit; or a path's base was changed by foreign code.
         CheckpointError: nothing to resume from, or the base or ``start_from`` cannot be loaded.
-        BaseMismatchError: ``resume``, and the base is another one than the run began with.
-        PathNotFoundError, PluginError: the path or its recipe cannot be had.
+        BaseMismatchError: ``resume`` is set, and the run began on another base.
+        PathNotFoundError, PluginError: the path or its recipe is not available.
         ConfigError: settings that do not fit the base, the path or the recipe.
         MissingDependencyError: a network of the loss or the recipe, Accelerate or TensorBoard is
             not on this machine.
-        OutputError: the folder cannot be written.
+        OutputError: the folder cannot be written, or holds a run and ``resume`` is not set.
     """
     with process_settings(config.run), joined(config.run, accelerator) as processes:
         inputs = [folder for folder in (run.data, run.val) if folder is not None]
         state = open_run(run.folder, config, inputs=inputs, resume=resume)
-        processes.wait_for_everyone()  # all have looked before the main process writes
+        processes.wait_for_everyone()  # all have checked the folder before the main process writes
         job = _job(run, config, processes)
         try:
             if state is not None:
@@ -112,7 +111,7 @@ def train(
 def _job(
     run: Run, config: TrainConfig | PathTrainConfig, accelerator: Accelerator
 ) -> Job[Any, Any]:
-    # Validation is the main process's alone.
+    # Only the main process validates.
     val = run.val if accelerator.is_main_process else None
     if isinstance(config, TrainConfig):
         return BaseJob(config, run.data, val, accelerator)

@@ -1,4 +1,4 @@
-"""Side MLPs that begin as the base's own MLPs, as near as their width allows."""
+"""A start for side MLPs from the base's own MLPs, as near as their width allows."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from mpa_core.paths.mlp import SideMLP
 from mpa_core.paths.path import TaskPath
 
 RIDGE = 1e-4
-"""Added to the diagonal of the normal equations, relative to its mean."""
+"""Value added to the diagonal of the normal equations, relative to its mean."""
 
 
 class _Recorder:
-    """A router that sends all to the main MLPs and keeps what they were given."""
+    """A router that sends all tokens to the main MLPs and keeps their inputs."""
 
     def __init__(self) -> None:
         self.tokens: dict[tuple[int, int], Tensor] = {}
 
     def __call__(self, stage: int, tokens: Tensor) -> BlockRouter:
-        del tokens  # each block is given its own
+        del tokens  # each block gets its own tokens
 
         def block_router(tokens: Tensor, block: int, main: Callable[[Tensor], Tensor]) -> Tensor:
             self.tokens[stage, block] = tokens.flatten(0, -2)
@@ -37,21 +37,21 @@ class _Recorder:
 
 @torch.no_grad()
 def init_from_main(path: TaskPath, model: MPAModel, y_hat: Tensor, quality: Tensor) -> None:
-    """Set each side MLP of ``path`` so that it does what the block's main MLP does.
+    """Set each side MLP of ``path`` so that it computes what the block's main MLP does.
 
-    Of equal width it is a copy. A narrower one takes the hidden units whose share of the output
-    varies most over the tokens of ``y_hat``, and its second layer is fitted to the main MLP's
-    output by least squares. A wider one is a copy with further units, random as they were, that
-    add nothing at first.
+    An MLP of equal width becomes a copy. A narrower one takes the hidden units whose contribution
+    to the output varies most over the tokens of ``y_hat``, and its second layer is fitted to the
+    main MLP's output by least squares. A wider one becomes a copy with further units, random as
+    they were, that contribute nothing at first.
 
     Args:
-        path: of :class:`SideMLP` parts, built for the model's stages.
+        path: a path of :class:`SideMLP` parts, built for the model's stages.
         model: the base, in eval mode.
         y_hat: latents [B, M, h, w] of a few pictures.
-        quality: [B].
+        quality: [B], from 1 to the number of levels.
 
     Raises:
-        ConfigError: the path builds other MLPs, or the base has none to begin with.
+        ConfigError: the path builds other MLPs, or the base offers none to start from.
     """
     main_mlp = needs(
         model.base.capabilities.main_mlp,

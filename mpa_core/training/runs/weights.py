@@ -1,4 +1,4 @@
-"""The averaged weights of a run's newest checkpoint: what is exported and what runs begin with."""
+"""The averaged weights of a run's newest checkpoint, for export and as a start of other runs."""
 
 from __future__ import annotations
 
@@ -28,15 +28,17 @@ BISECTIONS = 40
 
 
 def is_path_run(state: SavedState) -> bool:
-    """Whether the checkpoint is of a run that trains a path."""
+    """Return whether the checkpoint is of a run that trains a path."""
     return bool(state.meta.get("kind") == STAGE)
 
 
 def averaged_model(folder: Path) -> MPAModel:
-    """The averaged weights of the newest checkpoint in ``folder``, with CDF tables, in eval mode.
+    """Return the averaged model of the newest checkpoint in ``folder``, in eval mode.
 
-    Raises :class:`CheckpointError` if there is none, it is of a path, or it does not fit its own
-    settings.
+    It has CDF tables.
+
+    Raises:
+        CheckpointError: there is none, it is of a path, or it does not fit its own settings.
     """
     state = load_latest(folder / CHECKPOINTS)
     if is_path_run(state):
@@ -59,10 +61,10 @@ def averaged_model(folder: Path) -> MPAModel:
 
 
 def averaged_path(folder: Path, base: checkpoints.LoadedBase) -> TaskPath:
-    """The averaged weights of the newest checkpoint of the run in ``folder``, in eval mode.
+    """Return the averaged path of the newest checkpoint of the run in ``folder``, in eval mode.
 
-    Raises :class:`CheckpointError` if there is none, it is of a base, or it does not fit its own
-    settings.
+    Raises:
+        CheckpointError: there is none, it is of a base, or it does not fit its own settings.
     """
     state = load_latest(folder / CHECKPOINTS)
     if not is_path_run(state):
@@ -76,19 +78,21 @@ def averaged_path(folder: Path, base: checkpoints.LoadedBase) -> TaskPath:
 
 
 def pretrained(source: str) -> MPAModel:
-    """The model of a base (folder or bundled id), or the averaged one of a run's folder.
+    """Return the model of a base (folder or bundled id), or the averaged one of a run's folder.
 
-    Raises :class:`CheckpointError` if ``source`` is neither.
+    Raises:
+        CheckpointError: ``source`` is neither.
     """
     run = run_meant(source)
     return checkpoints.load_base(source).model if run is None else averaged_model(run)
 
 
 def build_path(config: PathTrainConfig, base: checkpoints.LoadedBase) -> TaskPath:
-    """A fresh path of the class registered as ``config.name``; random weights from the seed.
+    """Build a path of the class registered as ``config.name``, with random weights from the seed.
 
-    Raises :class:`ConfigError` if ``config.path`` does not fit the class's ``Config``, and
-    :class:`PluginError` if the class fails.
+    Raises:
+        ConfigError: ``config.path`` does not fit the class's ``Config``.
+        PluginError: the class fails.
     """
     path_class = registry().load_class(config.name)
     with building_path(path_class), making_weights(config.seed):
@@ -98,10 +102,10 @@ def build_path(config: PathTrainConfig, base: checkpoints.LoadedBase) -> TaskPat
 
 @torch.no_grad()
 def settle_quantiles(model: MPAModel) -> None:
-    """Put the entropy bottleneck's quantiles exactly where its density has them, by bisection.
+    """Set the entropy bottleneck's quantiles to those of its density, by bisection.
 
-    They were trained along with other weights than the averaged ones, and only ever approach
-    their place. Symbols further than ``QUANTILE_LIMIT`` from zero take the range coder's escape.
+    They were trained along with other weights than the averaged ones, and only approach the right
+    values. Symbols further than ``QUANTILE_LIMIT`` from zero take the range coder's escape.
     """
     prior = model.base.entropy.z_prior
     low = torch.full_like(prior.quantiles, -QUANTILE_LIMIT)
@@ -115,7 +119,7 @@ def settle_quantiles(model: MPAModel) -> None:
 
 
 def _averaged(state: SavedState, prefix: str) -> dict[str, Tensor]:
-    """The module's tensors by name: buffers and all, then the averages over them."""
+    """Return the module's tensors by name: all of them, with averages in place of parameters."""
     return {
         name[len(start) :]: value
         for start in (prefix, "average.")

@@ -1,0 +1,1 @@
+"""Settings of training runs: pydantic models, and YAML files on disk."""

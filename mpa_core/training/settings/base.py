@@ -1,7 +1,7 @@
 """Settings of a stage-1 training run: pydantic models, YAML on disk, overridable key by key.
 
-The defaults are the constants of SPEC section 3 (stage 1a); whatever departs from them to buy
-quality per hour on small machines is an option here and off by default.
+The defaults are the constants of SPEC section 3 (stage 1a); options that depart from them to gain
+quality per hour on small machines are off by default.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from mpa_core.training.settings.adversarial import AdversarialSettings
 from mpa_core.training.settings.trees import override, read_tree
 
 RATE_LAMBDAS = (18.0, 9.32, 4.83, 2.5, 1.3, 0.67, 0.35, 0.18)
-"""lambda_r(q) of SPEC section 3, for q = 1..8: what one bit per pixel costs in units of d."""
+"""lambda_r(q) of SPEC section 3, for q = 1..8: the weight of one bit per pixel in units of d."""
 
 DISTORTION_SCALE = 100.0
-"""d = MSE on the 0-255 scale over this."""
+"""Divisor of the MSE on the 0-255 scale that gives d."""
 
 PERCEPTUAL_WEIGHT = 4.26
-"""lambda_perc * lambda_G: what one unit of LPIPS costs in units of d."""
+"""lambda_perc * lambda_G: the weight of one unit of LPIPS in units of d."""
 
 RATIO_WEIGHT = 10.0
 """lambda_ratio: weight of the mask ratio loss (4)."""
 
 EPOCHS = 400.0
-"""Passes over the photos in stage 1a."""
+"""Number of passes over the photos in stage 1a."""
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
@@ -42,18 +42,18 @@ PositiveInt = Annotated[int, Field(gt=0)]
 
 
 class DataSettings(PhotoSettings):
-    """How a batch is made up."""
+    """Settings for making a batch."""
 
     crop: PositiveInt = 256
     """Side of the square crops in pixels; a multiple of the model's hyper stride."""
     batch: PositiveInt = 8
     shards: PositiveInt = 1
-    """A batch is computed in this many equal parts, one after the other on one process or shared
-    out among several; the number of processes divides it."""
+    """Number of equal parts in which a batch is computed, one after the other on one process or
+    divided among several; the number of processes divides it."""
     workers: Annotated[int, Field(ge=0, le=64)] | None = None
-    """Processes that make batches ahead; 0 makes each when it is due. Null is 1 for a base whose
-    photos do not all fit in ``cache_mib`` or that trains on a GPU, if processes start by a fork (as
-    on Linux before Python 3.14), else 0."""
+    """Number of processes that make batches ahead; 0 makes each when it is due. Null is 1 for a
+    base whose photos do not all fit in ``cache_mib`` or that trains on a GPU, if processes start by
+    a fork (as on Linux before Python 3.14), else 0."""
 
     @model_validator(mode="after")
     def _equal_shards(self) -> Self:
@@ -65,17 +65,20 @@ class DataSettings(PhotoSettings):
 
 
 class InitSettings(StrictModel):
-    """Where training starts."""
+    """Settings for the start of training."""
 
     transform: Literal["random", "klt"] = "random"
     """``klt``: the linear part of ``g_a`` and ``g_s`` starts as a Karhunen-Loeve transform of the
-    photos (:mod:`mpa_core.base.tinylic.klt`); what other bases have of the kind is theirs."""
+    photos (:mod:`mpa_core.base.tinylic.klt`); another type of base may offer another start from
+    photos."""
     block_rescale: PositiveFloat = 1.0
-    """Factor on how fast the blocks learn, after either start and after ``--from`` as well
-    (:mod:`mpa_core.training.rescale`). The KLT starts blocks near the identity: give it 20."""
+    """Factor on how fast the blocks learn, applied after either start and also after ``--from``
+    (:mod:`mpa_core.training.rescale`). The KLT starts blocks near the identity: 20 is a good value
+    there."""
     y_gain: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
     """Gains of ``y`` at the lowest and the highest quality, geometric in between. At the optimum
-    the quantisation step goes with the square root of lambda_r: a factor of 10 over the table."""
+    the quantization step is proportional to the square root of lambda_r: a factor of 10 over the
+    table."""
     z_gain: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
     """The same for ``z``."""
 
@@ -88,28 +91,30 @@ class LossSettings(StrictModel):
     distortion_scale: PositiveFloat = DISTORTION_SCALE
     ratio_weight: NonNegative = RATIO_WEIGHT
     perceptual: str | tuple[str, ...] | None = "lpips"
-    """Name of a distance in :mod:`mpa_core.tasks.perceptual`, or names, of which each batch
+    """Name of a distance in :mod:`mpa_core.tasks.perceptual`, or several names, of which each batch
     draws one; null leaves the term out."""
     perceptual_weight: NonNegative = PERCEPTUAL_WEIGHT
     perceptual_from: Fraction = 0.0
-    """Fraction of the budget after which the perceptual term comes in."""
+    """Fraction of the budget after which the perceptual term counts."""
     perceptual_images: PositiveInt | None = None
-    """The term is computed on this many images of a batch; null means all of them."""
+    """Number of images of a batch on which the term is computed; null means all of them."""
     perceptual_shift: Annotated[int, Field(ge=0)] = 15
-    """Largest shift, in pixels, of each side of the resized copy the term is computed on."""
+    """Largest shift, in pixels, of each side of the resized copy on which the term is computed."""
     wasserstein_weight: NonNegative = 0.0
-    """Of the Wasserstein distortion of the distance's features, relative to the distance, to which
-    it is added (:mod:`mpa_core.tasks.wasserstein`). The paper has a discriminator for that."""
+    """Weight of the Wasserstein distortion of the distance's features, relative to the distance, to
+    which it is added (:mod:`mpa_core.tasks.wasserstein`). The paper uses a discriminator in its
+    place."""
     loss_scale: Literal["paper", "sqrt_rate", "rate"] = "paper"
     """Divide each image's loss by 1, sqrt(lambda_r(q)) or lambda_r(q), relative to the table's
-    geometric mean: without it the low qualities' loss is ten times that of the high ones."""
+    geometric mean. Without the division the low qualities' loss is ten times that of the high
+    ones."""
     quality_sampling: Literal["per_step", "per_image"] = "per_step"
     quality_values: Literal["integer", "real"] = "integer"
     """Train on the levels alone, or on any real quality between the first and the last."""
 
 
 class OptimSettings(StrictModel):
-    """Adam for the codec, a second Adam for the quantiles of the entropy bottleneck."""
+    """Settings of Adam for the codec, and of a second Adam for the bottleneck's quantiles."""
 
     lr: PositiveFloat = 1e-4
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
@@ -118,12 +123,12 @@ class OptimSettings(StrictModel):
     """Largest norm of the whole gradient; null never clips."""
     aux_lr: PositiveFloat = 1e-3
     lr_factors: dict[str, PositiveFloat] = Field(default_factory=dict)
-    """Shell pattern of parameter names -> factor on the learning rate; the first match counts."""
+    """Factors on the learning rate by shell pattern of parameter names; the first match counts."""
     trainable: Annotated[tuple[str, ...], Field(min_length=1)] = ("*",)
     """Shell patterns of the names of the parameters that train. Parts without any run in eval mode:
-    ``base.g_s.*`` trains the decoder alone and leaves the bitstream as it is."""
+    ``base.g_s.*`` trains the decoder alone and leaves the bitstream unchanged."""
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999
-    """Decay per step of the averaged weights, which are what is exported; 0 turns it off."""
+    """Decay per step of the averaged weights, which are exported; 0 turns averaging off."""
 
     @field_validator("trainable", mode="before")
     @classmethod
@@ -139,12 +144,12 @@ class ScheduleSettings(StrictModel):
     """
 
     kind: Literal["milestones", "cosine", "trapezoid"] = "milestones"
-    """``milestones``: times ``gamma`` at each; ``cosine``: from 1 to ``floor``;
-    ``trapezoid``: 1 until ``decay_from``, then in a straight line to ``floor``."""
+    """``milestones``: multiplied by ``gamma`` at each; ``cosine``: from 1 to ``floor``;
+    ``trapezoid``: 1 until ``decay_from``, then linearly to ``floor``."""
     warmup: Fraction = 0.0
-    """Fraction of the budget in which the rate rises from 0 in a straight line."""
+    """Fraction of the budget in which the rate rises linearly from 0."""
     milestones: tuple[Fraction, ...] = (0.75,)
-    """SPEC: at epoch 300 of 400."""
+    """Fractions of the budget. SPEC: epoch 300 of 400."""
     gamma: PositiveFloat = 0.1
     decay_from: Fraction = 0.7
     floor: Fraction = 0.01
@@ -159,7 +164,7 @@ class ScheduleSettings(StrictModel):
 
 
 class BudgetSettings(StrictModel):
-    """When a run ends: at the first of these that is given; ``published`` epochs if none is."""
+    """The end of a run: the first limit that is reached; ``published`` epochs if none is given."""
 
     published: ClassVar[float] = EPOCHS
 
@@ -178,14 +183,14 @@ class BudgetSettings(StrictModel):
 
 
 class RunSettings(StrictModel):
-    """How a run is carried out; nothing here changes what is learned."""
+    """Settings for carrying out a run; none of them changes what is learned."""
 
     threads: PositiveInt | None = None
-    """Threads of one operation; null leaves torch's default."""
+    """Number of threads of one operation; null leaves torch's default."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """``auto`` is what Accelerate finds; another one must be there."""
+    """``auto`` is the device that Accelerate finds; any other must exist."""
     mixed_precision: Literal["no", "fp16", "bf16"] | None = None
-    """Precision of the forward pass; null is what ``accelerate launch`` was told, else ``no``.
+    """Precision of the forward pass; null is the one given to ``accelerate launch``, else ``no``.
     ``fp16`` needs a GPU."""
     tf32: bool = True
     """On an Nvidia GPU, matrix products and convolutions of float32 round their inputs to
@@ -198,23 +203,23 @@ class RunSettings(StrictModel):
     validate_minutes: PositiveFloat = 15.0
     validate_images: PositiveInt = 3
     validate_side: PositiveInt = 512
-    """Validation photos are cut down (their centre) to at most this many pixels a side."""
+    """Largest side in pixels of validation photos, which are cut to their centre."""
     validate_samples: bool = False
     """Write the reconstructions of the first validation photo at each validation."""
     tensorboard: bool = False
     """Write metrics and these reconstructions for TensorBoard as well."""
     max_bad_steps: PositiveInt = 20
-    """This many steps in a row without a finite loss and gradient end the run."""
+    """Number of steps in a row without a finite loss and gradient that ends the run."""
 
 
 class RunConfig(StrictModel):
-    """What the engine asks of the settings of a run, whatever it trains."""
+    """The settings of a run that the engine uses, whatever the run trains."""
 
     fixed: ClassVar[tuple[str, ...]]
-    """Keys (with all below them) that must stay when a run is resumed: others would make the stored
-    state meaningless, or the order of the photos another one."""
+    """Keys (with all below them) that must not change when a run is resumed: other values would
+    make the stored state meaningless, or change the order of the photos."""
     free: ClassVar[tuple[str, ...]] = ("data.workers", "data.cache_mib")
-    """Keys below those of ``fixed`` that may change all the same."""
+    """Keys below those of ``fixed`` that may change nevertheless."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     data: DataSettings = DataSettings()
@@ -242,7 +247,7 @@ class TrainConfig(RunConfig):
     model: Architecture
     init: InitSettings = InitSettings()
     adversarial: AdversarialSettings | None = None
-    """The adversarial term and its discriminator: stage 1b; null is stage 1a."""
+    """The adversarial term and its discriminator, for stage 1b; null is stage 1a."""
 
     @field_validator("model", mode="before")
     @classmethod
@@ -270,9 +275,15 @@ def load_config(
     *,
     base: Mapping[str, Any] | None = None,
 ) -> TrainConfig:
-    """A configuration from a YAML file, ``base`` values under it and ``key=value`` ones over it.
+    """Read a configuration from a YAML file, over ``base`` and under ``key=value`` overrides.
 
-    Raises :class:`ConfigError` on anything that is not known, not readable or not valid.
+    Args:
+        path: YAML file, or None.
+        overrides: ``key=value``, keys dotted.
+        base: values that the file overrides.
+
+    Raises:
+        ConfigError: anything is unknown, not readable or not valid.
     """
     tree = read_tree(path, base)
     for item in overrides:

@@ -1,7 +1,7 @@
 """Settings of a stage-2 run: a path trained on a frozen base by a recipe.
 
-The defaults are the constants of SPEC section 3, stage 2; a recipe's own defaults are laid over
-them and the user's values over both.
+The defaults are the constants of SPEC section 3, stage 2; a recipe's own defaults override them,
+and the user's values override both.
 """
 
 from __future__ import annotations
@@ -26,53 +26,55 @@ from mpa_core.training.settings.base import (
 from mpa_core.training.settings.trees import override, read_tree
 
 EPOCHS = 200.0
-"""Passes over the photos in stage 2 of the paper."""
+"""Number of passes over the photos in stage 2 of the paper."""
 
 
 Quality = Annotated[float, Field(ge=1.0)]
 
 
 class PathDataSettings(DataSettings, CropSettings):
-    """How a batch is made up, and which crops it is made up of."""
+    """Settings for making a batch, and the crops in it."""
 
 
 class PathLossSettings(LossSettings):
-    """Equations (8) and (9). The rate is constant here and only logged."""
+    """Settings of equations (8) and (9). The rate is constant here and only logged."""
 
     task_weight: NonNegative = 1.0
     distortion_weight: NonNegative = 1.0
     full_share: Fraction = 0.0
-    """Probability that a picture goes through the side path whole (q_task 8) instead of a q_task
+    """Probability that all tokens of a picture take the side path (q_task 8) instead of a q_task
     drawn uniformly from 1..8. The paper's is 0."""
 
 
 class PathInitSettings(StrictModel):
-    """Where training starts."""
+    """Settings for the start of training."""
 
     mlp: Literal["random", "main"] = "random"
-    """``main``: side MLPs begin as the base's own (:mod:`mpa_core.training.runs.side_start`)."""
+    """``main``: side MLPs start as the base's own (:mod:`mpa_core.training.runs.side_start`)."""
 
 
 class CacheSettings(StrictModel):
-    """Latents of the training pictures, computed once (:mod:`mpa_core.training.data.latents`)."""
+    """Settings of the latents of the training pictures (:mod:`mpa_core.training.data.latents`)."""
 
     dir: str | None = None
-    """Folder, which paths may share; null keeps them in the run's folder."""
+    """Folder, which paths may share; null keeps the latents in the run's folder."""
     limit_gib: NonNegative = 4.0
-    """Largest size on disk of this base's latents; 0 keeps none and runs the encoder each step."""
+    """Largest size on disk of this base's latents; 0 keeps none and runs the encoder at each
+    step."""
     batched: bool = False
-    """Encode the pictures of a batch that are not there together, in one pass: for a GPU. Alone, as
-    by default, a picture's latents do not depend on the others of its batch, to the last bit."""
+    """Encode all pictures of a batch whose latents are missing in one pass, for a GPU. By default
+    they are encoded one by one, so that a picture's latents do not depend on the others of its
+    batch, to the last bit."""
 
 
 class PathBudgetSettings(BudgetSettings):
-    """When a run ends; an epoch is a pass over the samples of the data set."""
+    """The end of a run; an epoch is a pass over the samples of the data set."""
 
     published: ClassVar[float] = EPOCHS
 
 
 class PathRunSettings(RunSettings):
-    """How a run is carried out; nothing here changes what is learned."""
+    """Settings for carrying out a run; none of them changes what is learned."""
 
     validate_qualities: tuple[Quality, ...] = (1.0, 3.0, 5.0)
     """Qualities at which the path and the main path are compared on the validation pictures."""
@@ -107,16 +109,17 @@ def load_path_config(
     *,
     defaults: Mapping[str, Any],
 ) -> PathTrainConfig:
-    """A configuration from ``defaults``, a YAML file over them and ``key=value`` ones over both.
+    """Read a configuration from a YAML file, over ``defaults`` and under ``key=value`` overrides.
 
     Args:
-        name: of the path.
-        base: id or folder.
+        name: name of the path.
+        base: id or folder of the base.
         path: YAML file, or None.
         overrides: ``key=value``, keys dotted.
-        defaults: of the recipe, or the settings of the run that goes on.
+        defaults: defaults of the recipe, or the settings of the run to resume.
 
-    Raises :class:`ConfigError` on anything that is not known, not readable or not valid.
+    Raises:
+        ConfigError: anything is unknown, not readable or not valid.
     """
     tree = read_tree(path, {**defaults, "name": name, "base": base})
     for item in overrides:

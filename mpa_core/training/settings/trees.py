@@ -1,4 +1,4 @@
-"""Settings as trees: YAML files, ``key=value`` overrides, what differs between two runs."""
+"""Settings as trees: YAML files, ``key=value`` overrides, and differences between two runs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 
 def read_tree(path: Path | None, base: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The settings in a YAML file, over those of ``base``; ``base`` alone without a file.
+    """Read the settings in a YAML file, over those of ``base``; ``base`` alone without a file.
 
-    Raises :class:`ConfigError` if the file cannot be read or is no mapping.
+    Raises:
+        ConfigError: the file cannot be read or is no mapping.
     """
     tree: dict[str, Any] = dict(base or {})
     if path is None:
@@ -31,9 +32,10 @@ def read_tree(path: Path | None, base: Mapping[str, Any] | None = None) -> dict[
 
 
 def override(tree: Mapping[str, Any], item: str) -> dict[str, Any]:
-    """``tree`` with one value changed by ``key=value``: the key dotted, the value YAML.
+    """Return ``tree`` with one value changed by ``key=value``: the key dotted, the value YAML.
 
-    Raises :class:`ConfigError` if ``item`` is not of that form.
+    Raises:
+        ConfigError: ``item`` does not have that form.
     """
     key, equals, value = item.partition("=")
     if not equals or not key or not key.isprintable():
@@ -46,7 +48,7 @@ def override(tree: Mapping[str, Any], item: str) -> dict[str, Any]:
 
 
 def merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
-    """``high`` laid over ``low``, mapping by mapping."""
+    """Return ``low`` with the values of ``high`` in place of its own, mapping by mapping."""
     merged = dict(low)
     for key, value in high.items():
         old = merged.get(key)
@@ -57,7 +59,7 @@ def merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values by dotted key."""
+    """Return the values by dotted key."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
@@ -68,19 +70,23 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def changed_keys(old: StrictModel, new: StrictModel) -> list[str]:
-    """Dotted keys whose values differ between two configurations."""
+    """Return the dotted keys whose values differ between two configurations."""
     before, after = flatten(old.model_dump(mode="json")), flatten(new.model_dump(mode="json"))
     keys = sorted(before.keys() | after.keys())
     return [key for key in keys if before.get(key) != after.get(key)]
 
 
 def is_below(key: str, parents: Sequence[str]) -> bool:
-    """Whether the dotted ``key`` is one of ``parents`` or below one."""
+    """Return whether the dotted ``key`` is one of ``parents`` or below one."""
     return any(key == parent or key.startswith(f"{parent}.") for parent in parents)
 
 
 def save_config(config: StrictModel, path: Path) -> None:
-    """Write ``config`` as YAML, every key spelt out; raises :class:`OutputError`."""
+    """Write ``config`` as YAML, with every key.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     text = io.StringIO()
     _yaml().dump(config.model_dump(mode="json"), text)
     try:
@@ -102,14 +108,14 @@ def _load(text: str, source: str) -> Any:
 
     try:
         return yaml.load(text)
-    # Beside its own: text after a tag such as !!int that is no such value, and endless nesting.
+    # Others than its own come from a wrong value after a tag such as !!int, and endless nesting.
     except (YAMLError, ValueError, KeyError, RecursionError) as error:
         detail = " ".join(str(error).split())
         raise ConfigError(f"{source}: not valid YAML: {detail}") from error
 
 
 def _yaml() -> YAML:
-    """A reader and writer of YAML 1.2 that makes plain values alone.
+    """Make a reader and writer of YAML 1.2 that produces plain values alone.
 
     In 1.2 ``no`` and ``on`` are text, ``1e-3`` is a number and ``012`` is twelve.
     """

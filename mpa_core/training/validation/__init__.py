@@ -1,0 +1,1 @@
+"""Validation of the averaged weights during a run."""

@@ -1,4 +1,4 @@
-"""What a path does to whole pictures, beside the main path, at a few qualities."""
+"""Validation of a path on whole pictures, beside the main path, at a few qualities."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from mpa_core.base.padding import pad, unpad
 from mpa_core.io.images import save_image, to_pil
 from mpa_core.paths.path import TaskPath
 from mpa_core.tasks.metric import PSNR, Metric, psnr_metric
@@ -25,16 +25,17 @@ if TYPE_CHECKING:
 
 
 class PathValidator:
-    """Called with the step; gives for each quality the path's metrics and the main path's.
+    """Measures, at a given step, the path's metrics and the main path's at each quality.
 
-    Latents and the main path's figures do not change during a run and are computed once.
+    Latents and the main path's values do not change during a run and are computed once.
 
     Args:
-        averaged: gives a copy of the path with the averaged weights, in eval mode.
+        averaged: returns a copy of the path with the averaged weights, in eval mode.
         objective: base and recipe.
-        dataset: the recipe's, for validation; ``run.validate_images`` spread over it are used.
-        folder: of the run; with ``run.validate_samples`` the first picture's reconstructions go
-            below it.
+        dataset: the recipe's data set for validation, of which ``run.validate_images``, evenly
+            spaced, are used.
+        folder: folder of the run; with ``run.validate_samples`` the first picture's reconstructions
+            are written below it.
     """
 
     def __init__(
@@ -56,7 +57,11 @@ class PathValidator:
         self._main: dict[float, dict[str, float]] = {}
 
     def __call__(self, step: int) -> list[dict[str, float]]:
-        """Per quality: ``quality``, ``bpp``, each metric, and ``main_…`` for the main path."""
+        """Return for each quality the bits per pixel and the metrics of both paths.
+
+        The keys are ``quality``, ``bpp``, each metric's name, ``main_…`` for the main path, and
+        ``pictures``: how many they are of.
+        """
         path = self.averaged()
         rows = []
         for quality in self.qualities:
@@ -67,7 +72,8 @@ class PathValidator:
             main = {f"main_{name}": value for name, value in self._main[quality].items()}
             bpp = sum(bpp for _, _, bpp in self._coded[quality]) / len(self.samples)
             row = {"quality": quality, "bpp": bpp, **found, **main}
-            rows.append({name: round(value, 5) for name, value in row.items()})
+            figures = {name: round(value, 5) for name, value in row.items()}
+            rows.append({**figures, "pictures": len(self.samples)})
             if self.objective.config.run.validate_samples:
                 self._save(self.folder / SAMPLES / checkpoint_name(step), quality, path)
         return rows
@@ -77,8 +83,7 @@ class PathValidator:
         model = self.objective.model
         batch = collate([sample], torch.tensor([quality])).to(self.objective.device)
         height, width = batch.images.shape[-2:]
-        stride = model.config.hyper_stride
-        padded = F.pad(batch.images, (0, -width % stride, 0, -height % stride), mode="replicate")
+        padded = pad(batch.images, model.config.hyper_stride)
         y_hat, bpp = encode_latents(model, padded, batch.quality)
         pixels = padded.shape[-2] * padded.shape[-1] / (height * width)
         return batch, y_hat, float(bpp) * pixels
@@ -104,10 +109,10 @@ class PathValidator:
 
     @torch.no_grad()
     def _decode(self, batch: PathBatch, y_hat: Tensor, path: TaskPath | None) -> Tensor:
-        """The picture [1, 3, H, W] in [0, 1], all by ``path`` or, for None, all by the main one."""
+        """Return the picture [1, 3, H, W] in [0, 1], all by ``path``; None is the main path."""
         model = self.objective.model
         mix, paths = (None, None) if path is None else ("path", {"path": path})
         quality = model.base.quality(batch.quality, y_hat)
         x_hat = model.reconstruct(y_hat, quality, mix, paths=paths)
         height, width = batch.images.shape[-2:]
-        return x_hat[..., :height, :width].clamp(0, 1)
+        return unpad(x_hat, height, width)

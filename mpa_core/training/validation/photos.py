@@ -1,4 +1,4 @@
-"""Bits and distortion of a model at every quality level, on a few whole photos."""
+"""Validation of a base: bits and distortion at every quality level, on a few whole photos."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
+from mpa_core.base.padding import pad, unpad
 from mpa_core.coding.model import MPAModel
 from mpa_core.errors import ImageError, TrainingError
 from mpa_core.io.images import save_image, to_pil
+from mpa_core.io.pixels import to_tensor
 from mpa_core.tasks.metric import squared_error_255
 from mpa_core.tasks.photos import find_photos, read_photo
 from mpa_core.training.engine.checkpoint import checkpoint_name
@@ -25,9 +25,12 @@ logger = logging.getLogger(__name__)
 
 
 def load_validation_photos(folder: Path, count: int, side: int) -> list[NDArray[np.uint8]]:
-    """``count`` photos spread over the sorted ``folder``, cut to their middle ``side`` pixels.
+    """Read ``count`` photos spread over the sorted ``folder``, cut to their middle ``side`` pixels.
 
-    Unreadable ones are passed over with a warning; :class:`TrainingError` if none is left.
+    Unreadable ones are skipped with a warning.
+
+    Raises:
+        TrainingError: none can be read.
     """
     paths = find_photos(folder).paths()
     chosen = [
@@ -47,18 +50,14 @@ def load_validation_photos(folder: Path, count: int, side: int) -> list[NDArray[
     return photos
 
 
-def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
-    """[H, W, 3] uint8 -> [1, 3, H, W] float32 in [0, 1]."""
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float().div_(255.0)
-
-
 class PhotoValidator:
-    """Called with the step; gives bits and PSNR of the averaged weights at each quality level.
+    """Measures, at a given step, bits and PSNR of the averaged weights at each quality level.
 
     Args:
-        averaged: gives a copy of the model with the averaged weights, in eval mode.
-        photos: as :func:`load_validation_photos` gives them.
-        folder: of the run, below which the first photo's reconstructions go; None writes none.
+        averaged: returns a copy of the model with the averaged weights, in eval mode.
+        photos: photos from :func:`load_validation_photos`.
+        folder: folder of the run, below which the first photo's reconstructions are written; None
+            writes none.
     """
 
     def __init__(
@@ -72,7 +71,7 @@ class PhotoValidator:
         self.folder = folder
 
     def __call__(self, step: int) -> list[dict[str, float]]:
-        """Per level: ``quality``, ``bpp``, ``psnr``."""
+        """Return per level: ``quality``, ``bpp``, ``psnr``."""
         samples = None if self.folder is None else self.folder / SAMPLES / checkpoint_name(step)
         return validate(self.averaged(), self.photos, samples=samples)
 
@@ -81,22 +80,27 @@ class PhotoValidator:
 def validate(
     model: MPAModel, photos: Sequence[NDArray[np.uint8]], *, samples: Path | None = None
 ) -> list[dict[str, float]]:
-    """Mean estimated bpp and mean PSNR (dB, of 8-bit-range values) for each quality level.
+    """Return the mean estimated bpp and the mean PSNR for each quality level.
 
-    ``model`` is in eval mode. Bits are estimated from the likelihoods, per pixel of the photo
-    before padding. With ``samples``, the first photo's reconstructions are written there.
+    Bits are estimated from the likelihoods, per pixel of the photo before padding.
+
+    Args:
+        model: in eval mode.
+        photos: RGB [H, W, 3] uint8 each.
+        samples: folder for the first photo's reconstructions; None writes none.
+
+    Returns:
+        Per level: ``quality``, ``bpp`` and ``psnr`` in dB (of 8-bit-range values).
     """
     device = next(model.parameters()).device
-    stride = model.config.hyper_stride
     rows: list[dict[str, float]] = []
     for quality in range(1, model.config.quality_levels + 1):
         bits, psnr = [], []
         for index, photo in enumerate(photos):
-            x = to_tensor(photo).to(device)
+            x = to_tensor(photo)[None].to(device)
             height, width = x.shape[-2:]
-            padded = F.pad(x, (0, -width % stride, 0, -height % stride), mode="replicate")
-            out = model(padded, float(quality))
-            x_hat = out["x_hat"][..., :height, :width].clamp(0, 1)
+            out = model(pad(x, model.config.hyper_stride), float(quality))
+            x_hat = unpad(out["x_hat"], height, width)
             bits.append(float(bits_per_pixel(out["likelihoods"], height * width)))
             psnr.append(psnr_from_mse(float(squared_error_255(x, x_hat))))
             if samples is not None and index == 0:

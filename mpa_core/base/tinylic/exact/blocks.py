@@ -21,21 +21,24 @@ from mpa_core.base.tinylic.exact.tables import exp_of_minus, gelu
 from mpa_core.errors import CheckpointError
 
 FormatOf = Callable[[str], Format]
-"""The format of the layer with this name."""
+"""Returns the format of the layer with this name."""
 WEIGHT_DIGITS = 16
-"""Binary digits of attention weights behind the point."""
+"""Binary digits of attention weights after the point."""
 
 
 def norm_fits(channels: int, form: Format) -> bool:
-    """Whether the sum of squares of ``channels`` centred inputs is exact.
+    """Return whether the sum of squares of ``channels`` centred inputs is exact.
 
-    A centred input has one digit more than an input, its square twice as many.
+    A centred input has one digit more than an input, and its square twice as many.
     """
     return math.ceil(math.log2(channels)) + 2 * (form.digits + 1) <= EXACT_BITS
 
 
 def attention_fits(head_width: int, window: int, form: Format) -> bool:
-    """Whether scores (``head_width`` products) and weighted sums (window^2 of them) are exact."""
+    """Return whether scores and weighted sums of an attention are exact.
+
+    A score is a sum of ``head_width`` products, a weighted sum one of ``window**2`` products.
+    """
     scores = math.ceil(math.log2(head_width)) + 2 * form.digits
     summed = math.ceil(math.log2(window**2)) + WEIGHT_DIGITS + form.digits
     return max(scores, summed) <= EXACT_BITS
@@ -63,7 +66,7 @@ class ExactNorm:
         self.eps = norm.eps * 4.0**self.form.fraction
 
     def __call__(self, tokens: Tensor) -> Tensor:
-        """``[..., C]`` to ``[..., C]``."""
+        """Normalise ``[..., C]``; the result has the same shape."""
         values = self.form.rounded(tokens)
         centred = values.sub_((values.sum(-1, keepdim=True) / self.count).round_())
         variance = (centred * centred).sum(-1, keepdim=True) / self.count
@@ -77,7 +80,7 @@ class TokenProduct:
         self.linear = FixedLinear(layer.weight.detach(), layer.bias.detach(), form_of(name), name)
 
     def __call__(self, tokens: Tensor) -> Tensor:
-        """``[B, H, W, C]`` to ``[B, H, W, O]``."""
+        """Apply the layer: ``[B, H, W, C]`` to ``[B, H, W, O]``."""
         size = tokens.shape[1:3]
         return self.linear(tokens.flatten(1, 2).mT).mT.unflatten(1, size)
 
@@ -98,7 +101,7 @@ class ExactAttention:
         self.value_scale = 2.0 ** -(form.fraction + WEIGHT_DIGITS)
 
     def __call__(self, tokens: Tensor) -> Tensor:
-        """``[B, H, W, C]`` to ``[B, H, W, C]``."""
+        """Attend: ``[B, H, W, C]`` to ``[B, H, W, C]``."""
         height, width = tokens.shape[1:3]
         below, right = max(self.window - height, 0), max(self.window - width, 0)
         if below or right:
@@ -119,7 +122,10 @@ class ExactAttention:
         return out[:, :height, :width]
 
     def _neighbours(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Positions that each query sees along an axis, and their rows of the bias: ``[L, k]``."""
+        """Return the positions that each query sees along an axis, and their rows of the bias.
+
+        Both are ``[L, k]``.
+        """
         queries = torch.arange(length, device=device)[:, None]
         first = (queries - self.window // 2).clamp(0, length - self.window)
         keys = first + torch.arange(self.window, device=device)
@@ -127,7 +133,7 @@ class ExactAttention:
 
 
 class ExactBlock:
-    """``x + |gamma1| attn(norm1(x))``, then ``x + |gamma2| mlp(norm2(x))``."""
+    """The block ``x + |gamma1| attn(norm1(x))``, then ``x + |gamma2| mlp(norm2(x))``."""
 
     def __init__(self, block: NSABlock, name: str, form_of: FormatOf) -> None:
         self.norm1 = ExactNorm(block.norm1, f"{name}.norm1", form_of)
@@ -138,7 +144,7 @@ class ExactBlock:
         self.gamma1, self.gamma2 = QualityRows(block.gamma1), QualityRows(block.gamma2)
 
     def __call__(self, tokens: Tensor, qualities: list[float]) -> Tensor:
-        """``[B, H, W, C]`` to ``[B, H, W, C]``."""
+        """Apply the block: ``[B, H, W, C]`` to ``[B, H, W, C]``."""
         attended = self.attn(self.norm1(tokens))
         tokens = tokens + attended.mul_(self.gamma1.pick(qualities)[:, None, None, :])
         fed = self.fc2(gelu(self.fc1(self.norm2(tokens))))

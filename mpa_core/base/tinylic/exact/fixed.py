@@ -19,33 +19,37 @@ from torch.nn import functional as F
 from mpa_core.errors import CheckpointError
 
 EXACT_BITS = 53
-"""float64 holds every integer of so many binary digits."""
+"""float64 holds every integer of at most this many binary digits."""
 _STRIP_BYTES = 16 << 20
-"""Products held at a time; large pictures go through a convolution in strips of rows."""
+"""Bytes of products held at a time; a convolution takes large pictures in strips of rows."""
 
 
 class Format(NamedTuple):
-    """How a layer's input and weights are rounded."""
+    """The rounding of a layer's input and weights."""
 
     fraction: int
-    """Binary digits of the input behind the point."""
+    """Binary digits of the input after the point."""
     magnitude: int
     """The input is clamped to +-2**magnitude."""
     weight: int = 0
-    """Binary digits of the weights behind the point; 0 where there are none to round."""
+    """Binary digits of the weights after the point; 0 for layers without weights to round."""
 
     @property
     def digits(self) -> int:
-        """The rounded input, counted in its smallest step, is within +-2**digits."""
+        """Number D such that the rounded input, in its smallest step, is within +-2**D."""
         return self.fraction + self.magnitude
 
     def rounded(self, values: Tensor) -> Tensor:
-        """``values``, counted in steps of 2**-fraction: float64 integers within +-2**digits."""
+        """Return ``values`` in steps of 2**-fraction: float64 integers within +-2**digits."""
         limit = 2.0**self.digits
         return torch.mul(values, 2.0**self.fraction).round_().clamp_(-limit, limit)
 
     def check(self, name: str) -> None:
-        """Refuse numbers no calibration gives, so that no shift by them can go astray."""
+        """Refuse numbers that no calibration gives, so that shifts by them stay in range.
+
+        Raises:
+            CheckpointError: a number is not within +-53; the message names the layer ``name``.
+        """
         if not all(-EXACT_BITS < part < EXACT_BITS for part in self):
             raise CheckpointError(
                 f"exact profile: the format of {name} is {tuple(self)}, expected numbers within "
@@ -54,15 +58,15 @@ class Format(NamedTuple):
 
 
 class FixedLinear:
-    """A matrix product on ``[B, C, N]`` columns, with its proof of exactness.
+    """A matrix product on ``[B, C, N]`` columns that is proved exact when it is built.
 
     Args:
         weight: ``[O, C]`` floating point, rounded here.
         bias: ``[O]``.
-        form: of input and weights.
-        name: for messages.
-        outputs: rows of ``weight`` whose results are added up later, per output: their sums must
-            be exact, too. None: each row is an output.
+        form: format of input and weights.
+        name: name of the layer, for messages.
+        outputs: for each row of ``weight``, the output that its result is added to later; these
+            sums must be exact, too. None: each row is an output.
 
     Raises:
         CheckpointError: a sum could leave the range in which float64 is exact.
@@ -97,18 +101,19 @@ class FixedLinear:
         self.weight, self.bias = scaled * scale, offset * scale
 
     def product(self, values: Tensor) -> Tensor:
-        """``weight @ rounded(values)`` without bias: ``[B, C, N]`` to ``[B, O, N]``."""
+        """Return ``weight @ rounded(values)`` without bias: ``[B, C, N]`` to ``[B, O, N]``."""
         return self.weight @ self.form.rounded(values)
 
     def __call__(self, values: Tensor) -> Tensor:
-        """``[B, C, N]`` to ``[B, O, N]``."""
+        """Apply the layer: ``[B, C, N]`` to ``[B, O, N]``."""
         return self.product(values).add_(self.bias[:, None])
 
 
 def weight_digits(weight: Tensor, bias: Tensor, fraction: int, magnitude: int) -> int:
-    """Most binary digits that ``weight`` ``[O, ...]`` may have behind the point, 30 at most.
+    """Return how many binary digits after the point ``weight`` ``[O, ...]`` may have, at most 30.
 
-    Such that :class:`FixedLinear` finds its sums exact, rounding included.
+    With so many digits :class:`FixedLinear` finds its sums exact, rounding included. ``fraction``
+    and ``magnitude`` are those of the input's :class:`Format`.
     """
     reach = weight.double().abs().flatten(1).sum(1) * 2.0**magnitude + bias.double().abs()
     # Rounding moves each weight by half a step at most, which the last -1 covers.
@@ -120,18 +125,21 @@ class FixedConv:
     """A convolution, plain or transposed: one exact product, then exact sums of shifted maps.
 
     Args:
-        weight: ``[O, C, k, k]`` of a convolution of stride 1 with padding k // 2, or, if
-            ``stride`` is 2, ``[C, O, k, k]`` of a transposed one with output padding 1.
+        weight: ``[O, C, k, k]`` of a convolution of stride 1 with padding k // 2, or, if ``stride``
+            is 2, ``[C, O, k, k]`` of a transposed one with output padding 1.
         bias: ``[O]``.
         form, name: as :class:`FixedLinear`.
-        stride: 1 or 2, of the output.
+        stride: factor between the sizes of output and input, 1 or 2.
+
+    Raises:
+        CheckpointError: a sum could leave the range in which float64 is exact.
     """
 
     def __init__(
         self, weight: Tensor, bias: Tensor, form: Format, name: str, stride: int = 1
     ) -> None:
         self.stride, self.kernel = stride, weight.shape[-1]
-        # What a convolution gathers, its mirrored kernel scatters.
+        # A convolution equals scattering each input by the mirrored kernel.
         plain = stride == 1
         taps = weight.flip(2, 3).permute(0, 2, 3, 1) if plain else weight.permute(1, 2, 3, 0)
         self.channels = taps.shape[0]
@@ -145,7 +153,7 @@ class FixedConv:
         )
 
     def __call__(self, values: Tensor) -> Tensor:
-        """``[B, C, H, W]`` to ``[B, O, H * stride, W * stride]``."""
+        """Apply the layer: ``[B, C, H, W]`` to ``[B, O, H * stride, W * stride]``."""
         batch, _, height, width = values.shape
         if self.kernel == 1:
             return self.linear(values.flatten(2)).unflatten(2, (height, width))

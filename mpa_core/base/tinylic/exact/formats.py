@@ -1,4 +1,4 @@
-"""Which format each layer of a base gets: by what is seen on photos, or wide enough for any."""
+"""Choice of the format of each layer, from inputs seen on photos, or wide enough for any input."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ if TYPE_CHECKING:
     from mpa_core.base.tinylic.codec import TinyLIC
 
 MAGNITUDE, FRACTION = 10, 14
-"""Without calibration inputs are clamped to +-1024; with it they keep at least so many digits."""
+"""Without calibration inputs are clamped to +-2**10; the two together are the digits of an
+input."""
 HEADROOM = 2
 """Binary digits between the largest input seen on photos and the clamp."""
 _DIGITS = MAGNITUDE + FRACTION
-"""Of an input in all; what is left of float64 goes to the weights."""
+"""Binary digits of an input in all; the rest of float64's digits go to the weights."""
 _LEAST_WEIGHT_DIGITS = 8
 _LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.LayerNorm, SpatialContext)
 
 
 def exact_layers(base: TinyLIC) -> dict[str, nn.Module]:
-    """Layers that need a format, by name: those with products, norms, and attentions."""
+    """Return the layers that need a format, by name: those with products, norms and attentions."""
     layers: dict[str, nn.Module] = {}
     for part in ("h_s", "entropy"):
         for name, module in getattr(base, part).named_modules(prefix=part):
@@ -43,10 +44,10 @@ def exact_layers(base: TinyLIC) -> dict[str, nn.Module]:
 
 
 def choose_formats(base: TinyLIC, largest: Mapping[str, float] | None = None) -> dict[str, Format]:
-    """A format for each of :func:`exact_layers`.
+    """Choose a format for each of :func:`exact_layers`.
 
     Args:
-        base: the weights.
+        base: the base with its weights.
         largest: magnitude of the largest input of each layer (:class:`Observer`); without it,
             inputs are clamped to +-1024.
 
@@ -84,7 +85,7 @@ def _format(name: str, layer: nn.Module, magnitude: int) -> Format:
 
 
 def _weights(layer: nn.Module) -> tuple[Tensor, Tensor]:
-    """Weight with the outputs in front, and bias."""
+    """Return a layer's weight, with the outputs in front, and its bias."""
     if isinstance(layer, SpatialContext):
         return layer.conv.weight.detach() * layer.mask, cast(Tensor, layer.conv.bias).detach()
     weight, bias = cast(Tensor, layer.weight).detach(), cast(Tensor, layer.bias).detach()
@@ -99,7 +100,7 @@ class Observer:
         self._layers = exact_layers(base)
         self._hooks = ExitStack()
         self.largest = dict.fromkeys(self._layers, 0.0)
-        """Layer to magnitude."""
+        """Magnitude of the largest input, by layer."""
 
     def __enter__(self) -> dict[str, float]:
         for name, layer in self._layers.items():
@@ -125,17 +126,17 @@ class Observer:
 
 
 def to_tensors(formats: Mapping[str, Format]) -> dict[str, Tensor]:
-    """Formats as they are stored: int32 ``[3]`` by ``exact.`` and the layer's name."""
+    """Return the formats as they are stored: int32 ``[3]`` by ``exact.`` and the layer's name."""
     return {
         f"exact.{name}": torch.tensor(form, dtype=torch.int32) for name, form in formats.items()
     }
 
 
 def from_tensors(tensors: Mapping[str, Tensor], source: str) -> dict[str, Format]:
-    """The reverse of :func:`to_tensors`.
+    """Convert the tensors of :func:`to_tensors` back to formats.
 
     Raises:
-        CheckpointError: not such tensors.
+        CheckpointError: a tensor has another name, type or shape; the message names ``source``.
     """
     formats = {}
     for name, tensor in tensors.items():
@@ -153,7 +154,11 @@ def from_tensors(tensors: Mapping[str, Tensor], source: str) -> dict[str, Format
 
 
 def check_layers(base: TinyLIC, formats: Mapping[str, Format], source: str) -> None:
-    """Refuse formats for other layers than the base has (:class:`CheckpointError`)."""
+    """Refuse formats for other layers than the base has.
+
+    Raises:
+        CheckpointError: the layers differ, or ``formats`` are none; the message names ``source``.
+    """
     expect(formats, Mapping, f"{source}: formats", "a Format for each layer", CheckpointError)
     for name, form in formats.items():
         expect(form, Format, f"{source}: format of {shown(name)}", "a Format", CheckpointError)

@@ -1,4 +1,4 @@
-"""All networks between bytes and symbols, in reproducible arithmetic."""
+"""All networks that predict symbols, in reproducible arithmetic."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class _Stage:
-    """Blocks with one outer residual, then a transposed convolution."""
+    """A run of blocks with one outer residual, then a transposed convolution."""
 
     def __init__(self, stage: SynthesisStage, name: str, formats: Mapping[str, Format]) -> None:
         self.blocks = [
@@ -46,7 +46,7 @@ class _Stage:
 
 
 class _ConvStack:
-    """Convolutions with GELU between them."""
+    """A stack of convolutions with GELU between them."""
 
     def __init__(self, stack: nn.Sequential, name: str, formats: Mapping[str, Format]) -> None:
         self.convs = [
@@ -62,7 +62,7 @@ class _ConvStack:
 
 
 class _Spatial:
-    """Masked convolution at the step's phases: its visible taps side by side, one product."""
+    """A masked convolution at the step's phases, computed as one product over its visible taps."""
 
     def __init__(self, context: SpatialContext, name: str, formats: Mapping[str, Format]) -> None:
         self.phases, self.reach = context.phases, context.kernel // 2
@@ -74,7 +74,7 @@ class _Spatial:
         )
 
     def __call__(self, known: Tensor) -> Tensor:
-        """``[B, c, H, W]`` to ``[P, B, 2c, H/2, W/2]``."""
+        """Apply the layer: ``[B, c, H, W]`` to ``[P, B, 2c, H/2, W/2]``."""
         height, width = known.shape[-2:]
         padded = nn.functional.pad(known, (self.reach,) * 4)
         maps = []
@@ -89,14 +89,14 @@ class _Spatial:
 
 
 class ExactNetworks:
-    """Hyper-synthesis and context model of a base, the same everywhere.
+    """Hyper-synthesis and context model of a base, with the same results on every machine.
 
-    Profile 1 (:class:`mpa_core.base.networks.EntropyNetworks`). It holds copies: a base
-    whose weights change needs a new one.
+    Profile 1 (:class:`mpa_core.base.networks.EntropyNetworks`). The networks hold copies: a base
+    whose weights change needs new ones.
 
     Args:
-        base: on the processor or a device with float64.
-        formats: of each layer, by its name in ``base``
+        base: a base on the CPU or on a device with float64.
+        formats: formats by the names of the layers in ``base``
             (:mod:`mpa_core.base.tinylic.exact.formats`).
 
     Raises:
@@ -139,15 +139,15 @@ class ExactNetworks:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device on which the networks compute."""
         return self._medians.device
 
     def alike(self) -> AbstractContextManager[None]:
-        """Nothing to arrange."""
+        """Return a context that does nothing: this profile computes alike everywhere."""
         return nullcontext()
 
     def hyper_synthesise(self, symbols: Tensor, quality: Quality) -> Tensor:
-        """Symbols of ``z`` ``[B, C, h, w]`` to the entropy parameters ``[B, 2M, 4h, 4w]``."""
+        """Compute entropy parameters ``[B, 2M, 4h, 4w]`` from symbols of ``z`` ``[B, C, h, w]``."""
         z_hat = symbols.to(self._medians) + self._medians
         feature_map = z_hat * self._gain.pick(quality.values)[:, :, None, None]
         for stage in self._h_s:
@@ -155,15 +155,15 @@ class ExactNetworks:
         return feature_map
 
     def channel_context(self, index: int, known: Tensor) -> Tensor:
-        """Of slice ``index``, from parameters and decoded slices."""
+        """Return the context of slice ``index``, from entropy parameters and decoded slices."""
         return self._channel[index](known)
 
     def spatial_context(self, step: int, known: Tensor) -> Tensor:
-        """Of step number ``step``, from the decoded positions of its slice."""
+        """Return the context of step number ``step``, from the decoded positions of its slice."""
         return self._spatial[step](known)
 
     def predict(self, index: int, features: Tensor) -> Tensor:
-        """Scales, then means of slice ``index``."""
+        """Return the scales, then the means, of slice ``index``."""
         return self._parameters[index](features)
 
 

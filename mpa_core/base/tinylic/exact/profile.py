@@ -1,4 +1,4 @@
-"""The exact profile of a TinyLIC base, as any base's is asked for it."""
+"""The exact profile of a TinyLIC base, behind the interface that all bases share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class TinyLICExactProfile:
-    """See :class:`mpa_core.base.capabilities.ExactProfile`; the formats are one per layer."""
+    """TinyLIC's :class:`mpa_core.base.capabilities.ExactProfile`, with one format per layer."""
 
     def __init__(self, base: TinyLIC) -> None:
         self._base = base
@@ -27,7 +27,7 @@ class TinyLICExactProfile:
         return layer_formats.choose_formats(self._base, largest)
 
     def observe(self) -> layer_formats.Observer:
-        """Watches the inputs of the float networks' layers."""
+        """Return a context that observes the inputs of the float networks' layers."""
         return layer_formats.Observer(self._base)
 
     def check(self, formats: Formats, source: str) -> None:
@@ -39,9 +39,9 @@ class TinyLICExactProfile:
         return ExactNetworks(cast("TinyLIC", base), formats)
 
     def to_tensors(self, formats: Formats) -> dict[str, Tensor]:
-        """Int32 ``[3]`` by ``exact.`` and the layer's name."""
+        """Return the formats as int32 ``[3]``, by ``exact.`` and the layer's name."""
         return layer_formats.to_tensors(formats)
 
     def from_tensors(self, tensors: Mapping[str, Tensor], source: str) -> dict[str, Format]:
-        """The reverse of :meth:`to_tensors`."""
+        """Convert the tensors of :meth:`to_tensors` back to formats."""
         return layer_formats.from_tensors(tensors, source)

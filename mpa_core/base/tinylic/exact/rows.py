@@ -18,7 +18,7 @@ _DIGITS = 25
 _ARITHMETIC = Context(
     prec=_DIGITS, rounding=ROUND_HALF_EVEN, Emin=-999999, Emax=999999, clamp=0, traps=[], flags=[]
 )
-"""Nothing is left to ``decimal.DefaultContext``, which is the process's."""
+"""Complete on its own, since ``decimal.DefaultContext`` may have been changed in the process."""
 _KEPT = 512
 
 
@@ -37,7 +37,7 @@ class QualityRows:
         self._logs = lru_cache(maxsize=None)(self._logarithms)
 
     def pick(self, qualities: list[float]) -> Tensor:
-        """Row for each quality, 1 … L: float64 ``[B, C]``."""
+        """Return the row for each quality, from 1 to L: float64 ``[B, C]``."""
         return torch.stack([self._row(value) for value in qualities])
 
     @torch.inference_mode(False)

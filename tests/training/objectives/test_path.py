@@ -33,8 +33,8 @@ class Grey(FeatureDistance):
         return [x]
 
 
-def stepped(stage, count=2):
-    return [stage.train_step(step, 0.5) for step in range(count)]
+def stepped(trainer, count=2):
+    return [trainer.train_step(step, 0.5) for step in range(count)]
 
 
 def norm_of(parameters):
@@ -46,32 +46,34 @@ def test_first_party_recipes_are_tested_here():
 
 
 @pytest.mark.parametrize("name", [*TRAINABLE, "edges"])
-def test_the_base_is_frozen_whatever_the_recipe(make_stage, settings, mask_folder, name):
+def test_the_base_is_frozen_whatever_the_recipe(
+    make_path_trainer, path_settings, mask_folder, name
+):
     overrides = ["optim.clip=1e-3"]
     if name == "mpa-core:seg":
         overrides.append(f"recipe.masks={mask_folder}")
-    stage = make_stage(name, *overrides)
-    model = stage.objective.model
+    trainer = make_path_trainer(name, *overrides)
+    model = trainer.objective.model
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    assert fingerprint(before) == checkpoints.load_base(stage.config.base).fingerprint
-    path_before = {key: value.clone() for key, value in stage.objective.module.named_parameters()}
+    assert fingerprint(before) == checkpoints.load_base(trainer.config.base).fingerprint
+    path_before = {key: value.clone() for key, value in trainer.objective.module.named_parameters()}
 
-    records = stepped(stage)
+    records = stepped(trainer)
 
     assert all(record.finite for record in records)
     after = model.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(value, after[key]) for key, value in before.items())
-    assert stage.objective.base_fingerprint() == fingerprint(before)
+    assert trainer.objective.base_fingerprint() == fingerprint(before)
     assert not any(module.training for module in model.modules())
     assert not any(p.requires_grad or p.grad is not None for p in model.parameters())
     # The norm that is clipped is the path's alone: clipped, the path's gradients have it all.
     assert float(records[-1].scalars["grad_norm"]) > 1e-2
     torch.testing.assert_close(
-        float(norm_of(stage.objective.module.parameters())), 1e-3, rtol=1e-3, atol=0
+        float(norm_of(trainer.objective.module.parameters())), 1e-3, rtol=1e-3, atol=0
     )
     # What the recipe brought along is frozen as well.
-    recipe = stage.objective.recipe.recipe
+    recipe = trainer.objective.recipe.recipe
     own = [part for part in vars(recipe).values() if isinstance(part, nn.Module)]
     assert own or name == "mpa-core:mse"
     for part in own:
@@ -79,34 +81,34 @@ def test_the_base_is_frozen_whatever_the_recipe(make_stage, settings, mask_folde
         assert not any(p.requires_grad or p.grad is not None for p in part.parameters())
     moved = [
         n
-        for n, p in stage.objective.module.named_parameters()
+        for n, p in trainer.objective.module.named_parameters()
         if not torch.equal(p, path_before[n])
     ]
     assert len(moved) > len(path_before) // 2
 
 
-def test_a_step_asks_each_picture_for_its_own_share(make_stage):
-    stage = make_stage("edges", "data.batch=6", "loss.full_share=0.3")
+def test_a_step_asks_each_picture_for_its_own_share(make_path_trainer):
+    trainer = make_path_trainer("edges", "data.batch=6", "loss.full_share=0.3")
     seen = []
     shares = set()
     for number in range(20):
-        given = stage.source.batch(number)
+        given = trainer.source.batch(number)
         assert torch.equal(given.main_share, 1 - (given.q_task.double() - 1) / 7)
         seen += given.q_task.tolist()
         shares.add(tuple(given.q_task.tolist()))
     assert set(seen) == set(range(1, 9))
     assert 0.25 < seen.count(8.0) / len(seen) < 0.55  # 0.3 + 0.7 / 8
     assert len(shares) == 20
-    rows = stage.source.batch(3, [4, 1])
-    whole = stage.source.batch(3)
+    rows = trainer.source.batch(3, [4, 1])
+    whole = trainer.source.batch(3)
     assert torch.equal(rows.q_task, whole.q_task[[4, 1]])
     assert torch.equal(rows.batch.images, whole.batch.images[[4, 1]])
-    together = make_stage("edges", "data.batch=6", "loss.quality_sampling=per_step")
+    together = make_path_trainer("edges", "data.batch=6", "loss.quality_sampling=per_step")
     assert all(together.source.batch(n).q_task.unique().numel() == 1 for n in range(9))
 
 
-def test_each_epoch_has_every_sample_once(make_stage):
-    source = make_stage("edges").source
+def test_each_epoch_has_every_sample_once(make_path_trainer):
+    source = make_path_trainer("edges").source
     assert (len(source.samples), source.steps_per_epoch) == (6, 3)
     epochs = [
         sorted(w for n in range(3 * e, 3 * e + 3) for w in weights(source.batch(n)))
@@ -119,12 +121,12 @@ def test_each_epoch_has_every_sample_once(make_stage):
     assert orders[0] != orders[1]
 
 
-def test_a_damaged_photo_is_replaced_targets_and_all(settings, photo_folder, tmp_path):
+def test_a_damaged_photo_is_replaced_targets_and_all(path_settings, few_photos, tmp_path):
     """Its two crops give way to the first crop of the next photo."""
-    shutil.copytree(photo_folder, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(few_photos, tmp_path, dirs_exist_ok=True)
     damaged = tmp_path / "piece-1.png"
     os.truncate(damaged, damaged.stat().st_size - 2000)
-    config = settings("edges")
+    config = path_settings("edges")
     samples = load_recipe("edges")(data=config.data).dataset(tmp_path, "train", 64)
     source = SampleBatches(samples, config.data, config.loss, levels=8, seed=0)
     steps = [source.batch(number) for number in range(3)]
@@ -141,12 +143,12 @@ def weights(given):
     return given.batch.targets["weight"].tolist()
 
 
-def test_the_loss_is_equation_9(settings):
+def test_the_loss_is_equation_9(path_settings):
     x, x_hat = torch.rand(2, 4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     task = torch.tensor([1.0, 2.0, 3.0, 6.0])
     quality = torch.tensor([1.0, 3.0, 5.0, 8.0])
     ratio = torch.tensor(0.3)
-    config = settings(
+    config = path_settings(
         "edges",
         "loss.task_weight=2",
         "loss.distortion_weight=0.5",
@@ -181,27 +183,29 @@ def test_the_loss_is_equation_9(settings):
         PathLoss(config)(x, x_hat, task[:, None], quality, ratio)
 
 
-def test_training_lowers_the_loss_at_full_share(make_stage):
+def test_training_lowers_the_loss_at_full_share(make_path_trainer):
     """Twelve steps beat none by the recipe's own measure: everything to the side path."""
-    stage = make_stage("edges", "optim.lr=3e-2", "optim.ema_decay=0", "loss.full_share=1")
-    given = stage.source.batch(0)
+    trainer = make_path_trainer("edges", "optim.lr=3e-2", "optim.ema_decay=0", "loss.full_share=1")
+    given = trainer.source.batch(0)
 
     def task(path):
-        y_hat, _ = stage.objective.latents(given.pictures, given.batch.images, given.batch.quality)
+        y_hat, _ = trainer.objective.latents(
+            given.pictures, given.batch.images, given.batch.quality
+        )
         router = Aggregator.for_shares(path, torch.zeros(2, dtype=torch.float64))
-        base = stage.objective.model.base
+        base = trainer.objective.model.base
         with torch.no_grad():
             x_hat = base.synthesise(y_hat, base.quality(given.batch.quality, y_hat), router)
-            loss = stage.objective.recipe.task_loss(x_hat, given.batch).mean()
+            loss = trainer.objective.recipe.task_loss(x_hat, given.batch).mean()
             return float(loss + squared_error_255(given.batch.images, x_hat).mean() / 100)
 
-    before = task(stage.averaged())
-    stepped(stage, 12)
-    assert task(stage.averaged()) < 0.9 * before
+    before = task(trainer.averaged())
+    stepped(trainer, 12)
+    assert task(trainer.averaged()) < 0.9 * before
 
 
-def test_steps_do_not_hang_on_what_was_drawn_before(make_stage):
-    first, second = make_stage("edges"), make_stage("edges")
+def test_steps_do_not_hang_on_what_was_drawn_before(make_path_trainer):
+    first, second = make_path_trainer("edges"), make_path_trainer("edges")
     stepped(first)
     for step in range(2):
         torch.manual_seed(99 + step)
@@ -210,46 +214,46 @@ def test_steps_do_not_hang_on_what_was_drawn_before(make_stage):
     assert all(torch.equal(value, state[name]) for name, value in first.tensors().items())
 
 
-def test_shards_are_parts_of_the_same_batch(make_stage):
+def test_shards_are_parts_of_the_same_batch(make_path_trainer):
     """Of a batch in two shards each picture is seen once; what is logged is of all of them."""
-    whole = make_stage("edges", "data.batch=4").train_step(0, 0.5)
-    parts = make_stage("edges", "data.batch=4", "data.shards=2").train_step(0, 0.5)
+    whole = make_path_trainer("edges", "data.batch=4").train_step(0, 0.5)
+    parts = make_path_trainer("edges", "data.batch=4", "data.shards=2").train_step(0, 0.5)
     assert torch.equal(whole.quality, parts.quality)
     assert torch.equal(whole.per_image["bpp"], parts.per_image["bpp"])
     assert parts.per_image["mse"].shape == (4,)
 
 
-def test_what_trains_can_be_chosen(make_stage):
-    stage = make_stage("edges", "optim.trainable=stages.*.predictor.*")
-    before = {name: value.clone() for name, value in stage.objective.module.state_dict().items()}
-    stepped(stage)
+def test_what_trains_can_be_chosen(make_path_trainer):
+    trainer = make_path_trainer("edges", "optim.trainable=stages.*.predictor.*")
+    before = {name: value.clone() for name, value in trainer.objective.module.state_dict().items()}
+    stepped(trainer)
     moved = {
         name
-        for name, value in stage.objective.module.named_parameters()
+        for name, value in trainer.objective.module.named_parameters()
         if not torch.equal(value, before[name])
     }
     assert moved
     assert all("predictor" in name for name in moved)
     with pytest.raises(ConfigError, match="no parameter is called 'mlps'"):
-        make_stage("edges", "optim.trainable=mlps")
+        make_path_trainer("edges", "optim.trainable=mlps")
 
 
-def test_a_state_of_another_path_does_not_fit(make_stage):
-    stage, wider = make_stage("edges"), make_stage("edges", "path.hidden_ratio=1")
-    meta = dict(stage.meta())
+def test_a_state_of_another_path_does_not_fit(make_path_trainer):
+    trainer, wider = make_path_trainer("edges"), make_path_trainer("edges", "path.hidden_ratio=1")
+    meta = dict(trainer.meta())
     with pytest.raises(CheckpointError, match=r"fc1.weight is \["):
-        wider.load(stage.tensors(), meta)
-    fewer = {name: v for name, v in stage.tensors().items() if not name.startswith("adam")}
+        wider.load(trainer.tensors(), meta)
+    fewer = {name: v for name, v in trainer.tensors().items() if not name.startswith("adam")}
     with pytest.raises(CheckpointError, match="only in one of them"):
-        stage.load(fewer, meta)
+        trainer.load(fewer, meta)
 
 
 @pytest.mark.parametrize("ratio", [0.5, 2.0, 3.0])
-def test_a_path_can_begin_as_the_main_path(make_stage, settings, ratio):
-    stage = make_stage("mpa-core:mse", f"path.hidden_ratio={ratio}")
-    base = stage.objective.model.base
-    given = stage.source.batch(0)
-    y_hat, _ = stage.objective.latents(given.pictures, given.batch.images, given.batch.quality)
+def test_a_path_can_begin_as_the_main_path(make_path_trainer, path_settings, ratio):
+    trainer = make_path_trainer("mpa-core:mse", f"path.hidden_ratio={ratio}")
+    base = trainer.objective.model.base
+    given = trainer.source.batch(0)
+    y_hat, _ = trainer.objective.latents(given.pictures, given.batch.images, given.batch.quality)
     quality = base.quality(given.batch.quality, y_hat)
 
     def by(path):
@@ -259,34 +263,36 @@ def test_a_path_can_begin_as_the_main_path(make_stage, settings, ratio):
 
     with torch.no_grad():
         main = base.synthesise(y_hat, quality)
-    random = (by(stage.objective.module) - main).square().mean()
-    init_from_main(stage.objective.module, stage.objective.model, y_hat, given.batch.quality)
-    begun = (by(stage.objective.module) - main).square().mean()
+    random = (by(trainer.objective.module) - main).square().mean()
+    init_from_main(trainer.objective.module, trainer.objective.model, y_hat, given.batch.quality)
+    begun = (by(trainer.objective.module) - main).square().mean()
     assert float(random) > 0
     if ratio >= 2:  # as wide as the main MLPs, or wider
-        torch.testing.assert_close(by(stage.objective.module), main, rtol=0, atol=1e-5)
-        first = stage.objective.module.stage(1).mlps[0].fc1.weight
+        torch.testing.assert_close(by(trainer.objective.module), main, rtol=0, atol=1e-5)
+        first = trainer.objective.module.stage(1).mlps[0].fc1.weight
         assert first[-1].abs().max() > 0  # units beyond the main ones can learn
     else:
         assert begun < 0.5 * random
 
 
-def test_only_side_mlps_can_begin_as_the_main_path(make_stage, settings):
-    stage = make_stage("edges")
-    given = stage.source.batch(0)
-    y_hat, _ = stage.objective.latents(given.pictures, given.batch.images, given.batch.quality)
+def test_only_side_mlps_can_begin_as_the_main_path(make_path_trainer, path_settings):
+    trainer = make_path_trainer("edges")
+    given = trainer.source.batch(0)
+    y_hat, _ = trainer.objective.latents(given.pictures, given.batch.images, given.batch.quality)
     with pytest.raises(ConfigError, match="builds Sequential"):
-        init_from_main(stage.objective.module, stage.objective.model, y_hat, given.batch.quality)
+        init_from_main(
+            trainer.objective.module, trainer.objective.model, y_hat, given.batch.quality
+        )
 
 
-def test_a_path_is_built_from_the_seed(settings):
-    config = settings("edges")
+def test_a_path_is_built_from_the_seed(path_settings):
+    config = path_settings("edges")
     base = checkpoints.load_base(config.base)
     first, again = build_path(config, base), build_path(config, base)
-    other = build_path(settings("edges", "seed=1"), base)
+    other = build_path(path_settings("edges", "seed=1"), base)
     pairs = zip(first.parameters(), again.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
     pairs = zip(first.parameters(), other.parameters(), strict=True)
     assert not all(torch.equal(a, b) for a, b in pairs)
     with pytest.raises(ConfigError, match=r"settings of the path: .*hidden"):
-        build_path(settings("edges", "path.hidden=1"), base)
+        build_path(path_settings("edges", "path.hidden=1"), base)

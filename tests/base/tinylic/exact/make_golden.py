@@ -1,4 +1,4 @@
-"""Write the golden files of the exact profile: ``python tests/exact/make_golden.py``.
+"""Write the golden files of the exact profile: ``python tests/base/tinylic/exact/make_golden.py``.
 
 To be run when a new format or a new bundled base is published, never to make a failing test pass:
 files that were written once must decode to the same latents for ever.
@@ -14,7 +14,7 @@ from PIL import Image
 
 from mpa_core import MPACodec
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[4]
 GOLDEN = ROOT / "tests/golden/exact"
 CASES = {"small": "mpa-small", "tiny": str(GOLDEN / "tiny")}
 """Name of the files to base: the bundled one, and a small one that stays as it is."""

@@ -20,6 +20,7 @@ from mpa_core.errors import (
     CheckpointError,
     ConfigError,
     MPAError,
+    OutputError,
     PathNotFoundError,
     TrainingError,
 )
@@ -53,11 +54,11 @@ def lines(folder):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, photo_folder, settings):
+def finished(tmp_path_factory, few_photos, path_settings):
     """Four steps in one go, validated."""
     folder = tmp_path_factory.mktemp("straight") / "run"
-    config = settings("edges", "run.validate_samples=true", "run.validate_qualities=[2, 6.5]")
-    outcome = train(Run(folder, photo_folder, photo_folder), config)
+    config = path_settings("edges", "run.validate_samples=true", "run.validate_qualities=[2, 6.5]")
+    outcome = train(Run(folder, few_photos, few_photos), config)
     assert (outcome.step, outcome.reason) == (4, "budget")
     return folder
 
@@ -69,10 +70,10 @@ def other_base(tmp_path_factory):
     return folder
 
 
-def test_resumed_is_the_same_to_the_bit(tmp_path, photo_folder, settings, finished):
+def test_resumed_is_the_same_to_the_bit(tmp_path, few_photos, path_settings, finished):
     """From the cache of the first run and without validation: neither makes a difference."""
-    run = Run(tmp_path / "run", photo_folder)
-    config = settings("edges", f"cache.dir={finished / 'latents'}")
+    run = Run(tmp_path / "run", few_photos)
+    config = path_settings("edges", f"cache.dir={finished / 'latents'}")
     outcome = train(run, config, progress=StopAfter(2))
     assert (outcome.step, outcome.reason) == (2, "signal")
     torch.manual_seed(123)  # nothing may hang on the generator's state
@@ -93,15 +94,15 @@ def assert_same_to_the_bit(straight, resumed):
     assert different == []
 
 
-def test_mixed_pictures_are_resumed_to_the_bit(tmp_path, photo_folder, settings):
+def test_mixed_pictures_are_resumed_to_the_bit(tmp_path, few_photos, path_settings):
     """They are drawn anew at each step, from torch's generator and from NumPy's."""
-    for number, photo in enumerate(photo_folder.iterdir()):
+    for number, photo in enumerate(few_photos.iterdir()):
         (tmp_path / "classes" / str(number)).mkdir(parents=True)
         shutil.copy(photo, tmp_path / "classes" / str(number))
     straight, resumed = (
         Run(tmp_path / name, tmp_path / "classes") for name in ("straight", "resumed")
     )
-    config = settings(
+    config = path_settings(
         "cls", "recipe.label=real", "budget.hours=null", "budget.steps=4", "data.shards=2"
     )
     train(straight, config)
@@ -112,10 +113,10 @@ def test_mixed_pictures_are_resumed_to_the_bit(tmp_path, photo_folder, settings)
     assert_same_to_the_bit(state(straight.folder), state(resumed.folder))
 
 
-def test_validation_is_of_the_path_and_the_main_path(finished, photo_folder):
+def test_validation_is_of_the_path_and_the_main_path(finished, few_photos):
     (event,) = [line for line in lines(finished) if line.get("event") == "validation"]
     assert [row["quality"] for row in event["levels"]] == [2.0, 6.5]
-    names = {"quality", "bpp", "psnr", "edges", "main_psnr", "main_edges"}
+    names = {"quality", "bpp", "psnr", "edges", "main_psnr", "main_edges", "pictures"}
     assert all(set(row) == names for row in event["levels"])
     assert event["levels"][0]["bpp"] < event["levels"][1]["bpp"]
     pictures = {file.name for file in finished.glob("samples/*/*.png")}
@@ -123,14 +124,14 @@ def test_validation_is_of_the_path_and_the_main_path(finished, photo_folder):
 
 
 def test_an_exported_path_is_the_averaged_one_and_loads_on_its_base(
-    tmp_path, finished, base_folder, sample
+    tmp_path, finished, path_base, sample
 ):
     out = tmp_path / "edges"
     fingerprint = export_run(finished, out)
-    codec = MPACodec.from_pretrained(base_folder)
+    codec = MPACodec.from_pretrained(path_base)
     assert codec.load_path(out) == "edges"
     loaded = codec.model.paths["edges"]
-    wanted = averaged_path(finished, checkpoints.load_base(base_folder))
+    wanted = averaged_path(finished, checkpoints.load_base(path_base))
     assert checkpoints.read_path_meta(out).fingerprint == fingerprint
     found = loaded.state_dict()
     assert all(torch.equal(value, found[name]) for name, value in wanted.state_dict().items())
@@ -151,15 +152,15 @@ def test_an_exported_path_is_refused_by_another_base(tmp_path, finished, other_b
         MPACodec.from_pretrained(other_base).load_path(tmp_path / "edges")
 
 
-def test_the_card_says_how_it_was_trained(tmp_path, finished, plugin):
+def test_the_card_says_how_it_was_trained(tmp_path, finished, edges_plugin):
     export_run(finished, tmp_path / "a", licence="mit")
     card = (tmp_path / "a" / "README.md").read_text()
     assert card.startswith("---\nlicense: mit\n")
-    assert f'pip install "{plugin}>=1.2.0"' in card
-    assert f"`mpa_plugin_edges.recipe:EdgesRecipe` of {plugin} 1.2.0" in card
+    assert f'pip install "{edges_plugin}>=1.2.0"' in card
+    assert f"`mpa_plugin_edges.recipe:EdgesRecipe` of {edges_plugin} 1.2.0" in card
     assert "Data: 6 samples" in card
     assert "mpa train path edges --base tiny --data PHOTOS --out RUN --steps 4\n" in card
-    assert "| quality | bpp | psnr | edges | main_psnr | main_edges |" in card
+    assert "| quality | bpp | psnr | edges | main_psnr | main_edges | pictures |" in card
     assert str(finished) not in card
     export_run(finished, tmp_path / "a", figures="| mine |\n| --- |")
     card = (tmp_path / "a" / "README.md").read_text()
@@ -168,32 +169,32 @@ def test_the_card_says_how_it_was_trained(tmp_path, finished, plugin):
 
 
 def test_a_new_run_begins_with_the_weights_of_another(
-    tmp_path, photo_folder, settings, finished, base_folder
+    tmp_path, few_photos, path_settings, finished, path_base
 ):
     export_run(finished, tmp_path / "edges")
     for source in (finished, tmp_path / "edges"):
-        run = Run(tmp_path / f"from-{source.name}", photo_folder, start_from=str(source))
-        train(run, settings("edges", "optim.lr=1e-30", "budget.steps=1"))
-        begun = averaged_path(run.folder, checkpoints.load_base(base_folder)).named_parameters()
-        wanted = averaged_path(finished, checkpoints.load_base(base_folder))
+        run = Run(tmp_path / f"from-{source.name}", few_photos, start_from=str(source))
+        train(run, path_settings("edges", "optim.lr=1e-30", "budget.steps=1"))
+        begun = averaged_path(run.folder, checkpoints.load_base(path_base)).named_parameters()
+        wanted = averaged_path(finished, checkpoints.load_base(path_base))
         assert all(torch.equal(v, wanted.get_parameter(name)) for name, v in begun)
         assert state(run.folder).meta["start_from"] == source.name
         export_run(run.folder, tmp_path / "card")
         card = (tmp_path / "card" / "README.md").read_text()
         assert f"--out RUN --steps 1 --from {source.name} " in card
     with pytest.raises(PathNotFoundError, match="no weights for base 'tiny'"):
-        train(Run(tmp_path / "none", photo_folder, start_from="edges"), settings("edges"))
-    empty = Run(tmp_path / "none", photo_folder, start_from=str(tmp_path / "card" / ".."))
+        train(Run(tmp_path / "none", few_photos, start_from="edges"), path_settings("edges"))
+    empty = Run(tmp_path / "none", few_photos, start_from=str(tmp_path / "card" / ".."))
     with pytest.raises(CheckpointError, match=r"has no path_config\.json, expected a path"):
-        train(empty, settings("edges"))
-    wide = settings("edges", "path.hidden_ratio=1")
+        train(empty, path_settings("edges"))
+    wide = path_settings("edges", "path.hidden_ratio=1")
     with pytest.raises(CheckpointError, match="path to start from does not fit"):
-        train(Run(tmp_path / "wide", photo_folder, start_from=str(finished)), wide)
+        train(Run(tmp_path / "wide", few_photos, start_from=str(finished)), wide)
 
 
-def test_a_path_that_begins_as_the_main_one_trains(tmp_path, photo_folder, settings):
-    run = Run(tmp_path / "run", photo_folder)
-    train(run, settings("mse", "budget.steps=1", "loss.full_share=1", "optim.lr=1e-30"))
+def test_a_path_that_begins_as_the_main_one_trains(tmp_path, few_photos, path_settings):
+    run = Run(tmp_path / "run", few_photos)
+    train(run, path_settings("mse", "budget.steps=1", "loss.full_share=1", "optim.lr=1e-30"))
     line = next(line for line in lines(run.folder) if "loss" in line)
     assert line["task"] == 0.0
     assert list((run.folder / "latents").rglob("*.latents"))
@@ -209,21 +210,21 @@ def test_a_path_that_begins_as_the_main_one_trains(tmp_path, photo_folder, setti
         (["init.mlp=main"], "builds Sequential"),
     ],
 )
-def test_settings_that_do_not_fit(tmp_path, photo_folder, settings, overrides, words):
+def test_settings_that_do_not_fit(tmp_path, few_photos, path_settings, overrides, words):
     with pytest.raises(ConfigError, match=words):
-        train(Run(tmp_path / "run", photo_folder), settings("edges", *overrides))
+        train(Run(tmp_path / "run", few_photos), path_settings("edges", *overrides))
 
 
-def test_runs_that_cannot_start_or_go_on(tmp_path, photo_folder, settings, finished, other_base):
-    run = Run(finished, photo_folder)
-    with pytest.raises(TrainingError, match="a run is already in it"):
-        train(run, settings("edges"))
+def test_runs_that_cannot_start_or_go_on(tmp_path, few_photos, path_settings, finished, other_base):
+    run = Run(finished, few_photos)
+    with pytest.raises(OutputError, match="checkpoints already exists and was left as it is"):
+        train(run, path_settings("edges"))
     with pytest.raises(TrainingError, match="budget is already spent"):
-        train(run, settings("edges"), resume=True)
+        train(run, path_settings("edges"), resume=True)
     with pytest.raises(TrainingError, match=r"other settings for recipe\.strength;"):
-        train(run, settings("edges", "recipe.strength=1"), resume=True)
+        train(run, path_settings("edges", "recipe.strength=1"), resume=True)
     with pytest.raises(BaseMismatchError, match="trained on base 'tiny'"):
-        train(run, settings("edges", f"base={other_base}", "budget.steps=9"), resume=True)
+        train(run, path_settings("edges", f"base={other_base}", "budget.steps=9"), resume=True)
     with pytest.raises(BaseMismatchError, match="give that base with --base"):
         export_run(finished, tmp_path / "out", base=str(other_base))
     with pytest.raises(CheckpointError, match="no usable checkpoint"):
@@ -231,7 +232,7 @@ def test_runs_that_cannot_start_or_go_on(tmp_path, photo_folder, settings, finis
 
 
 def test_foreign_code_that_writes_to_the_base_is_found_out(
-    tmp_path, photo_folder, settings, monkeypatch
+    tmp_path, few_photos, path_settings, monkeypatch
 ):
     from mpa_core.training.objectives.path import PathObjective
 
@@ -243,14 +244,14 @@ def test_foreign_code_that_writes_to_the_base_is_found_out(
 
     monkeypatch.setattr(PathObjective, "shard_step", careless)
     with pytest.raises(TrainingError, match="the base changed during training"):
-        train(Run(tmp_path / "run", photo_folder), settings("edges", "budget.steps=1"))
+        train(Run(tmp_path / "run", few_photos), path_settings("edges", "budget.steps=1"))
 
 
-def test_from_the_command_line(tmp_path, photo_folder, base_folder, capsys):
+def test_from_the_command_line(tmp_path, few_photos, path_base, capsys):
     run, out = tmp_path / "run", tmp_path / "out"
     (tmp_path / "settings.yaml").write_text("loss: {full_share: 0.5}\n")
-    common = ["--data", str(photo_folder), "--out", str(run), "--format", "json"]
-    start = ["--base", str(base_folder), "--config", str(tmp_path / "settings.yaml"),
+    common = ["--data", str(few_photos), "--out", str(run), "--format", "json"]
+    start = ["--base", str(path_base), "--config", str(tmp_path / "settings.yaml"),
              "--cache", str(tmp_path / "cache"), "--steps", "1", "--threads", "1",
              "--set", "run.log_every=1"]  # fmt: skip
     assert main(["train", "path", "edges", *start, *common]) == 0
@@ -270,7 +271,7 @@ def test_from_the_command_line(tmp_path, photo_folder, base_folder, capsys):
     assert "Better than before." in (out / "README.md").read_text()
     assert "--set loss.full_share=0.5" in (out / "README.md").read_text()
     assert main(export) == 1  # never overwrites without --force
-    assert "already holds a path" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert main([*export, "--force", "--figures", str(tmp_path / "none.md")]) == 2
 
 

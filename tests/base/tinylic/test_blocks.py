@@ -21,4 +21,4 @@ def test_stochastic_depth_is_torchvisions(probability: float, training: bool):
         expected = stochastic_depth(residual, probability, "row", training)
         assert torch.equal(after, torch.rand(1))  # the same state, for runs to resume to the bit
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
-    assert training and probability or torch.equal(found, residual)
+    assert (training and probability) or torch.equal(found, residual)

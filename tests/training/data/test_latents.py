@@ -36,34 +36,37 @@ def key(number):
     return picture_key(np.full((2, 2, 3), number, np.uint8), 1.0)
 
 
-def steps(stage):
-    found = [stage.train_step(step, 0.5) for step in range(3)]
+def steps(trainer):
+    found = [trainer.train_step(step, 0.5) for step in range(3)]
     return [{name: float(value) for name, value in record.scalars.items()} for record in found], [
         record.per_image for record in found
     ]
 
 
-def test_the_loss_is_the_same_with_and_without(make_stage):
+def test_the_loss_is_the_same_with_and_without(make_path_trainer):
     """Computed each time, computed and kept, read back: equal to the bit, and so is the path."""
-    bare = make_stage("edges")
+    bare = make_path_trainer("edges")
     wanted, wanted_images = steps(bare)
     for hits in (0, 6):
-        stage = make_stage("edges", "cache.limit_gib=1")
-        found, images = steps(stage)
-        assert (stage.objective.latents.hits, stage.objective.latents.misses) == (hits, 6 - hits)
+        trainer = make_path_trainer("edges", "cache.limit_gib=1")
+        found, images = steps(trainer)
+        assert (trainer.objective.latents.hits, trainer.objective.latents.misses) == (
+            hits,
+            6 - hits,
+        )
         assert found == wanted
         for mine, theirs in zip(images, wanted_images, strict=True):
             assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
-        state = stage.tensors()
+        state = trainer.tensors()
         assert all(torch.equal(value, state[name]) for name, value in bare.tensors().items())
-        stage.objective.latents.close()
+        trainer.objective.latents.close()
 
 
-def test_pictures_encoded_together_are_those_encoded_alone(make_stage):
+def test_pictures_encoded_together_are_those_encoded_alone(make_path_trainer):
     """Up to rounding; and what is kept of them is read back."""
-    source = make_stage("edges").source
+    source = make_path_trainer("edges").source
     alone, together, kept = (
-        make_stage("edges", *settings).objective.latents
+        make_path_trainer("edges", *settings).objective.latents
         for settings in (
             [],
             ["cache.batched=true"],
@@ -84,8 +87,8 @@ def test_pictures_encoded_together_are_those_encoded_alone(make_stage):
     kept.close()
 
 
-def test_latents_are_those_of_the_codec(make_stage):
-    model = make_stage("edges").objective.model
+def test_latents_are_those_of_the_codec(make_path_trainer):
+    model = make_path_trainer("edges").objective.model
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     quality = torch.tensor([2.0, 7.5])
     y_hat, bpp = encode_latents(model, images, quality)
@@ -97,10 +100,10 @@ def test_latents_are_those_of_the_codec(make_stage):
     torch.testing.assert_close(bpp, bits / 64**2)
 
 
-def test_real_qualities_are_not_kept(make_stage):
-    stage = make_stage("edges", "cache.limit_gib=1", "loss.quality_values=real")
-    stage.train_step(0, 0.5)
-    assert (stage.objective.latents.misses, len(stage.objective.latents.store)) == (2, 0)
+def test_real_qualities_are_not_kept(make_path_trainer):
+    trainer = make_path_trainer("edges", "cache.limit_gib=1", "loss.quality_values=real")
+    trainer.train_step(0, 0.5)
+    assert (trainer.objective.latents.misses, len(trainer.objective.latents.store)) == (2, 0)
 
 
 def test_a_key_tells_pixels_shape_and_quality_apart():

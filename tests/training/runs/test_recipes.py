@@ -33,6 +33,8 @@ from mpa_core.tasks import (
 from mpa_core.tasks.recipe_calls import RecipeCalls
 from mpa_core.training.runs.run import Run, train
 
+pytestmark = pytest.mark.usefixtures("edges_plugin")
+
 
 def sample(side=8, dtype=np.uint8, **target):
     return Sample(np.full((side, side, 3), 51, dtype), target)
@@ -43,9 +45,9 @@ class Counting(Recipe):
         weight: float = 2.0
 
 
-def test_a_recipe_is_found_by_the_name_of_its_path(plugin):
+def test_a_recipe_is_found_by_the_name_of_its_path(edges_plugin):
     assert load_recipe("edges").__name__ == "EdgesRecipe"
-    assert load_recipe(f"{plugin}:edges") is load_recipe("edges")
+    assert load_recipe(f"{edges_plugin}:edges") is load_recipe("edges")
 
 
 @pytest.mark.parametrize(
@@ -70,26 +72,26 @@ def test_settings_are_those_of_the_recipe():
         Counting({"wait": 3})
 
 
-def test_without_overriding_anything_it_trains_on_photos(photo_folder):
+def test_without_overriding_anything_it_trains_on_photos(few_photos):
     recipe = Recipe(data=CropSettings(crops_per_photo=3, scale=(0.5, 1)), seed=5)
     recipe.setup(torch.device("cpu"))
-    crops = recipe.dataset(photo_folder, "train", 64)
+    crops = recipe.dataset(few_photos, "train", 64)
     assert isinstance(crops, PhotoCrops) and crops.scale == (0.5, 1)
     assert len(crops) == 9
     batch = collate([crops[0], crops[5]], torch.tensor([1.0, 8.0]))
     assert batch.images.shape == (2, 3, 64, 64)
     assert recipe.task_loss(batch.images, batch).tolist() == [0.0, 0.0]
     for split in ("val", "test"):
-        whole = recipe.dataset(photo_folder, split, None)
+        whole = recipe.dataset(few_photos, split, None)
         assert isinstance(whole, WholePhotos)
         assert [path.name for path in whole.paths] == [f"piece-{i}.png" for i in range(3)]
         assert whole[1].image.shape == (80, 96, 3)
     assert list(recipe.metrics()) == ["psnr"]
 
 
-def test_crops_are_the_same_every_time_and_different_from_each_other(photo_folder):
+def test_crops_are_the_same_every_time_and_different_from_each_other(few_photos):
     def all_of(**changed):
-        return [s.image for s in PhotoCrops(photo_folder, 64, **{"per_photo": 8, **changed})]
+        return [s.image for s in PhotoCrops(few_photos, 64, **{"per_photo": 8, **changed})]
 
     first = all_of()
     assert all(np.array_equal(a, b) for a, b in zip(first, all_of(), strict=True))
@@ -101,10 +103,10 @@ def test_crops_are_the_same_every_time_and_different_from_each_other(photo_folde
     assert sum(turned) > 12
     scaled = [not np.array_equal(a, b) for a, b in zip(first, all_of(scale=(0.8, 1)), strict=True)]
     assert sum(scaled) > 20
-    crops = PhotoCrops(photo_folder, 64, per_photo=8)
+    crops = PhotoCrops(few_photos, 64, per_photo=8)
     assert np.array_equal(crops[-1].image, crops[23].image)
     assert len(crops[2:5]) == 3
-    assert len(WholePhotos(photo_folder)[1:]) == 2
+    assert len(WholePhotos(few_photos)[1:]) == 2
     with pytest.raises(IndexError):
         crops[24]
 
@@ -149,37 +151,37 @@ def failing(error):
 
 @pytest.mark.parametrize("hook", HOOKS)
 @pytest.mark.parametrize("error", [SystemExit(3), Stop("here"), RuntimeError("here")])
-def test_a_hook_that_fails_is_named(tmp_path, photo_folder, settings, monkeypatch, hook, error):
-    config = settings("edges")
+def test_a_hook_that_fails_is_named(tmp_path, few_photos, path_settings, monkeypatch, hook, error):
+    config = path_settings("edges")
     monkeypatch.setattr(load_recipe("edges"), hook, failing(error))
     with pytest.raises(PluginError) as caught:
-        train(Run(tmp_path / "run", photo_folder, photo_folder), config)
+        train(Run(tmp_path / "run", few_photos, few_photos), config)
     said = f"{hook} of the recipe of task path 'edges' fails: {type(error).__name__}: {error} ("
     assert str(caught.value).startswith(said)
     assert caught.value.__cause__ is error
 
 
 @pytest.mark.parametrize("hook", HOOKS[:3])
-def test_a_hook_that_fails_is_named_in_an_evaluation(photo_folder, monkeypatch, hook):
+def test_a_hook_that_fails_is_named_in_an_evaluation(few_photos, monkeypatch, hook):
     monkeypatch.setattr(load_recipe("edges"), hook, failing(SystemExit(3)))
     with pytest.raises(PluginError, match=f"^{hook} of the recipe of task path 'edges' fails"):
-        collect(photo_folder, ["edges"], torch.device("cpu"))
+        collect(few_photos, ["edges"], torch.device("cpu"))
 
 
 @pytest.mark.parametrize(
     "error", [KeyboardInterrupt, ConfigError("a"), MissingDependencyError("no weights")]
 )
-def test_what_a_hook_raises_on_purpose_passes(photo_folder, monkeypatch, error):
+def test_what_a_hook_raises_on_purpose_passes(few_photos, monkeypatch, error):
     monkeypatch.setattr(load_recipe("edges"), "setup", failing(error))
     with pytest.raises(error if isinstance(error, type) else type(error)) as caught:
-        collect(photo_folder, ["edges"], torch.device("cpu"))
+        collect(few_photos, ["edges"], torch.device("cpu"))
     assert not isinstance(caught.value, PluginError)
 
 
-def test_samples_and_statistics_that_fail_are_named(photo_folder, monkeypatch):
+def test_samples_and_statistics_that_fail_are_named(few_photos, monkeypatch):
     calls = RecipeCalls("edges")
     calls.setup(torch.device("cpu"))
-    samples = calls.dataset(photo_folder, "test", None)
+    samples = calls.dataset(few_photos, "test", None)
     assert len(samples) == 3
     assert samples[0].image.shape == (80, 96, 3)
     monkeypatch.setattr(sys.modules["mpa_plugin_edges.recipe"], "replace", failing(SystemExit(3)))
@@ -194,9 +196,9 @@ def test_samples_and_statistics_that_fail_are_named(photo_folder, monkeypatch):
 
 
 def test_a_path_that_fails_while_it_is_built_is_named(
-    tmp_path, photo_folder, settings, monkeypatch
+    tmp_path, few_photos, path_settings, monkeypatch
 ):
-    config = settings("edges")
+    config = path_settings("edges")
     monkeypatch.setattr(registry().load_class("edges"), "build_mlp", failing(SystemExit(3)))
     with pytest.raises(PluginError, match=r"^task path 'edges' cannot be built: SystemExit: 3"):
-        train(Run(tmp_path / "run", photo_folder), config)
+        train(Run(tmp_path / "run", few_photos), config)

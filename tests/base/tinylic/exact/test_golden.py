@@ -11,7 +11,7 @@ import pytest
 from mpa_core import MPACodec
 from mpa_core.bitstream.container import PROFILES, unpack
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden/exact"
+GOLDEN = Path(__file__).resolve().parents[3] / "golden/exact"
 DIGESTS = json.loads((GOLDEN / "latents.json").read_text())
 
 

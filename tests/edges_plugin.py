@@ -1,21 +1,8 @@
-"""A third party's plugin, installed; a small base; a few photos."""
+"""A third party's plugin of task paths: its files, as pip would install them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
-
-import numpy as np
-import pytest
-from PIL import Image
-
-from mpa_core import MPACodec, checkpoints
-from mpa_core.plugins.registry import registry
-from mpa_core.tasks.recipe import load_recipe
-from mpa_core.training.engine.parallel import make_accelerator
-from mpa_core.training.engine.trainer import Trainer
-from mpa_core.training.runs.path import build_path_trainer
-from mpa_core.training.settings.path import PathTrainConfig, load_path_config
 
 DISTRIBUTION = "mpa-plugin-edges"
 
@@ -151,19 +138,6 @@ class EdgesRecipe(Recipe):
 '''
 
 
-FAST = (
-    "data.crop=64",
-    "data.batch=2",
-    "data.crops_per_photo=2",
-    "loss.perceptual=null",
-    "loss.quality_sampling=per_image",
-    "run.log_every=1",
-    "run.checkpoint_minutes=1e-9",
-    "run.validate_images=2",
-    "run.threads=1",
-)
-
-
 def install(folder: Path) -> None:
     """What pip would have put into ``folder``."""
     package = folder / "mpa_plugin_edges"
@@ -174,75 +148,3 @@ def install(folder: Path) -> None:
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {DISTRIBUTION}\nVersion: 1.2.0\n")
     (info / "entry_points.txt").write_text("[mpa.plugins]\nedges = mpa_plugin_edges\n")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The plugin is installed while these tests run; its distribution."""
-    folder = tmp_path_factory.mktemp("site")
-    install(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(folder))
-        registry(refresh=True)
-        yield DISTRIBUTION
-    registry(refresh=True)
-
-
-@pytest.fixture(scope="session")
-def photo_folder(tmp_path_factory: pytest.TempPathFactory, sample: Image.Image) -> Path:
-    """Three pieces, 96 x 80, of the bundled photo."""
-    folder = tmp_path_factory.mktemp("photos")
-    for index in range(3):
-        box = (60 * index, 40 * index, 60 * index + 96, 40 * index + 80)
-        sample.crop(box).save(folder / f"piece-{index}.png")
-    return folder
-
-
-@pytest.fixture(scope="session")
-def mask_folder(tmp_path_factory: pytest.TempPathFactory, photo_folder: Path) -> Path:
-    """A label map for each of them."""
-    folder = tmp_path_factory.mktemp("masks")
-    for photo in photo_folder.iterdir():
-        labels = np.indices((80, 96)).sum(0) // 60
-        Image.fromarray(labels.astype(np.uint8)).save(folder / photo.name)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The smallest base, with random weights that make a picture of some contrast."""
-    folder = tmp_path_factory.mktemp("bases") / "base"
-    codec = MPACodec.from_preset("mpa-tiny")
-    codec.model.base.y_gains.spread(4.0, 40.0)
-    MPACodec(codec.model, name="tiny").save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def settings(base_folder: Path) -> Callable[..., PathTrainConfig]:
-    """``settings("edges", "optim.lr=1", …)``: a fast run's settings with some changed."""
-
-    def make(name: str, *overrides: str) -> PathTrainConfig:
-        defaults = load_recipe(name).defaults
-        base = str(base_folder)
-        return load_path_config(name, base, None, [*FAST, *overrides], defaults=defaults)
-
-    return make
-
-
-@pytest.fixture
-def make_stage(settings, photo_folder: Path, tmp_path: Path) -> Iterator[Callable[..., Trainer]]:
-    """``make_stage("edges", "optim.lr=1", …)``: a stage ready to step, without a store."""
-    stages = []
-
-    def make(name: str, *overrides: str) -> Trainer:
-        config = settings(name, "cache.limit_gib=0", *overrides)
-        base = checkpoints.load_base(config.base)
-        accelerator = make_accelerator(config.run)
-        stages.append(build_path_trainer(config, base, photo_folder, accelerator, latents=tmp_path))
-        return stages[-1]
-
-    yield make
-    for stage in stages:
-        stage.close()
-        stage.objective.latents.close()
