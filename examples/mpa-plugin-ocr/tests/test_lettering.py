@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
-from mpa_core.errors import TrainingError
-from mpa_core.tasks import WholePhotos
 from mpa_plugin_ocr import fonts as fonts_module
 from mpa_plugin_ocr.fonts import Font, find_fonts
 from mpa_plugin_ocr.judging import errors
 from mpa_plugin_ocr.lettering import Lettered
 from mpa_plugin_ocr.reader import Alphabet, cut_lines
 from mpa_plugin_ocr.strings import CHARACTERS, LONGEST, draw_string, words
+
+from mpa_core.errors import TrainingError
+from mpa_core.tasks import WholePhotos
 
 
 def test_strings_are_of_the_characters_and_of_all_kinds():

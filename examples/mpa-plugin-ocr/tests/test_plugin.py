@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
+from mpa_plugin_ocr import mpa_task_paths
 
 from mpa_core import Mix, MPACodec
-from mpa_plugin_ocr import mpa_task_paths
 
 
 def test_it_offers_one_path_with_weights_for_the_shipped_base():

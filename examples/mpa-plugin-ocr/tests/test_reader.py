@@ -7,18 +7,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from mpa_plugin_ocr.network import CLASSES
+from mpa_plugin_ocr.reader import CHARACTERS, WEIGHTS, Alphabet, ctc, cut_lines
+from safetensors.torch import load_file
 
 from mpa_core.errors import MissingDependencyError
 from mpa_core.tasks import package_file
-from mpa_plugin_ocr.network import CLASSES
-from mpa_plugin_ocr.reader import CHARACTERS, WEIGHTS, Alphabet, ctc, cut_lines
-
-
-def drawn(text, size=(200, 48)):
-    image = Image.new("RGB", size, "white")
-    ImageDraw.Draw(image).text((6, 4), text, font=ImageFont.load_default(32), fill="navy")
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
 
 
 def onnx_file():
@@ -29,10 +23,9 @@ def onnx_file():
         pytest.skip(str(error))
 
 
-def test_it_reads_letters_digits_and_capitals(reader):
-    assert [t.strip() for t in Alphabet().best_path(reader(drawn("Lemon 4207 XY")))] == [
-        "Lemon 4207 XY"
-    ]
+def test_it_reads_letters_digits_and_capitals(reader, drawn):
+    for text in ("Lemon", "$42.07", "XY-385"):
+        assert [found.strip() for found in Alphabet().best_path(reader(drawn(text)))] == [text]
 
 
 def test_the_alphabet_is_the_recognisers():
@@ -50,7 +43,7 @@ def test_the_best_path_joins_repetitions_and_parts_at_blanks():
     assert alphabet.best_path(logits) == ["aab"]
 
 
-def test_it_is_the_network_of_the_package(reader):
+def test_it_is_the_network_of_the_package(reader, drawn):
     runtime = pytest.importorskip("onnxruntime")
     session = runtime.InferenceSession(str(onnx_file()))
     for lines in (drawn("Hello 19:45"), torch.rand(2, 3, 48, 320)):
@@ -67,7 +60,9 @@ def test_the_weights_are_what_the_converter_makes(tmp_path):
 
     weights, characters = tmp_path / "weights.safetensors", tmp_path / "characters.txt"
     convert(onnx_file(), weights, characters, dtype=torch.float16)
-    assert weights.read_bytes() == WEIGHTS.read_bytes()
+    made, bundled = load_file(weights), load_file(WEIGHTS)
+    assert made.keys() == bundled.keys()
+    assert all(torch.equal(made[name], bundled[name]) for name in made)
     assert characters.read_bytes() == CHARACTERS.read_bytes()
 
 
@@ -113,18 +108,18 @@ def test_pictures_without_lines_give_none():
     assert len(lines) == len(where) == len(widths) == 0
 
 
-def test_the_loss_is_per_character_and_falls_with_what_is_read(reader):
+def test_the_loss_is_per_character_and_falls_with_what_is_read(reader, drawn):
     alphabet = Alphabet()
-    line = drawn("Lemon 4207 XY")
+    line = drawn("Lemon")
     texts = torch.zeros(2, 14, dtype=torch.int64)
-    for number, text in enumerate(("Lemon 4207 XY", "Melon 1111 AB")):
+    for number, text in enumerate(("Lemon", "Tiger")):
         texts[number, : len(text)] = torch.tensor(alphabet.encode(text))
     right, wrong = ctc(reader(line.expand(2, -1, -1, -1)), texts)
-    assert right < 0.1
+    assert right < 0.3
     assert wrong > 2
 
 
-def test_gradients_reach_the_pixels_and_no_weight(reader):
+def test_gradients_reach_the_pixels_and_no_weight(reader, drawn):
     line = drawn("Lemon").requires_grad_()
     texts = torch.tensor([Alphabet().encode("Melon")])
     ctc(reader(line), texts).sum().backward()
