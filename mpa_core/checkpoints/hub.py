@@ -24,10 +24,9 @@ from mpa_core.checkpoints.meta import (
     PATH_CONFIG,
     PATH_WEIGHTS,
     is_revision,
-    sdk_version,
 )
 from mpa_core.errors import ConfigError, HubError
-from mpa_core.requirements import missing
+from mpa_core.requirements import missing, sdk_version
 
 BASE_FILES = (BASE_CONFIG, BASE_WEIGHTS, EXACT_FORMATS, CARD)
 PATH_FILES = (PATH_CONFIG, PATH_WEIGHTS, CARD)

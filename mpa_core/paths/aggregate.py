@@ -34,14 +34,17 @@ class RoutedBlocks:
     Args:
         parties: int64 [B, H, W], the party of each token.
         mlps: the blocks' side MLPs by party.
+        classes: name of the path class by party, for messages.
     """
 
-    def __init__(self, parties: Tensor, mlps: Mapping[int, nn.ModuleList]) -> None:
-        """``parties``: int64 [B, H, W]; ``mlps``: the blocks' side MLPs by party."""
+    def __init__(
+        self, parties: Tensor, mlps: Mapping[int, nn.ModuleList], classes: Mapping[int, str]
+    ) -> None:
         flat = parties.flatten()
         index = [(p, (flat == p).nonzero().squeeze(1)) for p in (0, *mlps)]
         self._index = [(p, positions) for p, positions in index if len(positions)]
         self._mlps = mlps
+        self._classes = classes
 
     @property
     def parties(self) -> tuple[int, ...]:
@@ -65,7 +68,7 @@ class RoutedBlocks:
     def _run(self, party: int, tokens: Tensor, block: int, main: MainMLP) -> Tensor:
         if party == 0:
             return main(tokens)
-        return run_part(self._mlps[party][block], tokens)
+        return run_part(self._mlps[party][block], tokens, self._classes[party])
 
 
 class Aggregator:
@@ -167,11 +170,14 @@ class Aggregator:
         scores = self._scores(modules, counts, tokens)
         parties = allocate(scores, counts, regions).view(batch, height, width)
         self.masks[stage] = parties
-        router = RoutedBlocks(parties, {p + 1: m.mlps for p, m in enumerate(modules)})
+        router = RoutedBlocks(
+            parties,
+            {p + 1: module.mlps for p, module in enumerate(modules)},
+            {p + 1: path.name for p, path in enumerate(self._paths)},
+        )
         return None if router.parties == (0,) else router
 
-    @staticmethod
-    def _scores(modules: Sequence[PathStageModule], counts: Tensor, tokens: Tensor) -> Tensor:
+    def _scores(self, modules: Sequence[PathStageModule], counts: Tensor, tokens: Tensor) -> Tensor:
         """Return the logits [P, B, T] of paths that affect the allocation, zeros for the others."""
         batch, height, width = tokens.shape[:3]
         scores = torch.zeros(
@@ -180,5 +186,6 @@ class Aggregator:
         contested = (counts > 0).sum(1) > 1
         for p, module in enumerate(modules):
             if bool((contested & (counts[:, p + 1] > 0)).any()):
-                scores[p] = run_part(module.predictor, tokens).detach().flatten(1)
+                found = run_part(module.predictor, tokens, self._paths[p].name)
+                scores[p] = found.detach().flatten(1)
         return scores
