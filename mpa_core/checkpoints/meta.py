@@ -114,7 +114,7 @@ class BaseRef(StrictModel):
 
     @classmethod
     def of(cls, name: str, fingerprint: str, origin: Origin | None) -> BaseRef:
-        """A base called ``name``, or the copy of a repository, which everybody can fetch."""
+        """Make the reference of a base: by its repository if it has one, else by its name."""
         if origin is None:
             return cls(repo_id=name, fingerprint=fingerprint)
         return cls(repo_id=origin.repo_id, revision=origin.revision, fingerprint=fingerprint)

@@ -168,7 +168,7 @@ def read_input(name: str) -> bytes:
 
 
 def fetched(said: str | None, kind: Kind) -> str | None:
-    """What a user said of a base or a path; of a repository of the Hub its folder in the cache.
+    """Return ``said``, a base or a path; of a repository of the Hub its folder in the cache.
 
     So it is fetched once, before workers begin, and they ask no server.
 

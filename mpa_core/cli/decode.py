@@ -130,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _fetched(args: argparse.Namespace) -> tuple[str | None, str | None, tuple[str, ...]]:
-    """Base, path and paths to load first, of which what is in repositories has been fetched.
+    """Return base, path and paths to load first, after fetching what is in repositories.
 
     A path of a folder or a repository is loaded from there and called by its own name. Without
     ``--base``, such a path's base is taken if it is not bundled.

@@ -77,7 +77,7 @@ class TaskPath(nn.Module):
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
     ) -> Self:
-        """The path of a folder or of a repository of the Hugging Face Hub, on the CPU.
+        """Load the path of a folder or of a repository of the Hugging Face Hub, on the CPU.
 
         ``codec.attach_path(path)`` puts it on its base. A subclass takes paths of its own type
         alone; ``TaskPath`` takes any, by the class of the installed plugin. Nothing of a
@@ -152,8 +152,10 @@ class TaskPath(nn.Module):
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is side MLPs and predictors of the SDK's and nothing else, by a class without
-        code of its own: then it can be built from its config alone, without its plugin.
+        """Whether the class has no code of its own.
+
+        The path is then side MLPs and predictors of the SDK and nothing else, and its config is
+        enough to build it, without its plugin.
         """
         classes = type(self).__mro__[: type(self).__mro__.index(TaskPath)]
         own = {name for each in classes for name in vars(each)}
