@@ -134,7 +134,7 @@ def save_path(
     if not callable(card):
         expect(card, (str, type(None)), "card", "text (str), or what makes it", ConfigError)
     kept = tensor_io.stored(path.state_dict(), dtype)
-    print_ = fingerprint(tensor_io.used(kept))
+    digest = fingerprint(tensor_io.used(kept))
     base = {"repo_id": base_name, "revision": base_revision, "fingerprint": base_fingerprint}
     meta = PathMeta.parse(
         {
@@ -144,7 +144,7 @@ def save_path(
             "config": path.config.model_dump(mode="json"),
             "stages": [stage._asdict() for stage in path.layout],
             "levels": path.levels,
-            "fingerprint": print_,
+            "fingerprint": digest,
             "dtype": dtype,
         },
         source=f"path {path.name!r}",
@@ -156,7 +156,7 @@ def save_path(
             "kind": meta.kind,
             "path_type": meta.path_type,
             "base_fingerprint": base_fingerprint,
-            "fingerprint": print_,
+            "fingerprint": digest,
         },
     )
     text = as_text(card(meta) if callable(card) else card or path_card(meta), "card")
@@ -168,7 +168,7 @@ def save_path(
             CARD: text.encode(),
         },
     )
-    return print_
+    return digest
 
 
 @usual_defaults()

@@ -25,21 +25,21 @@ MainMLP = Callable[[Tensor], Tensor]
 class RoutedBlocks:
     """Router of the blocks of one stage: each MLP runs on its own tokens only.
 
-    The tokens of each party are found once per stage; per block they are gathered, go through
+    The tokens of each route are found once per stage; per block they are gathered, go through
     their MLP, and are written to the result once.
     """
 
-    def __init__(self, parties: Tensor, mlps: Mapping[int, nn.ModuleList]) -> None:
-        """``parties``: int64 [B, H, W]; ``mlps``: the blocks' side MLPs by party."""
-        flat = parties.flatten()
+    def __init__(self, routes: Tensor, mlps: Mapping[int, nn.ModuleList]) -> None:
+        """``routes``: int64 [B, H, W]; ``mlps``: the blocks' side MLPs by route."""
+        flat = routes.flatten()
         index = [(p, (flat == p).nonzero().squeeze(1)) for p in (0, *mlps)]
         self._index = [(p, positions) for p, positions in index if len(positions)]
         self._mlps = mlps
 
     @property
-    def parties(self) -> tuple[int, ...]:
-        """The parties that have tokens here, ascending."""
-        return tuple(party for party, _ in self._index)
+    def routes(self) -> tuple[int, ...]:
+        """The routes that have tokens here, ascending."""
+        return tuple(route for route, _ in self._index)
 
     def __call__(self, tokens: Tensor, block: int, main: MainMLP) -> Tensor:
         """Tokens [B, H, W, C] -> output of the feed-forward layer [B, H, W, C]."""
@@ -47,18 +47,18 @@ class RoutedBlocks:
             return self._run(self._index[0][0], tokens, block, main)
         flat = tokens.reshape(-1, tokens.shape[-1])
         parts = [
-            (index, self._run(party, flat.index_select(0, index), block, main))
-            for party, index in self._index
+            (index, self._run(route, flat.index_select(0, index), block, main))
+            for route, index in self._index
         ]
         out = parts[0][1].new_empty(flat.shape)
         for index, part in parts:
             out.index_copy_(0, index, part.to(out.dtype))
         return out.view(tokens.shape)
 
-    def _run(self, party: int, tokens: Tensor, block: int, main: MainMLP) -> Tensor:
-        if party == 0:
+    def _run(self, route: int, tokens: Tensor, block: int, main: MainMLP) -> Tensor:
+        if route == 0:
             return main(tokens)
-        return run_part(self._mlps[party][block], tokens)
+        return run_part(self._mlps[route][block], tokens)
 
 
 class Aggregator:
@@ -81,7 +81,7 @@ class Aggregator:
         MixError: a mask is not of the picture's size or kind.
 
     Attributes:
-        names: the side paths in use, sorted; party p + 1 is ``names[p]``.
+        names: the side paths in use, sorted; route p + 1 is ``names[p]``.
         masks: per stage that was run, int64 [B, H, W]: 0 main, p + 1 for ``names[p]``.
     """
 
@@ -108,9 +108,9 @@ class Aggregator:
         self._main_share = torch.full((batch,), mix.main, dtype=torch.float64)
         self._side_shares = [shares.get(name, 0.0) for name in names]
         self._padded_size = padded_size
-        parties = {MAIN: 0, **{name: p + 1 for p, name in enumerate(names)}}
+        routes = {MAIN: 0, **{name: p + 1 for p, name in enumerate(names)}}
         self._regions: list[tuple[int, NDArray[np.bool_]]] = [
-            (parties[name], mask) for name, mask in mix.region_masks(*image_size)
+            (routes[name], mask) for name, mask in mix.region_masks(*image_size)
         ]
 
     @classmethod
@@ -154,10 +154,10 @@ class Aggregator:
             free = (regions == FREE).sum(1)
         counts = token_counts(self._main_share, self._side_shares, free)
         scores = self._scores(modules, counts, tokens)
-        parties = allocate(scores, counts, regions).view(batch, height, width)
-        self.masks[stage] = parties
-        router = RoutedBlocks(parties, {p + 1: m.mlps for p, m in enumerate(modules)})
-        return None if router.parties == (0,) else router
+        routes = allocate(scores, counts, regions).view(batch, height, width)
+        self.masks[stage] = routes
+        router = RoutedBlocks(routes, {p + 1: m.mlps for p, m in enumerate(modules)})
+        return None if router.routes == (0,) else router
 
     @staticmethod
     def _scores(modules: Sequence[PathStageModule], counts: Tensor, tokens: Tensor) -> Tensor:

@@ -15,10 +15,10 @@ import pytest
 import torch
 from PIL import Image
 
-from mpa_core.cli.batch import crew, workers
-from mpa_core.cli.batch.crew import Crew, choose_crew
+from mpa_core.cli.batch import pool, workers
 from mpa_core.cli.batch.jobs import Outcome, Rules
 from mpa_core.cli.batch.plan import Group, Plan
+from mpa_core.cli.batch.pool import Pool, choose_pool
 from mpa_core.cli.batch.report import Report
 from mpa_core.cli.encode import EncodeTask
 from mpa_core.cli.main import build_parser
@@ -200,36 +200,36 @@ def plan_of(count: int, folder: Path) -> Plan:
 @pytest.mark.parametrize(
     ("jobs", "threads", "said", "files", "cpus", "gibibytes", "expected"),
     [
-        (None, None, {}, 20, 8, 64, Crew(8, 1)),
-        (None, None, {}, 3, 8, 64, Crew(3, 1)),
-        (None, None, {}, 1, 8, 64, Crew(0, 1)),
-        (None, None, {}, 20, 1, 64, Crew(0, 1)),
-        (None, None, {}, 20, 8, None, Crew(8, 1)),
-        (None, 2, {}, 20, 8, 64, Crew(4, 2)),
-        (None, 3, {}, 20, 8, 64, Crew(2, 3)),
-        (None, 8, {}, 20, 8, 64, Crew(0, 8)),
-        (None, 9, {}, 20, 8, 64, Crew(0, 9)),
+        (None, None, {}, 20, 8, 64, Pool(8, 1)),
+        (None, None, {}, 3, 8, 64, Pool(3, 1)),
+        (None, None, {}, 1, 8, 64, Pool(0, 1)),
+        (None, None, {}, 20, 1, 64, Pool(0, 1)),
+        (None, None, {}, 20, 8, None, Pool(8, 1)),
+        (None, 2, {}, 20, 8, 64, Pool(4, 2)),
+        (None, 3, {}, 20, 8, 64, Pool(2, 3)),
+        (None, 8, {}, 20, 8, 64, Pool(0, 8)),
+        (None, 9, {}, 20, 8, 64, Pool(0, 9)),
         # As many processors are used as the user means to be used.
-        (None, None, {"OMP_NUM_THREADS": "1"}, 20, 8, 64, Crew(0, 1)),
-        (None, None, {"OMP_NUM_THREADS": "3"}, 20, 8, 64, Crew(3, 1)),
-        (None, 2, {"OMP_NUM_THREADS": "4"}, 20, 8, 64, Crew(2, 2)),
-        (None, None, {"OMP_NUM_THREADS": "64"}, 20, 8, 64, Crew(8, 1)),
+        (None, None, {"OMP_NUM_THREADS": "1"}, 20, 8, 64, Pool(0, 1)),
+        (None, None, {"OMP_NUM_THREADS": "3"}, 20, 8, 64, Pool(3, 1)),
+        (None, 2, {"OMP_NUM_THREADS": "4"}, 20, 8, 64, Pool(2, 2)),
+        (None, None, {"OMP_NUM_THREADS": "64"}, 20, 8, 64, Pool(8, 1)),
         # Pictures of 4 megapixels take about 2.6 GiB each.
-        (None, None, {}, 20, 8, 8, Crew(3, 1)),
-        (None, None, {}, 20, 8, 4, Crew(0, 1)),
-        (None, None, {}, 20, 8, 0, Crew(0, 1)),
+        (None, None, {}, 20, 8, 8, Pool(3, 1)),
+        (None, None, {}, 20, 8, 4, Pool(0, 1)),
+        (None, None, {}, 20, 8, 0, Pool(0, 1)),
         # What is asked for is done.
-        (5, None, {"OMP_NUM_THREADS": "1"}, 20, 2, 0, Crew(5, 1)),
-        (5, 4, {}, 20, 2, 0, Crew(5, 4)),
-        (5, None, {}, 3, 2, 64, Crew(3, 1)),
-        (1, None, {}, 1, 2, 64, Crew(1, 1)),
+        (5, None, {"OMP_NUM_THREADS": "1"}, 20, 2, 0, Pool(5, 1)),
+        (5, 4, {}, 20, 2, 0, Pool(5, 4)),
+        (5, None, {}, 3, 2, 64, Pool(3, 1)),
+        (1, None, {}, 1, 2, 64, Pool(1, 1)),
     ],
 )
-def test_crew(monkeypatch, tmp_path, jobs, threads, said, files, cpus, gibibytes, expected):
+def test_pool(monkeypatch, tmp_path, jobs, threads, said, files, cpus, gibibytes, expected):
     """The largest of the pictures looked at counts; what is none is left to its turn."""
     memory = None if gibibytes is None else gibibytes * GIB
-    monkeypatch.setattr(crew, "usable_cpus", lambda: cpus)
-    monkeypatch.setattr(crew, "free_memory", lambda: memory)
+    monkeypatch.setattr(pool, "usable_cpus", lambda: cpus)
+    monkeypatch.setattr(pool, "free_memory", lambda: memory)
     (tmp_path / "0.png").write_bytes(b"no picture")
     os.mkfifo(tmp_path / "1.png")  # opening it would wait for ever
     Image.new("1", (2500, 1600)).save(tmp_path / "2.png")
@@ -237,7 +237,7 @@ def test_crew(monkeypatch, tmp_path, jobs, threads, said, files, cpus, gibibytes
     choice = choose(threads, said, cpus=cpus, busy=0)
     args = argparse.Namespace(jobs=jobs, threads=threads, choice=choice)
     task = EncodeTask("mpa-small", 4.5, None, "exact", False, None, True)
-    assert choose_crew(args, plan_of(files, tmp_path), task) == expected
+    assert choose_pool(args, plan_of(files, tmp_path), task) == expected
 
 
 def test_a_few_pictures_of_many_are_looked_at(monkeypatch, tmp_path):
@@ -246,7 +246,7 @@ def test_a_few_pictures_of_many_are_looked_at(monkeypatch, tmp_path):
     plan = plan_of(1000, tmp_path)
     for job in plan:
         Path(job.source).touch()
-    assert list(crew._pixels(plan, task)) == [1] * len(looked)
+    assert list(pool._pixels(plan, task)) == [1] * len(looked)
     assert 16 < len(looked) <= 32
     assert looked[0] == str(tmp_path / "0.png")
     assert int(Path(looked[-1]).stem) > 950
@@ -370,7 +370,7 @@ def test_workers_talk_on_stderr_and_warn_once(tmp_path, monkeypatch, capfd):
     rules = Rules(force=False, resume=False, make_folders=False)
     jobs = iter(list(enumerate(plan)))
     with pytest.warns(UserWarning) as caught:
-        outcomes = list(workers.work_in_processes(Noisy(), jobs, rules, Crew(2, 3)))
+        outcomes = list(workers.work_in_processes(Noisy(), jobs, rules, Pool(2, 3)))
     assert sorted(place for place, _ in outcomes) == [0, 1, 2, 3]
     assert all(outcome.row["threads"] == 3 for _, outcome in outcomes)
     texts = sorted(f"{warning.category.__name__}: {warning.message}" for warning in caught)

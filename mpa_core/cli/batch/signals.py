@@ -13,10 +13,10 @@ from types import FrameType
 _ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
-class _Shield:
+class _Deferred:
     """Whether ending has to wait, and for which signal it does. Of the process, as signals are."""
 
-    up = False
+    active = False
     pending: int | None = None
 
 
@@ -57,12 +57,12 @@ def uninterrupted() -> Iterator[None]:
 
     A second one does not: the block may be waiting for somebody who never reads.
     """
-    _Shield.up = True
+    _Deferred.active = True
     try:
         yield
     finally:
-        _Shield.up = False
-        number, _Shield.pending = _Shield.pending, None
+        _Deferred.active = False
+        number, _Deferred.pending = _Deferred.pending, None
         if number is not None:
             _end(number, None)
 
@@ -83,8 +83,8 @@ def children_without_ctrl_c() -> Iterator[None]:
 
 
 def _end(number: int, _: FrameType | None) -> None:
-    if _Shield.up and _Shield.pending is None:
-        _Shield.pending = number
+    if _Deferred.active and _Deferred.pending is None:
+        _Deferred.pending = number
     elif number == signal.SIGINT:
         raise KeyboardInterrupt
     else:
