@@ -1,8 +1,8 @@
-"""Arguments as callers give them: checked, brought into one form, or refused in one line.
+"""Checks of arguments as callers give them: brought into one form, or refused in one line.
 
-Every public function of the SDK asks here before it begins, so that a wrong value is an
-:class:`MPAError` that names the argument, and never an error of whatever meets it first. Neither
-torch nor numpy is imported.
+Every public function of the SDK checks its arguments here before it begins, so that a wrong value
+is an :class:`MPAError` that names the argument, and never an error from deep inside. Neither torch
+nor numpy is imported.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _SHOWN = 60
-"""Most characters of a value that a message repeats."""
+"""Largest number of characters of a value that a message repeats."""
 
 
 def shown(value: object) -> str:
-    """``value`` for a message: short, in one line; of large things only what they are."""
+    """Return ``value`` for a message: short, in one line; of large objects only the type."""
     shape = getattr(value, "shape", None)
     if isinstance(value, type):
         text = f"the class {value.__name__}"
@@ -44,10 +44,10 @@ def shown(value: object) -> str:
 
 
 def number(value: Any) -> float | None:
-    """``value`` as a float, if it is one real number: Python's, numpy's, or a tensor's.
+    """Return ``value`` as a float, if it is one real number: Python's, numpy's, or a tensor's.
 
     Arrays and tensors count if they have no dimensions. Text, ``True`` and ``False`` are no
-    numbers. NaN and infinity are; whoever asks has a range.
+    numbers. NaN and infinity are; the caller checks the range. Any other value gives None.
     """
     kind = str(getattr(value, "dtype", type(value).__name__))
     if isinstance(value, (str, bytes, bytearray)) or "bool" in kind or "complex" in kind:
@@ -61,7 +61,7 @@ def number(value: Any) -> float | None:
 
 
 def whole_number(value: Any) -> int | None:
-    """``value`` as an int, if it is a :func:`number` without a fraction."""
+    """Return ``value`` as an int, if it is a :func:`number` without a fraction; else None."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     found = number(value)
@@ -71,7 +71,11 @@ def whole_number(value: Any) -> int | None:
 def as_whole(
     value: Any, name: str, *, least: int, most: int | None = None, error: type[MPAError]
 ) -> int:
-    """A whole number from ``least`` to ``most``; raises ``error``."""
+    """Return ``value`` as a whole number from ``least`` to ``most``; None is no upper limit.
+
+    Raises:
+        MPAError: of class ``error``, for any other value; the message calls it ``name``.
+    """
     found = whole_number(value)
     if found is None or found < least or (most is not None and found > most):
         limits = f"of at least {least}" if most is None else f"from {least} to {most}"
@@ -80,11 +84,15 @@ def as_whole(
 
 
 MAX_QUALITY = 8
-"""The highest quality that a file can say (``docs/spec/bitstream.md``); the lowest is 1."""
+"""The highest quality that a file can store (``docs/spec/bitstream.md``); the lowest is 1."""
 
 
 def as_quality(value: Any, levels: int) -> float:
-    """A quality as a float: a real number from 1 to ``levels``; raises :class:`QualityError`."""
+    """Return ``value`` as a float: a real number from 1 to ``levels``.
+
+    Raises:
+        QualityError: any other value.
+    """
     found = number(value)
     if found is None or not 1 <= found <= levels:
         said = shown(value) if found is None else f"{found:g}"
@@ -96,7 +104,11 @@ def as_quality(value: Any, levels: int) -> float:
 
 
 def as_limit(value: Any, name: str) -> int | None:
-    """A limit: a whole number of at least 1, or None for none; raises :class:`ConfigError`."""
+    """Return a limit: a whole number of at least 1, or None for no limit.
+
+    Raises:
+        ConfigError: any other value.
+    """
     if value is None:
         return None
     found = whole_number(value)
@@ -109,7 +121,11 @@ def as_limit(value: Any, name: str) -> int | None:
 
 
 def as_choice(value: Any, name: str, choices: Collection[str]) -> str:
-    """One of the words ``choices``; raises :class:`ConfigError`."""
+    """Return ``value``, which must be one of the words ``choices``.
+
+    Raises:
+        ConfigError: any other value.
+    """
     if isinstance(value, str) and value in choices:
         return value
     *most, last = map(repr, choices)
@@ -118,7 +134,11 @@ def as_choice(value: Any, name: str, choices: Collection[str]) -> str:
 
 
 def as_flag(value: Any, name: str) -> bool:
-    """True or False, numpy's too; raises :class:`ConfigError`."""
+    """Return True or False; numpy's are accepted, too.
+
+    Raises:
+        ConfigError: any other value.
+    """
     if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
         return bool(value)
     raise ConfigError(f"{name} is {shown(value)}, expected True or False; give one of them")
@@ -127,9 +147,12 @@ def as_flag(value: Any, name: str) -> bool:
 def expect(
     value: Any, kind: type[T] | tuple[type, ...], name: str, what: str, error: type[MPAError]
 ) -> T:
-    """``value``, which must be an instance of ``kind``; ``what`` says what that is.
+    """Return ``value``, which must be an instance of ``kind``; ``what`` describes such instances.
 
-    True is no number here, either.
+    True and False are not accepted as numbers.
+
+    Raises:
+        MPAError: of class ``error``, for any other value; the message calls it ``name``.
     """
     if isinstance(value, kind) and not isinstance(value, bool):
         return value  # type: ignore[return-value]
@@ -137,12 +160,20 @@ def expect(
 
 
 def as_text(value: Any, name: str, error: type[MPAError] = ConfigError) -> str:
-    """Text; raises ``error``."""
+    """Return ``value``, which must be text.
+
+    Raises:
+        MPAError: of class ``error``, for any other value.
+    """
     return expect(value, str, name, "text (str)", error)
 
 
 def as_metadata(value: Any, name: str) -> bytes | None:
-    """Bytes to carry along, or None; raises :class:`ConfigError`."""
+    """Return metadata as bytes, or None.
+
+    Raises:
+        ConfigError: any other value.
+    """
     if value is None:
         return None
     kinds = (bytes, bytearray, memoryview)
@@ -151,18 +182,20 @@ def as_metadata(value: Any, name: str) -> bytes | None:
 
 
 def as_path(value: Any, name: str, error: type[MPAError], *, home: bool = True) -> Path:
-    """A path of the file system, whether or not something is there; ``home``: ``~`` put in full.
+    """Return a path of the file system, whether or not anything exists there.
+
+    With ``home``, a ``~`` at its beginning is expanded.
 
     Raises:
-        MPAError: ``error``, for what is neither text nor a path, and for what no file can be
-            called.
+        MPAError: of class ``error``, for a value that is neither text nor a path, or that no file
+            can have as its name.
     """
     if not isinstance(value, (str, os.PathLike)) or not isinstance(os.fspath(value), str):
         raise error(f"{name} is {shown(value)}, expected a name or a path; give it as str or Path")
     try:
         path = Path(value).expanduser() if home else Path(value)
         path.stat()
-    except (ValueError, RuntimeError) as problem:  # a NUL character, a home that nobody has
+    except (ValueError, RuntimeError) as problem:  # a NUL character, or a home of no user
         raise error(f"{name} is {shown(value)}: {problem}; check the name") from problem
     except OSError as problem:
         if problem.errno not in (errno.ENOENT, errno.ENOTDIR):
@@ -173,14 +206,22 @@ def as_path(value: Any, name: str, error: type[MPAError], *, home: bool = True) 
 
 
 def as_sequence(value: Any, name: str, what: str, error: type[MPAError]) -> Sequence[Any]:
-    """A list or the like; text, which is one of its letters, is none. Raises ``error``."""
+    """Return ``value``, which must be a list or the like; text is not accepted.
+
+    Raises:
+        MPAError: of class ``error``, for any other value.
+    """
     if isinstance(value, (str, bytes, bytearray, Mapping)) or not isinstance(value, Sequence):
         raise error(f"{name} is {shown(value)}, expected a list of {what}; give such a one")
     return value
 
 
 def as_device(value: Any) -> torch.device:
-    """A device of this machine that can hold weights; raises :class:`ConfigError`."""
+    """Return a device of this machine that can hold weights.
+
+    Raises:
+        ConfigError: any other value.
+    """
     import torch
 
     here = f"here are {', '.join(_devices())}"

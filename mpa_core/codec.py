@@ -1,4 +1,4 @@
-"""MPACodec: what a user holds. Pictures to ``.mpa`` bytes, bytes to pictures, paths in and out."""
+"""The codec that a user works with: pictures to ``.mpa`` bytes, bytes to pictures, task paths."""
 
 from __future__ import annotations
 
@@ -37,16 +37,17 @@ class MPACodec(LoadedPaths):
     Make one with :meth:`from_pretrained` or :meth:`from_preset`.
 
     Args:
-        model: float32, with CDF tables (``model.update()``); it is put in eval mode. Once its
-            weights change, they are another base and take a codec of their own.
-        name: what messages and paths call this base.
-        formats: of the exact profile (``mpa exact`` finds them on photos); None takes those that
-            fit any input.
+        model: float32, with CDF tables (``model.update()``); it is put in eval mode. If its weights
+            change, they are another base and need a codec of their own.
+        name: name of the base in messages and in paths that refer to it.
+        formats: formats of the exact profile, by layer (``mpa exact`` finds them on photos); None
+            takes those that fit any input.
 
     Raises:
         CheckpointError: ``formats`` are not for this base, or the model has no CDF tables or
             tensors of a type that no base has.
-        ConfigError: ``model`` is no :class:`MPAModel`, or ``name`` no text.
+        ConfigError: ``model`` is no :class:`MPAModel`, ``name`` is no text, or ``formats`` are
+            given for a base without an exact profile.
     """
 
     @usual_defaults()
@@ -63,13 +64,14 @@ class MPACodec(LoadedPaths):
         self.model = model.eval()
         self.name = as_text(name, "name")
         self.profiles = EntropyProfiles(model, name, formats, _fingerprints)
-        """Entropy profiles: formats and fingerprint of the exact one."""
+        """The entropy profiles, with formats and fingerprints."""
 
     @property
     def fingerprint(self) -> str:
-        """64 hex digits that identify the base: paths belong to it; of the weights as they are.
+        """64 hex digits that identify the base by its present weights; paths name it.
 
-        Raises :class:`CheckpointError` for a type that no base has (after ``model.half()``).
+        Raises:
+            CheckpointError: the weights are of a type that no base has (after ``model.half()``).
         """
         return self.profiles.fingerprint_of(self.model)
 
@@ -81,7 +83,7 @@ class MPACodec(LoadedPaths):
         """Load a bundled base (``"mpa-small"``) or a folder that :meth:`save_pretrained` wrote.
 
         Raises:
-            CheckpointError: nothing there, or files that are damaged or of another version.
+            CheckpointError: there is no such base, or its files are damaged or of another version.
         """
         loaded = checkpoints.load_base(id_or_folder)
         return cls(
@@ -94,11 +96,11 @@ class MPACodec(LoadedPaths):
     @classmethod
     @normal_tensors()
     def from_preset(cls, name: str, *, seed: int = 0) -> Self:
-        """Random weights at a named size; the same seed gives the same weights.
+        """Make a codec with random weights at a named size; the same seed gives the same weights.
 
         Raises:
-            ConfigError: there is no such preset, or ``seed`` is no whole number from 0
-                to 2**63 - 1.
+            ConfigError: there is no such preset, or ``seed`` is no whole number from 0 to 2**63 -
+                1.
         """
         config = preset(name)
         seed = as_whole(seed, "seed", least=0, most=2**63 - 1, error=ConfigError)
@@ -110,12 +112,17 @@ class MPACodec(LoadedPaths):
     def save_pretrained(
         self, folder: str | Path, *, dtype: StorageType = "float32", card: str | None = None
     ) -> None:
-        """Write the base as a checkpoint folder (``docs/spec/checkpoint.md``); paths are separate.
+        """Write the base as a checkpoint folder (``docs/spec/checkpoint.md``), without paths.
+
+        Args:
+            folder: made if missing; files of the same names are replaced, others are left alone.
+            dtype: ``"float32"``, or ``"float16"``, which halves the file by rounding matrices.
+            card: text of ``README.md``; None writes a plain one.
 
         Raises:
             ModelChangedError: the weights are no longer those of this base.
             CheckpointError: weights that are not finite, or too large for ``dtype``.
-            OutputError: the folder cannot be written; what was there is untouched.
+            OutputError: the folder cannot be written; its files are unchanged.
         """
         model = self.model
         self.profiles.require_unchanged(model, coding=False)
@@ -134,8 +141,9 @@ class MPACodec(LoadedPaths):
         """Move base and paths to ``device``, a device of this machine such as ``"cuda:0"``.
 
         Raises:
-            ConfigError: no device, or none that is here; nothing was moved. Element types are none:
-                a codec computes in float32, since files and paths are for these very weights.
+            ConfigError: ``device`` is no device, or does not exist here; nothing was moved. Element
+                types are refused, too: a codec computes in float32, since files and paths are for
+                these very weights.
         """
         self.model.to(as_device(device))
         self.profiles.moved()
@@ -144,9 +152,9 @@ class MPACodec(LoadedPaths):
     # ------------------------------------------------------------------ what it is
 
     def status(self) -> dict[str, Any]:
-        """What is loaded, as plain data: base, fingerprint, parameters, paths, device.
+        """Return facts about what is loaded: base, fingerprint, parameters, paths, device.
 
-        ``changed`` is None, or says what of the base has changed; it has no fingerprint then.
+        ``changed`` is None, or describes how the base has changed; the fingerprints are None then.
         """
         changed = self.profiles.change(self.model)
         count = sum(p.numel() for p in self.model.parameters())
@@ -186,29 +194,33 @@ class MPACodec(LoadedPaths):
         """Compress one picture to the bytes of an ``.mpa`` file.
 
         Args:
-            image: PIL image, array ``[H, W, 3]`` uint8, or float tensor ``[3, H, W]`` or
-                ``[1, 3, H, W]`` in [0, 1]; any size from 1x1. Other modes: see
-                :mod:`mpa_core.io.images`.
-            quality: 1 (fewest bits) to 8, real; kept to 1/4096. A number of Python, numpy or a
-                tensor without dimensions; text and True are none.
+            image: PIL image, array ``[H, W, 3]`` uint8, or float tensor ``[3, H, W]`` or ``[1, 3,
+                H, W]`` in [0, 1]; any size from 1x1. Other modes: see :mod:`mpa_core.io.images`.
+            quality: real, from 1 (fewest bits) to the base's number of levels (8 at most); rounded
+                to 1/4096. A number of Python or numpy or a tensor without dimensions; text and True
+                are refused.
             profile: ``"exact"``: any machine decodes the same. ``"float"``: the streams of the
                 paper's code, which decode on the kind of machine that wrote them.
-            reproducible: compute the latents in float64, so that every machine writes the same
-                bytes, too, but for latents within about 1e-12 of a rounding boundary. Without it a
+            reproducible: compute the latents in float64, so that every machine also writes the same
+                bytes, except for latents within about 1e-12 of a rounding boundary. Without it a
                 few symbols in a million may differ between machines; every file decodes the same
-                everywhere either way. ICC profile and EXIF are not compressed then.
-            icc_profile, exif: to carry along; None takes those of ``image``, ``b""`` leaves them
+                everywhere either way. With it, ICC profile and EXIF are not compressed.
+            icc_profile, exif: metadata to store; None takes those of ``image``, ``b""`` leaves them
                 out (:mod:`mpa_core.io.stripping` does so without changing how the picture looks). A
                 profile that means sRGB is not stored: a file without a profile is sRGB.
             orient: turn the picture upright by the orientation its EXIF states (``exif`` if that
                 states one, else its own), so that every reader sees it upright. False codes pixels
                 and EXIF as they are.
 
+        Returns:
+            The whole file.
+
         Raises:
-            ImageError: not a picture, or one we refuse to guess about.
-            QualityError: outside the base's levels, or no number.
-            ModelChangedError: its weights are not this base's any more, or it is in training mode.
-            ConfigError: another argument is none of what it may be.
+            ImageError: not a picture, or one whose meaning is ambiguous.
+            QualityError: the quality is no number, or outside the base's levels.
+            ModelChangedError: the weights are no longer those of this base, or the model is in
+                training mode.
+            ConfigError: another argument has a value that is not allowed.
         """
         encoder = PictureEncoder(
             self.model,
@@ -239,25 +251,27 @@ class MPACodec(LoadedPaths):
         """Compress many pictures, those of one padded size as one batch.
 
         The latents of a batch are those of :meth:`encode` within rounding: a few symbols in a
-        million may differ, and so may the file, which decodes the same everywhere all the same.
+        million may differ, and so may the file, which nevertheless decodes the same everywhere.
 
         Args:
-            images: a list or iterator of what :meth:`encode` takes, or one array ``[N, H, W, 3]``
-                uint8 or tensor ``[N, 3, H, W]``. An iterator is read as pictures are needed.
-            quality, profile, reproducible, icc_profile, exif, orient: of all pictures, as in
+            images: a list or iterator of pictures that :meth:`encode` takes, or one array ``[N, H,
+                W, 3]`` uint8 or tensor ``[N, 3, H, W]``. An iterator is read as pictures are
+                needed.
+            quality, profile, reproducible, icc_profile, exif, orient: for all pictures, as in
                 :meth:`encode`.
-            batch_pixels: most pixels in a batch, each side padded to a multiple of 64; a larger
-                picture runs alone, None is no limit. Memory follows it: some hundred bytes a pixel,
-                and 12 for each of up to four times as many that wait for their batch to be full.
+            batch_pixels: largest number of pixels in a batch, each side padded to a multiple of 64;
+                a larger picture runs alone, None is no limit. Memory follows it: some hundred bytes
+                a pixel, and 12 for each of up to four times as many pixels that wait for a full
+                batch.
 
         Returns:
             One entry per picture, in order: the bytes of its file, or the error (an
-            :class:`mpa_core.errors.MPAError`) that :meth:`encode` would raise for it. What another
-            library raises, such as for memory, is wrapped in one.
+                :class:`mpa_core.errors.MPAError`) that :meth:`encode` would raise for it. An error
+                of another library, such as lack of memory, is wrapped in one.
 
         Raises:
-            QualityError, ModelChangedError, ConfigError: as :meth:`encode`, for what concerns all
-                pictures.
+            QualityError, ModelChangedError, ConfigError: as :meth:`encode`, for arguments that
+                concern all pictures.
         """
         encoder = PictureEncoder(
             self.model,
@@ -280,24 +294,24 @@ class MPACodec(LoadedPaths):
         errors: Errors = "strict",
         max_pixels: int | None = MAX_PIXELS,
     ) -> CodedPicture:
-        """Parse and check an ``.mpa`` file once, to ask what it says and render it many times.
+        """Parse and check an ``.mpa`` file once, to read its header and render it many times.
 
-        ``codec.open(data).render("cls")`` is ``codec.decode(data, "cls")``. Nothing is decoded
-        before it is needed, and the latents only once.
+        ``codec.open(data).render("cls")`` is ``codec.decode(data, "cls")``. The latents are decoded
+        when they are first needed, and only once.
 
         Args:
             data: the whole file; or one that :func:`mpa_core.bitstream.parsed.parse_file` has
-                parsed, by arguments of its own.
-            errors: what a damaged file gives: an error (``"strict"``), or the best picture that
-                can be had of it (``"conceal"``): :attr:`CodedPicture.damage` says what is wrong,
-                and the first rendering warns with a :class:`mpa_core.errors.DamageWarning`.
-            max_pixels: most pixels (width x height) to decode; None for no limit. Lower it for
-                files from strangers: decoding takes some hundred bytes per pixel.
+                parsed, with arguments of its own.
+            errors: result for a damaged file: an error (``"strict"``), or the best possible picture
+                (``"conceal"``). Then :attr:`CodedPicture.damage` says what is wrong, and the first
+                rendering warns with a :class:`mpa_core.errors.DamageWarning`.
+            max_pixels: largest number of pixels (width x height) to decode; None for no limit.
+                Lower it for files from strangers: decoding takes some hundred bytes per pixel.
 
         Raises:
             BitstreamError: not an ``.mpa`` file, or damaged.
-            BaseMismatchError: encoded by another base, or the weights have changed.
-            ConfigError: another argument is none of what it may be.
+            BaseMismatchError: the file was encoded by another base, or the weights have changed.
+            ConfigError: another argument has a value that is not allowed.
         """
         self.profiles.require_unchanged(self.model)
         return self._opened(data, errors, max_pixels)
@@ -319,22 +333,25 @@ class MPACodec(LoadedPaths):
         Args:
             data, errors, max_pixels: as in :meth:`open`; ``"conceal"`` warns with a
                 :class:`mpa_core.errors.DamageWarning`.
-            mix: which paths the features take: a :class:`Mix`, or what is short for one, a path's
-                name (``"cls"``) or shares by path (``{"cls": 0.4}``); None is the main path.
-            output: ``"pil"`` (with ICC profile and EXIF in ``info``), ``"array"`` uint8
-                ``[H, W, 3]``, or ``"tensor"`` float ``[3, H, W]`` in [0, 1] on the codec's device.
-            orient: turn picture, array and tensor upright if the file's EXIF states that they are
-                stored otherwise, and take region masks of ``mix`` on the upright view. False
-                leaves pixels, EXIF and masks as stored.
+            mix: which paths the features take: a :class:`Mix`, a path's name (``"cls"``) or shares
+                by path (``{"cls": 0.4}``); None is the main path.
+            output: ``"pil"`` (with ICC profile and EXIF in ``info``), ``"array"`` uint8 ``[H, W,
+                3]``, or ``"tensor"`` float ``[3, H, W]`` in [0, 1] on the codec's device.
+            orient: turn the result upright if the file's EXIF states another orientation, and take
+                region masks of ``mix`` on the upright view. False leaves pixels, EXIF and masks as
+                stored.
+
+        Returns:
+            The picture, of the kind that ``output`` names.
 
         Raises:
             BitstreamError: not an ``.mpa`` file, or damaged.
-            BaseMismatchError: encoded by another base, or the weights have changed.
+            BaseMismatchError: the file was encoded by another base, or the weights have changed.
             DesyncError: the decoded symbols are not those that were coded.
             MixError, PathNotFoundError: ``mix`` does not fit the picture or the paths loaded.
-            ConfigError: another argument is none of what it may be.
+            ConfigError: another argument has a value that is not allowed.
         """
-        # Rendering looks at the weights.
+        # Rendering checks that the weights have not changed.
         return self._opened(data, errors, max_pixels).render(mix, output=output, orient=orient)
 
     @usual_defaults()
@@ -357,24 +374,25 @@ class MPACodec(LoadedPaths):
 
         Args:
             datas: a list or iterator of whole files.
-            mix: for all of them, as in :meth:`decode`, or a list of one per file. Files with region
+            mix: one for all, as in :meth:`decode`, or a list with one per file. Files with region
                 masks share a batch up to their latents, and are reconstructed one by one.
-            output, errors, max_pixels, orient: as in :meth:`decode`. ``max_pixels`` is of one file.
+            output, errors, max_pixels, orient: as in :meth:`decode`. ``max_pixels`` applies to each
+                file.
             batch_pixels: as in :meth:`encode_many`.
 
         Returns:
-            One entry per file, in order: what :meth:`decode` returns, or the error (an
-            :class:`mpa_core.errors.MPAError`) that it would raise. What another library raises is
-            wrapped in one. For ``output="tensor"``, where no file failed and all sizes agree, one
-            tensor ``[N, 3, H, W]`` on the codec's device in place of the list.
+            One entry per file, in order: the result of :meth:`decode`, or the error (an
+                :class:`mpa_core.errors.MPAError`) that it would raise. An error of another library
+                is wrapped in one. For ``output="tensor"``, if no file failed and all sizes agree,
+                one tensor ``[N, 3, H, W]`` on the codec's device in place of the list.
 
         Raises:
-            ModelChangedError, ConfigError: as :meth:`decode`, for what concerns all files.
-            MixError, PathNotFoundError: one ``mix`` for all that is none or needs a path that is
-                not loaded, or a list that has not one mix per file.
+            ModelChangedError, ConfigError: as :meth:`decode`, for arguments that concern all files.
+            MixError, PathNotFoundError: one ``mix`` for all that is not valid or needs a path that
+                is not loaded, or a list that does not have one mix per file.
 
         Warns:
-            DamageWarning: of each damaged file that ``errors="conceal"`` made a picture of.
+            DamageWarning: for each damaged file of which ``errors="conceal"`` made a picture.
         """
         as_choice(output, "output", ("pil", "tensor", "array"))
         as_choice(errors, "errors", ("strict", "conceal"))

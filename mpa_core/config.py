@@ -1,4 +1,4 @@
-"""Configuration of a base codec, of whatever type, and of a task path, as pydantic models.
+"""Configuration of a base codec, of any type, and of a task path, as pydantic models.
 
 Nothing here imports torch: a config can be read, checked and printed on a machine without it.
 """
@@ -28,22 +28,22 @@ CHECKPOINT_FORMAT: Literal[1] = 1
 """Version of the checkpoint layout (``docs/spec/checkpoint.md``)."""
 
 TINYLIC = "tinylic"
-"""The type of base that an architecture without a ``type`` has."""
+"""The type of base of an architecture without a ``type``."""
 
 MAX_WIDTH, MAX_DEPTH, MAX_STAGES, MAX_WINDOW = 2**14, 64, 8, 63
-"""Far beyond any codec: what a config may ask for, so that a forged one cannot ask for more memory
+"""Upper limits of a config, far beyond any codec, so that a forged one cannot ask for more memory
 or time than a check of its numbers takes."""
 
 Positive = Annotated[int, Field(gt=0)]
 Width = Annotated[int, Field(gt=0, le=MAX_WIDTH)]
 Depth = Annotated[int, Field(ge=0, le=MAX_DEPTH)]
 Ratio = Annotated[float, Field(gt=0, le=64)]
-"""A hidden width over a width; not infinite, nor NaN."""
+"""A hidden width over a width; neither infinite nor NaN."""
 Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 # With the first model of a process pydantic looks for plugins of its own in all that is installed,
-# and a damaged entry_points.txt of any distribution raises there, that once. Let it not be ours.
+# and a damaged entry_points.txt of any distribution raises there, only once: not in our models.
 with suppress(Exception):
 
     class _First(BaseModel):
@@ -51,13 +51,17 @@ with suppress(Exception):
 
 
 class StrictModel(BaseModel):
-    """Immutable, and every unknown key is an error."""
+    """An immutable model in which every unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @classmethod
     def parse(cls, data: Any, *, source: str) -> Self:
-        """Validate ``data``; a :class:`ConfigError` names ``source`` and every offending key."""
+        """Validate ``data``.
+
+        Raises:
+            ConfigError: the message names ``source`` and every invalid key.
+        """
         try:
             return cls.model_validate(data)
         except ValidationError as error:
@@ -66,9 +70,9 @@ class StrictModel(BaseModel):
 
 
 class CallersModel(StrictModel):
-    """One that callers make by its name: what is wrong with it is a :class:`ConfigError`."""
+    """A model that callers make by its name; invalid values raise :class:`ConfigError`."""
 
-    if not TYPE_CHECKING:  # which knows the fields
+    if not TYPE_CHECKING:  # type checkers know the fields
 
         def __init__(self, /, **data: Any) -> None:
             try:
@@ -80,7 +84,7 @@ class CallersModel(StrictModel):
 
 
 def _problems(error: ValidationError) -> str:
-    """Every offending key with what is wrong, in one line."""
+    """Return every invalid key with its fault, in one line."""
     return "; ".join(
         f"{'.'.join(map(str, item['loc'])) or '(top level)'}: "
         f"{item['msg'].removeprefix('Value error, ')}"
@@ -89,14 +93,14 @@ def _problems(error: ValidationError) -> str:
 
 
 class PathStage(NamedTuple):
-    """Where a side path attaches: one stage of ``g_s`` (or of ``g_a`` for the encoder's own)."""
+    """A stage that a side path attaches to, of ``g_s`` (or ``g_a`` for the encoder's own path)."""
 
     stage: int
     """Index of the stage in execution order."""
     dim: int
     """Channels of its tokens."""
     depth: int
-    """Number of blocks, hence of side MLPs."""
+    """Number of blocks, and so of side MLPs."""
 
     def __str__(self) -> str:
         return f"{self.stage}: {self.dim} x {self.depth}"
@@ -105,16 +109,15 @@ class PathStage(NamedTuple):
 class BaseConfig(StrictModel):
     """Everything that fixes the architecture of a base codec; each type of base has its own.
 
-    A subclass sets :attr:`type`, adds the fields of its architecture and says what the rest of the
-    SDK asks of any (the abstract properties; a ``ClassVar`` of the same name does as well). Its
-    module imports no torch. In JSON an architecture is its fields and ``type``, which is left out
-    for TinyLIC.
+    A subclass sets :attr:`type`, adds the fields of its architecture and implements the abstract
+    properties (a ``ClassVar`` of the same name does as well). Its module imports no torch. In JSON
+    an architecture consists of its fields and ``type``, which is left out for TinyLIC.
     """
 
     type: ClassVar[str]
     """The type of base: ``distribution:name`` of the :class:`mpa_core.BaseSpec` that offers it."""
     quality_levels: int = MAX_QUALITY
-    """Levels that the base is trained at: 2 to 8."""
+    """Number of quality levels that the base is trained at, 2 to 8."""
     encoder_hidden_ratio: Ratio = 0.5
     """Hidden width of the encoder's side MLPs over the stage's width (a bottleneck)."""
 
@@ -145,28 +148,30 @@ class BaseConfig(StrictModel):
     @property
     @abstractmethod
     def latent_channels(self) -> int:
-        """M: channels of ``y``."""
+        """Number M of channels of ``y``."""
 
     @property
     @abstractmethod
     def hyper_channels(self) -> int:
-        """C: channels of ``z``."""
+        """Number C of channels of ``z``."""
 
     @property
     @abstractmethod
     def latent_stride(self) -> int:
-        """Pixels of the image per position of ``y``, along one side."""
+        """Side in image pixels that one position of ``y`` covers."""
 
     @property
     @abstractmethod
     def hyper_stride(self) -> int:
-        """Pixels per position of ``z``, a multiple of the latent stride; images are padded to
-        multiples of it."""
+        """Side in pixels that one position of ``z`` covers, a multiple of the latent stride.
+
+        Images are padded to multiples of it.
+        """
 
     @property
     @abstractmethod
     def least_parameters(self) -> int:
-        """About nine tenths of all weights, or fewer: what a checkpoint holds at least.
+        """About nine tenths of the number of weights, or less: a checkpoint holds at least as many.
 
         A checkpoint with fewer numbers, or with far more than twice as many, is refused before
         anything is built. So this is computed from the fields alone.
@@ -189,7 +194,7 @@ class BaseConfig(StrictModel):
 
 
 class PathConfig(CallersModel):
-    """What fixes the architecture of a task path; a plugin's path class may extend it."""
+    """The architecture of a task path; a plugin's path class may extend it."""
 
     hidden_ratio: Ratio = 0.5
     """Hidden width of the side MLPs over the stage's width: 0.5 bottleneck, 2.0 inverted."""

@@ -1,4 +1,4 @@
-"""Formats of the exact profile found on photos, and what the profile costs in bits there."""
+"""Choice of the exact profile's formats from photos, and measurement of its cost in bits there."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ from mpa_core.io.images import load_image, to_pil, to_rgb_tensor
 logger = logging.getLogger(__name__)
 
 PLACES = (0, 3, 6, 10, 14)
-"""Where between the lowest and the highest quality, in fourteenths, layers are observed and bits
-are counted: for 8 levels at 1, 2.5, 4, 6 and 8."""
+"""Qualities, in fourteenths between the lowest and the highest, at which layers are observed and
+bits are counted: for 8 levels they are 1, 2.5, 4, 6 and 8."""
 SAMPLE = "chelsea.png"
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What :func:`convert_base` did."""
+    """The result of :func:`convert_base`."""
 
     base: str
     fingerprint: str
     exact_fingerprint: str
-    """Files of the exact profile begin with its first 8 bytes."""
+    """64 hex digits; files of the exact profile begin with its first 8 bytes."""
     photos: int
     skipped: tuple[str, ...]
     """Files that are no pictures in spite of their suffix."""
     left_out: dict[str, int]
-    """How many files and folders in the folder of photos were not taken, by why."""
+    """Number of files and folders in the folder of photos that were not taken, by reason."""
     layers: int
     float_bytes: int
-    """Of all files of the float profile, all photos and qualities."""
+    """Size in bytes of all files of the float profile, for all photos and qualities."""
     exact_bytes: int
 
     @property
     def cost(self) -> float:
-        """Bits the exact profile takes over those of the float profile, as a share."""
+        """Additional bits of the exact profile, as a share of those of the float profile."""
         return self.exact_bytes / self.float_bytes - 1
 
 
@@ -60,23 +60,23 @@ def convert_base(
     qualities: Sequence[float] | None = None,
     force: bool = False,
 ) -> Conversion:
-    """Write ``base`` with formats of the exact profile that fit what its layers see on photos.
+    """Write ``base`` with formats of the exact profile that fit its layers' inputs on photos.
 
-    The weights stay as they are, and so do the fingerprint and the paths that belong to it.
+    The weights do not change, nor do the fingerprint and the paths that belong to it.
 
     Args:
         base: bundled id or folder.
-        out: folder to write; that of ``base`` adds to it (with ``force``).
-        photos: a picture or a folder of them; None takes a bundled one.
-        limit: use so many pictures at most.
-        qualities: at which layers are observed and bits are counted; None spreads five over the
-            levels of the base.
+        out: folder to write; it may be that of ``base`` (with ``force``).
+        photos: a picture or a folder of pictures; None takes a bundled one.
+        limit: largest number of pictures to use.
+        qualities: qualities at which layers are observed and bits are counted; None spreads five
+            over the levels of the base.
         force: overwrite.
 
     Raises:
         CheckpointError: the base does not load, or its weights are too large for exact sums.
         ConfigError: the base is of a type without an exact profile.
-        ImageError: no picture is there.
+        ImageError: there is no picture.
         OutputError: ``out`` exists and ``force`` is not set, or cannot be written.
     """
     if out.exists() and not force:
@@ -145,7 +145,7 @@ def _pictures(
 def _sizes(
     codec: MPACodec, pictures: Sequence[Path], qualities: Sequence[float], profile: Profile
 ) -> int:
-    """Bytes of all pictures at all qualities, without metadata."""
+    """Return the size in bytes of all pictures at all qualities, without metadata."""
     total = 0
     for file in pictures:
         with load_image(file) as picture, torch.inference_mode():

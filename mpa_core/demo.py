@@ -1,7 +1,7 @@
 """One real photo through the codec, beside JPEG and WebP files of the same size.
 
 ``python -m mpa_core.demo [IMAGE]`` encodes the picture at three qualities, decodes each file by
-every path there are weights for, prints a table and writes the files and one side-by-side PNG.
+every path that has weights, prints a table and writes the files and one side-by-side PNG.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mpa_core.io.files import write_bytes
 from mpa_core.io.folders import claim_output
 from mpa_core.plugins.registry import registry
 
-# What imports torch is imported where it is needed: threads are chosen before.
+# Modules that import torch are imported where needed, after the threads are chosen.
 if TYPE_CHECKING:
     from mpa_core.codec import MPACodec
 
@@ -51,17 +51,17 @@ class Result(NamedTuple):
 
     label: str
     file: str
-    """Name of the file it was decoded from."""
+    """Name of the file that it was decoded from."""
     data: bytes
     image: Image.Image
     bpp: float
     psnr: float
-    """dB on 8-bit RGB."""
+    """PSNR in dB on 8-bit RGB."""
     ms_ssim: float | None
 
 
 def load_bundled_paths(codec: MPACodec) -> None:
-    """Attach every registered path that has weights for this base; say which do not fit."""
+    """Attach every registered path that has weights for this base; print those that do not fit."""
     found = registry()
     for path in found.paths():
         if path.name in found.conflicts() or path.spec.bundled_weights(codec.name) is None:
@@ -94,7 +94,7 @@ def compare(codec: MPACodec, original: Image.Image, quality: float) -> Iterator[
 
 
 def table(groups: Sequence[Sequence[Result]]) -> Table:
-    """Lay the figures out, one group of rows per quality."""
+    """Build a table of the results, with one group of rows per quality."""
     shown = Table("picture", "file", box=None, pad_edge=False)
     for heading in ("bytes", "bpp", "PSNR dB", "MS-SSIM"):
         shown.add_column(heading, justify="right")
@@ -110,7 +110,7 @@ def table(groups: Sequence[Sequence[Result]]) -> Table:
 
 
 def draw(original: Image.Image, groups: Sequence[Sequence[Result]]) -> Image.Image:
-    """Put the pictures side by side in their own pixels: a row per quality, original first."""
+    """Draw the pictures side by side in their own pixels: a row per quality, original first."""
     width = max(original.width, _MIN_CELL) + _MARGIN
     height = original.height + 2 * _LINE + _MARGIN
     columns = 1 + max(len(group) for group in groups)
@@ -160,7 +160,7 @@ def run(image: Path | None, base: str, qualities: Sequence[float], out: Path) ->
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse arguments, run; 0 when all went well, 1 with one line on stderr otherwise."""
+    """Parse arguments and run; returns 0 for success, 1 after one line on stderr otherwise."""
     meter = LoadMeter()
     parser = argparse.ArgumentParser(prog="python -m mpa_core.demo", description=__doc__)
     parser.add_argument("image", nargs="?", type=Path, help="a photo (default: a bundled one)")

@@ -1,17 +1,17 @@
 """The errors of the SDK.
 
 Every message says three things: what was found, what was expected, and what to do next. Catch
-:class:`MPAError` to catch them all; nothing the SDK raises on bad input is anything else.
+:class:`MPAError` to catch them all; on bad input the SDK raises nothing else.
 """
 
 from __future__ import annotations
 
 
 class MPAError(Exception):
-    """Root of every error the SDK raises on purpose."""
+    """Base class of every error that the SDK raises on purpose."""
 
     def __str__(self) -> str:
-        """One line, also where the message repeats a name of two."""
+        """Return the message in one line, even where it repeats a name with line ends."""
         return " ".join(super().__str__().splitlines())
 
 
@@ -28,7 +28,7 @@ class MixError(MPAError, ValueError):
 
 
 class ImageError(MPAError, ValueError):
-    """An input that cannot be read as a picture, or a picture we refuse to guess about."""
+    """An input that cannot be read as a picture, or a picture whose meaning is ambiguous."""
 
 
 class BitstreamError(MPAError, ValueError):
@@ -36,23 +36,23 @@ class BitstreamError(MPAError, ValueError):
 
 
 class DesyncError(BitstreamError):
-    """The entropy decoder ended on other symbols than the encoder wrote."""
+    """The entropy decoder got other symbols than the encoder wrote."""
 
 
 class AmbiguousNameWarning(UserWarning):
-    """A bare name was taken as installed although a checkpoint folder here is called so, too."""
+    """A bare name was taken as installed although a checkpoint folder here has the same name."""
 
 
 class DamageWarning(UserWarning):
-    """A damaged file was decoded as far as it goes, as asked for with ``errors="conceal"``."""
+    """A damaged file was decoded as far as possible, as ``errors="conceal"`` asks for."""
 
 
 class MetadataWarning(UserWarning):
-    """Metadata of a picture (ICC profile, EXIF) that were left out, in whole or in part."""
+    """Metadata of a picture (ICC profile, EXIF) were left out, in whole or in part."""
 
 
 class PictureWarning(UserWarning):
-    """What a picture says about its colours was not followed: it may come out with wrong ones."""
+    """A picture's statement about its colours was not followed: the colours may be wrong."""
 
 
 class CheckpointError(MPAError, ValueError):

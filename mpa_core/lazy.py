@@ -1,6 +1,6 @@
 """Public names of a package that are imported when they are first used.
 
-A package that offers them so is light to import: plugins and the command line start without torch.
+Importing such a package is fast: plugins and the command line start without torch.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ def lazy_names(
     """Make the functions ``__getattr__`` and ``__dir__`` of a package.
 
     Args:
-        package: Its ``__name__``.
-        modules: Dotted name of a module -> the public names that it has.
+        package: ``__name__`` of the package.
+        modules: by dotted name of a module, the public names that it has.
     """
     homes = {name: module for module, names in modules.items() for name in names}
 

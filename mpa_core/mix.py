@@ -1,4 +1,4 @@
-"""Which task paths reconstruct the picture, in which proportions, and where.
+"""The choice of task paths that reconstruct the picture, their proportions, and regions.
 
 Nothing here imports torch, numpy or Pillow at import; masks are read when a picture is decoded.
 """
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAIN = "main"
-"""Name of the path that is always there: the base codec's own, for human eyes."""
+"""Name of the path that always exists: the base codec's own, for human eyes."""
 
 TOLERANCE = 1e-6
-"""Shares that miss a sum of 1 by no more than this are taken to sum to 1."""
+"""Largest difference from 1 at which a sum of shares counts as 1."""
 
 
 class Mix:
-    """Shares of the decoder's tokens per path, and regions that belong to one path outright.
+    """Shares of the decoder's tokens per path, and regions that belong to one path entirely.
 
     ``Mix(cls=0.4, mse=0.2)`` sends 40 % of the tokens through ``cls``, 20 % through ``mse`` and the
-    rest through the main path; ``Mix()`` is all main. Which tokens go where is decided by each
-    path's predictor. A share is 1 - rho of SPEC section 2.
+    rest through the main path; ``Mix()`` is all main. Each path's predictor decides which tokens go
+    where. A share is 1 - rho of SPEC section 2.
 
     Args:
         main: share of the main path, in [0, 1]; may be left out, and must make the sum 1 if given.
         regions: path name (``main`` included) to a mask of the picture: a 2-D array, PIL image or
             tensor of the picture's height and width, nonzero where the path is wanted. Regions are
             served first, the first listed wins where masks overlap, and the shares apply to the
-            tokens left free. A token belongs to a region if any pixel under it does.
+            remaining tokens. A token belongs to a region if any pixel under it does.
         shares: share of each side path, in [0, 1]. Their order has no meaning.
 
     Raises:
@@ -79,7 +79,7 @@ class Mix:
 
     @classmethod
     def parse(cls, text: str, *, regions: Mapping[str, Any] | None = None) -> Mix:
-        """Read ``"cls=0.4,mse=0.2"`` (``main=0.4`` may be among them).
+        """Read ``"cls=0.4,mse=0.2"``, which may contain ``main=0.4``.
 
         Raises:
             MixError: an entry is not NAME=SHARE, a name comes twice, or the shares do not add up.
@@ -108,11 +108,11 @@ class Mix:
 
     @classmethod
     def of(cls, value: Mix | str | Mapping[str, Any]) -> Mix:
-        """The mix that ``value`` is short for.
+        """Return the mix that ``value`` stands for.
 
         Args:
-            value: a mix, as it is; the name of a path, ``"cls"``, which gets every token; text as
-                :meth:`parse` reads it; or shares by path, ``{"cls": 0.4}``.
+            value: a mix, which is returned; the name of a path, ``"cls"``, which gets every token;
+                text that :meth:`parse` reads; or shares by path, ``{"cls": 0.4}``.
 
         Raises:
             MixError: anything else, or shares that do not add up.
@@ -147,11 +147,11 @@ class Mix:
 
     @property
     def path_names(self) -> tuple[str, ...]:
-        """Side paths that are needed, sorted: those with a share or a region."""
+        """Side paths that the mix needs, sorted: those with a share or a region."""
         return tuple(sorted({*self._shares, *self._regions} - {MAIN}))
 
     def region_masks(self, height: int, width: int) -> list[tuple[str, NDArray[np.bool_]]]:
-        """The masks as boolean arrays [height, width], in the order they win.
+        """Return the masks as boolean arrays [height, width], in the order they win.
 
         Raises:
             MixError: a mask is not 2-D, not numeric, or not of the picture's size.
@@ -167,7 +167,7 @@ class Mix:
 
 
 def _share(name: str, value: Any) -> float:
-    """``value`` as a float in [0, 1]; numbers of numpy and torch are welcome, text is not."""
+    """Return ``value`` as a float in [0, 1]; numbers of numpy and torch count, text does not."""
     share = number(value)
     if share is None or not 0 <= share <= 1 + TOLERANCE:
         raise MixError(
@@ -216,16 +216,16 @@ def _mask(name: str, mask: Any, height: int, width: int) -> NDArray[np.bool_]:
 
 
 def _picture_mask(picture: Any) -> NDArray[np.bool_]:
-    """Inside is what is not black and not fully transparent; palettes count by their colours.
+    """Convert a PIL image to a mask of the pixels that are neither black nor fully transparent.
 
-    A mask is taken upright, as the picture is that it was drawn on.
+    Palettes count by their colours. The mask is turned upright by its EXIF, as the picture is.
     """
     import numpy as np
     from PIL import ImageOps
 
     picture = ImageOps.exif_transpose(picture)
     if picture.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
-        # Here zero is not black: what counts is the colour one sees.
+        # Zero is not black in these modes: the visible colour counts.
         picture = picture.convert("RGBA" if picture.mode in ("P", "PA") else "RGB")
     pixels = np.asarray(picture)
     if pixels.ndim == 2:

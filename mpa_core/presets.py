@@ -1,4 +1,4 @@
-"""Named architectures of base codecs, of whatever type."""
+"""Named architectures of base codecs, of all types."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from mpa_core.plugins.bases import known_bases, load_config_class
 
 
 def preset_names() -> tuple[str, ...]:
-    """Names of all presets, those of TinyLIC first."""
+    """Return the names of all presets, those of TinyLIC first."""
     return tuple(name for base in known_bases() for name in base.spec.presets)
 
 
 def preset(name: str) -> BaseConfig:
-    """The architecture called ``name``.
+    """Return the architecture called ``name``.
 
     Raises:
         ConfigError: there is no such preset, or more than one type of base has it.

@@ -1,7 +1,7 @@
-"""What mpa-core and each of its extras need, and what of it is installed.
+"""The libraries that mpa-core and each of its extras need, and their installed versions.
 
-Told by the metadata that an installation leaves, so that a list is kept nowhere but in
-``pyproject.toml``; and the one text for a library that is missing.
+They are read from the metadata of the installation, so that only ``pyproject.toml`` lists them; the
+message for a missing library is made here, too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from mpa_core.errors import MissingDependencyError, MPAError
 
-if TYPE_CHECKING:  # imported where it is needed: an error about a library may be the first to come
+if TYPE_CHECKING:  # imported where needed, since this very library may be missing
     from packaging.requirements import Requirement
 
 DISTRIBUTION = "mpa-core"
@@ -21,26 +21,26 @@ DISTRIBUTION = "mpa-core"
 
 @dataclass(frozen=True)
 class Need:
-    """One library, as mpa-core or an extra of it asks for it."""
+    """One library that mpa-core or an extra requires."""
 
     name: str
     bound: str
-    """The versions that will do, such as ``<2,>=1.0``; empty for any."""
+    """The versions allowed, such as ``<2,>=1.0``; empty for any."""
     installed: str | None
     """The version that is installed, or None."""
     fits: bool
-    """Whether it is within the bound."""
+    """Whether the installed version is allowed."""
 
 
 def needs() -> dict[str, list[Need]]:
-    """What is needed on this Python and platform, by what ``pip install`` would be told.
+    """Return the requirements on this Python and platform, by the argument of ``pip install``.
 
-    ``"mpa-core"`` has what is always needed, ``"mpa-core[train]"`` what the extra ``train`` adds
-    to it, also by way of other extras; in the order of their names.
+    ``"mpa-core"`` has the libraries that are always needed, ``"mpa-core[train]"`` those that the
+    extra ``train`` adds, also by way of other extras; sorted by name.
 
     Raises:
-        MPAError: nothing tells it, since mpa-core runs without being installed or its metadata is
-            damaged.
+        MPAError: the requirements are unknown, since mpa-core runs without being installed or its
+            metadata are damaged.
     """
     try:
         installed = metadata.distribution(DISTRIBUTION)
@@ -68,14 +68,14 @@ def needs() -> dict[str, list[Need]]:
 def missing(
     what: str, library: str, extra: str, error: ImportError, otherwise: str = ""
 ) -> MissingDependencyError:
-    """The error to raise where ``library`` cannot be imported.
+    """Return the error to raise where ``library`` cannot be imported.
 
     Args:
-        what: what cannot be done, with its verb, such as ``"plots need"``.
-        library: the distribution, as ``pyproject.toml`` calls it.
-        extra: an extra that brings it.
-        error: what importing it raised.
-        otherwise: what else can be done, such as ``"use --no-plots"``.
+        what: what needs it, with its verb, such as ``"plots need"``.
+        library: name of the distribution in ``pyproject.toml``.
+        extra: an extra that includes it.
+        error: the error from importing it.
+        otherwise: another way for the user, such as ``"use --no-plots"``.
     """
     if version_of(library) is None:
         wrong, cure = "is not installed", f'pip install "{DISTRIBUTION}[{extra}]"'
@@ -87,7 +87,7 @@ def missing(
 
 
 def version_of(distribution: str) -> str | None:
-    """The version of an installed distribution; None where nothing tells it."""
+    """Return the version of an installed distribution; None if it is unknown."""
     try:
         found = metadata.distribution(distribution).metadata
         # Damaged metadata are None in some Pythons; a key they lack is a warning in others.
@@ -99,7 +99,10 @@ def version_of(distribution: str) -> str | None:
 def _of(
     requirements: Sequence[Requirement], extra: str, seen: frozenset[str] = frozenset()
 ) -> Iterator[Requirement]:
-    """What ``extra`` adds (empty: what is always needed), extras that it names followed."""
+    """Yield the requirements that ``extra`` adds (empty: those always needed).
+
+    Extras that it names are followed.
+    """
     for requirement in requirements:
         always = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
         asked = requirement.marker is None or requirement.marker.evaluate({"extra": extra})
@@ -113,7 +116,7 @@ def _of(
 
 
 def _checked(requirements: Iterable[Requirement]) -> list[Need]:
-    """Each library once, sorted; one that is asked for twice has to fit both bounds."""
+    """Check each library once, sorted; one that is required twice has to fit both bounds."""
     from packaging.specifiers import SpecifierSet
     from packaging.version import InvalidVersion
 

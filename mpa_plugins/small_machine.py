@@ -9,18 +9,18 @@ from collections.abc import Mapping
 from typing import Any
 
 SMALL_MACHINE: Mapping[str, Any] = {
-    # As wide as the main MLPs and begun as their copies: what little time there is goes into what
-    # the task needs otherwise. For mpa-small that is 3 % of the base.
+    # As wide as the main MLPs and started as copies of them, so that the little time goes into what
+    # the task needs beyond them. For mpa-small that is 3 % of the base.
     "path": {"hidden_ratio": 2.0},
     "init": {"mlp": "main"},
     "data": {"batch": 4, "crop": 192, "crops_per_photo": 4},
     "loss": {
         "perceptual": "efficientnet-lite0",
         "perceptual_weight": 4.26,
-        # Four qualities a step, none of which drowns the others.
+        # Four qualities a step, none of which dominates the others.
         "quality_sampling": "per_image",
         "loss_scale": "sqrt_rate",
-        # Half of the pictures go through the path whole: it is what is asked for most.
+        # Half of the pictures take the path whole, which is its most frequent use.
         "full_share": 0.5,
     },
     # A run has one to three thousand steps: the average looks back over the last few hundred.
@@ -28,4 +28,4 @@ SMALL_MACHINE: Mapping[str, Any] = {
     "schedule": {"kind": "cosine", "warmup": 0.03},
     "budget": {"hours": 0.4},
 }
-"""Settings tree under which a recipe lays its own."""
+"""Settings tree that a recipe's own settings override."""

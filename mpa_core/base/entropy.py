@@ -187,7 +187,7 @@ class EntropyModel(nn.Module, ABC):
         z_table = self.tables[0]
         per_channel = np.full(self.z_prior.channels, shape[0] * shape[1])
         for data in streams:
-            # Before anything of the picture's size is allocated.
+            # Checked before anything of the picture's size is allocated.
             if not conceal:
                 check_capacity(data, z_table, per_channel, "z")
         indexes = self._z_indexes(shape)

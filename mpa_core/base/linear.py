@@ -31,7 +31,7 @@ class TokenLinear(nn.Linear):
 
 def _as_convolution(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     batch, height, width, channels = tokens.shape
-    # One image per row: torch takes oneDNN on one thread from 16 images on.
+    # One image per row: on one thread torch uses oneDNN only from 16 images on.
     rows = tokens.reshape(batch * height, width, 1, channels).permute(0, 3, 1, 2)
     out = F.conv2d(rows, weight[:, :, None, None], bias)
     return out.permute(0, 2, 3, 1).reshape(batch, height, width, -1)

@@ -68,7 +68,7 @@ class CdfTables:
         intervals = cdf[:, :-1] | width << PRECISION
         bits = PRECISION - np.log2(width[inside])
         first = np.cumsum(length - 1) - (length - 1)
-        bits[first + length - 2] += NIBBLE  # the nibble that counts the nibbles
+        bits[first + length - 2] += NIBBLE  # the nibble with the number of nibbles
         self.intervals: UInt32Array = _constant(intervals[inside], np.uint32)
         self.first: NDArray[np.int64] = _constant(first, np.int64)
         self.escape: Int32Array = _constant(length - 2, np.int32)

@@ -148,7 +148,7 @@ def load_base(id_or_folder: str | Path) -> LoadedBase:
                 f"{folder / BASE_CONFIG} states an exact profile, which a base of type "
                 f"{model.config.type!r} has not; restore the file from its source"
             )
-        formats = read_formats(folder, profile, loaded, meta.exact)  # whose identity is checked
+        formats = read_formats(folder, profile, loaded, meta.exact)  # checks the fingerprint, too
     elif profile is not None:
         formats = profile.choose_formats()
     return LoadedBase(

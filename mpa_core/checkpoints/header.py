@@ -59,7 +59,7 @@ def read_header(file: Path) -> Header | None:
         entries = json.loads(text.decode(), object_pairs_hook=unique_keys)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
         return None
-    except ValueError as error:  # a key twice, a number of too many digits
+    except ValueError as error:  # a key that occurs twice, or a number of too many digits
         raise _refusal(file, str(error)) from error
     if not isinstance(entries, dict):
         return None

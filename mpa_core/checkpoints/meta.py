@@ -264,7 +264,7 @@ def _check_version(data: dict[str, Any], source: Path) -> None:
     version = sdk_version()
     requires = data.get("requires", "")
     try:
-        if not isinstance(requires, str):  # a list would be taken, and fail much later
+        if not isinstance(requires, str):  # a list would be accepted here, and fail much later
             raise InvalidSpecifier(requires)
         specifier = SpecifierSet(requires)
     except InvalidSpecifier as error:

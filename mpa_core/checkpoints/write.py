@@ -33,7 +33,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
             _exchange(staging, folder, list(files))
         else:
             staging.replace(folder)
-    except OSError as error:  # an OutputError is one, and passes as it is
+    except OSError as error:  # an OutputError is an OSError, and is raised unchanged
         if isinstance(error, OutputError):
             raise
         raise OutputError(

@@ -1,1 +1,1 @@
-"""The ``mpa`` command. One module per group of commands; heavy imports happen when one runs."""
+"""The ``mpa`` command, one module per group of commands; heavy imports happen when one runs."""

@@ -1,4 +1,4 @@
-"""``python -m mpa_core.cli`` is ``mpa``."""
+"""Entry point of ``python -m mpa_core.cli``, which is the command ``mpa``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``encode`` and ``decode`` share: their arguments, and one file in or out."""
+"""The common part of ``encode`` and ``decode``: arguments, and reading one file."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from mpa_core.io.stripping import What
 
 STREAM = "-"
-"""Stands for stdin as an input and for stdout as the output."""
+"""Argument that stands for stdin as an input and for stdout as the output."""
 
 
 class UsageError(MPAError):
-    """Arguments that make no sense together; exit code 2."""
+    """The arguments do not make sense together; exit code 2."""
 
 
 @contextmanager
 def reading(option: str) -> Iterator[None]:
-    """What is wrong with the value of ``option`` is wrong usage: a :class:`UsageError`."""
+    """Turn errors about the value of ``option`` into :class:`UsageError`."""
     try:
         yield
     except MPAError as error:
@@ -35,19 +35,19 @@ def reading(option: str) -> Iterator[None]:
 
 
 class Job(NamedTuple):
-    """One input and where its result goes; either may be :data:`STREAM`."""
+    """One input and the place of its result; either may be :data:`STREAM`."""
 
     source: str
     target: str
 
 
 def add_job_arguments(parser: argparse.ArgumentParser, what: str, in_folder: str) -> None:
-    """Add ``IN… -o OUT`` and what goes with many files.
+    """Add ``IN… -o OUT`` and the options for many files.
 
     Args:
-        parser: of the command.
-        what: an input is, in the plural.
-        in_folder: which files of a folder are taken.
+        parser: parser of the command.
+        what: description of the inputs, in the plural.
+        in_folder: description of the files that are taken from a folder.
     """
     parser.add_argument(
         "inputs",
@@ -101,7 +101,7 @@ def add_job_arguments(parser: argparse.ArgumentParser, what: str, in_folder: str
 
 
 def add_strip_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add ``--strip`` and ``--strip-location``; the result's ``strip`` says what is meant."""
+    """Add ``--strip`` and ``--strip-location``, which set ``strip`` in the result."""
     strip = parser.add_mutually_exclusive_group()
     strip.add_argument(
         "--strip",
@@ -121,7 +121,7 @@ def add_strip_arguments(parser: argparse.ArgumentParser) -> None:
 
 @contextmanager
 def noting(figures: dict[str, Any]) -> Iterator[None]:
-    """What the SDK warns of inside goes into ``figures``, as ``damage`` and ``warnings``."""
+    """Collect the SDK's warnings in the block in ``figures``, as ``damage`` and ``warnings``."""
     names = {DamageWarning: "damage", MetadataWarning: "warnings", PictureWarning: "warnings"}
     with warnings.catch_warnings(record=True) as caught:
         for category in names:
@@ -138,7 +138,10 @@ def noting(figures: dict[str, Any]) -> Iterator[None]:
 
 
 def metadata_difference(metadata: Metadata, strip: What | None) -> str | None:
-    """How a file with ``metadata`` differs from one without what ``strip`` names."""
+    """Describe how a file with ``metadata`` differs from one without those ``strip`` names.
+
+    None if it does not.
+    """
     from mpa_core.io.location import has_location
 
     if strip == "all" and any(metadata):
@@ -149,7 +152,7 @@ def metadata_difference(metadata: Metadata, strip: What | None) -> str | None:
 
 
 def read_input(name: str) -> bytes:
-    """All bytes of an ``.mpa`` file, or of stdin.
+    """Return all bytes of an ``.mpa`` file, or of stdin.
 
     Raises:
         BitstreamError: it cannot be read.
@@ -161,7 +164,10 @@ def read_input(name: str) -> bytes:
 
 
 def bundled_fingerprints() -> dict[str, str]:
-    """Fingerprint (64 hex digits) of each base that ships with the package, by id. No torch."""
+    """Return the fingerprint (64 hex digits) of each base that ships with the package, by id.
+
+    Imports no torch.
+    """
     from mpa_core.checkpoints import bundled_bases, read_base_meta
 
     return {name: read_base_meta(folder).fingerprint for name, folder in bundled_bases().items()}

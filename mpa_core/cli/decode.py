@@ -1,4 +1,4 @@
-"""``mpa decode``: ``.mpa`` files to pictures, by the paths asked for."""
+"""The command ``mpa decode``: ``.mpa`` files to pictures, by the paths asked for."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def register(
 
 
 def run(args: argparse.Namespace) -> int:
-    """Decode every input; returns the exit code."""
+    """Decode every input, and return the exit code."""
     from mpa_core.bitstream.container import MAX_PIXELS
     from mpa_core.cli.batch.plan import make_plan
     from mpa_core.cli.batch.run import run_jobs
@@ -123,16 +123,16 @@ def run(args: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class DecodeTask:
-    """What every file is decoded with; the names are those of the options."""
+    """The settings for decoding every file, named like the options."""
 
     base: str | None
     path: str | None
     mix: str | None
     regions: dict[str, str]
-    """Files of the masks by path."""
+    """Files of the masks, by path."""
     load: tuple[str, ...]
     suffix: str
-    """Of every picture that is written."""
+    """Suffix of every picture that is written."""
     errors: Literal["strict", "conceal"]
     max_pixels: int
     strip: What | None
@@ -145,7 +145,7 @@ class DecodeTask:
 
         output_format(self.suffix)
         masks = {name: load_image(file) for name, file in self.regions.items()}
-        # A path asked for as distribution:name is loaded under its name.
+        # A path given as distribution:name is loaded under its name alone.
         asked = MAIN if self.path is None else self.path
         path = asked.rpartition(":")[2]
         load = self.load if path == asked else (*self.load, asked)
@@ -153,7 +153,7 @@ class DecodeTask:
         return Decoder(self, _Codecs(self.base, load, mix), mix)
 
     def pixels(self, job: Job) -> int:
-        """Width times height of the picture in an undamaged file."""
+        """Return width times height of the picture in an undamaged file."""
         from mpa_core.bitstream.container import unpack
 
         header = unpack(read_input(job.source), max_pixels=self.max_pixels)
@@ -169,9 +169,9 @@ class Decoder:
         self.mix = mix
 
     def difference(self, job: Job) -> str | None:
-        """How the picture that is there differs from what :meth:`make` would make.
+        """Describe how the existing picture differs from that of :meth:`make`; None if it does not.
 
-        Told from its size and age and from reading it once; nothing in it says which paths made it.
+        Its size, its age and reading it once tell; nothing in it says which paths made it.
         """
         from mpa_core.bitstream.metadata import Metadata
         from mpa_core.io.images import load_image
@@ -182,14 +182,14 @@ class Decoder:
         except ImageError as error:
             return f"is not a whole picture ({error})"
         header = self._parsed(job).container
-        # Sorted, since either may lie on its side: the file, and the picture after --no-orient.
+        # Sorted, since the file, or the picture after --no-orient, may be turned by 90 degrees.
         if sorted(picture.size) != sorted((header.width, header.height)):
             return f"is {picture.width}x{picture.height}, not {header.width}x{header.height}"
         metadata = Metadata(picture.info.get("icc_profile"), read_exif(picture))
         return metadata_difference(metadata, self.task.strip) or age_difference(job)
 
     def make(self, job: Job) -> tuple[bytes, dict[str, Any]]:
-        """Decode one file to a picture file."""
+        """Decode one file to a picture file, and return its bytes and figures to report."""
         from mpa_core.io.images import encode_image
         from mpa_core.io.stripping import strip_what
         from mpa_core.mix import MAIN
@@ -211,7 +211,7 @@ class Decoder:
         }
 
     def _parsed(self, job: Job) -> ParsedFile:
-        """What the file says, as far as ``errors`` lets it be damaged."""
+        """Parse the file, which may be damaged as far as ``errors`` allows."""
         from mpa_core.bitstream.parsed import parse_file
 
         data = read_input(job.source)
@@ -219,7 +219,7 @@ class Decoder:
 
 
 class _Codecs:
-    """The codec for a file: the one asked for, or the bundled one that made it. Each loads once."""
+    """Codecs by file: the one asked for, or the bundled one that made the file; each loads once."""
 
     def __init__(self, base: str | None, load: Sequence[str], mix: Mix) -> None:
         self._load_first = load
@@ -250,7 +250,7 @@ def _bundled_base(prefix: bytes) -> str:
 
     found = bundled_base_of(prefix)
     if found is not None:
-        # Its folder: found by the fingerprint, it is no name that could mean something else here.
+        # Its folder, since a name could mean something else in the current folder.
         return str(bundled_bases()[found])
     bundled = bundled_fingerprints().items()
     known = ", ".join(f"{name} {value[:16]}" for value, name in bundled) or "none"

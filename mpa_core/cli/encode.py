@@ -1,4 +1,4 @@
-"""``mpa encode``: pictures to ``.mpa`` files."""
+"""The command ``mpa encode``: pictures to ``.mpa`` files."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def register(
 
 
 def run(args: argparse.Namespace) -> int:
-    """Encode every input; returns the exit code."""
+    """Encode every input, and return the exit code."""
     from mpa_core.cli.batch.plan import make_plan
     from mpa_core.cli.batch.run import run_jobs
     from mpa_core.io.folders import picture_suffixes
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class EncodeTask:
-    """What every picture is encoded with."""
+    """The settings for encoding every picture."""
 
     base: str
     quality: float
@@ -103,7 +103,7 @@ class EncodeTask:
     orient: bool
 
     def start(self) -> Encoder:
-        """Load the base; torch takes seconds, so this comes after the plan is known to be good."""
+        """Load the base; torch takes seconds, so this comes after the plan has been checked."""
         from mpa_core.bitstream.container import quantize_quality
         from mpa_core.codec import MPACodec
 
@@ -111,11 +111,11 @@ class EncodeTask:
         return Encoder(codec, replace(self, quality=quantize_quality(self.quality)))
 
     def pixels(self, job: Job) -> int:
-        """Width times height of a picture that is not decoded for it."""
+        """Return width times height of a picture without decoding it."""
         from PIL import Image
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they come when it is encoded
+            warnings.simplefilter("ignore")  # shown when the picture is encoded
             with Image.open(job.source) as image:
                 return image.width * image.height
 
@@ -128,9 +128,9 @@ class Encoder:
         self.task = task
 
     def difference(self, job: Job) -> str | None:
-        """How the file that is there differs from what :meth:`make` would make of the picture.
+        """Describe how the existing file differs from that of :meth:`make`; None if it does not.
 
-        Told from its checksums, its base, its quality and its age; the picture is not decoded.
+        Its checksums, base, quality and age tell; the picture is not decoded.
         """
         from mpa_core.bitstream.container import PROFILES
         from mpa_core.bitstream.parsed import parse_file
@@ -151,7 +151,7 @@ class Encoder:
         return metadata_difference(file.metadata, self.task.strip) or age_difference(job)
 
     def make(self, job: Job) -> tuple[bytes, dict[str, Any]]:
-        """Encode one picture."""
+        """Encode one picture, and return the file's bytes and figures to report."""
         from mpa_core.bitstream.parsed import parse_file
         from mpa_core.io.images import load_image
         from mpa_core.io.stripping import strip_what
@@ -179,9 +179,9 @@ class Encoder:
 
 
 def age_difference(job: Job) -> str | None:
-    """Whether the input was changed after the output was written; see ``difference`` of workers.
+    """Describe that the output is older than its input; None if it is not.
 
-    An input that is gone has not changed.
+    An input that no longer exists has not changed.
     """
     with suppress(FileNotFoundError):
         if Path(job.source).stat().st_mtime_ns > Path(job.target).stat().st_mtime_ns:

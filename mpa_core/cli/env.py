@@ -1,4 +1,4 @@
-"""``mpa env``: what a bug report needs to say about the machine. Works without torch."""
+"""The command ``mpa env``: facts about the machine for a bug report. Works without torch."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from mpa_core.plugins.registry import Plugin
 
 _NAMED_NOWHERE = ("lpips", "natten")
-"""Libraries that are used where they are installed, and that no extra brings."""
+"""Libraries that are used where they are installed, but belong to no extra."""
 _UNTOLD = ("numpy", "pillow", "torch")
-"""Whose versions matter most, where nothing tells what is needed."""
+"""Libraries whose versions matter most, for an installation whose requirements are unknown."""
 _VARIABLES = (
     "MPA_PLUGINS",
     "MPA_STRICT_PLUGINS",
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _installed() -> dict[str, Any]:
-    """Versions of what is needed, and what is missing for mpa-core and for each of its extras."""
+    """Return the versions of requirements, and those missing for mpa-core and each extra."""
     try:
         found = needs()
     except MPAError as error:
@@ -108,14 +108,14 @@ def _installed() -> dict[str, Any]:
 
 
 def _as_text(data: dict[str, Any]) -> str:
-    """The same for people, in whose eyes an extra is complete or lacks something."""
+    """Return the data for people, for whom an extra is complete or lacks something."""
     found = data["requirements"]
     said = found if "error" in found else {name: _lacking(group) for name, group in found.items()}
     return facts({**data, "requirements": said})
 
 
 def _lacking(group: dict[str, Any]) -> str:
-    """Of one entry of ``requirements``, in a line."""
+    """Describe one entry of ``requirements`` in a line."""
     wrong = [f"{name} is missing" for name in group["missing"]]
     wrong += [
         f"{name} {group['installed'][name]} is not {bound}"
@@ -125,7 +125,7 @@ def _lacking(group: dict[str, Any]) -> str:
 
 
 def _range_coder() -> dict[str, str]:
-    """Which loops of the range coder a codec of this process would use."""
+    """Return which loops of the range coder a codec of this process would use."""
     file = compiled_file()
     if file is None:
         return {"loops": "Python, slower", "why": "installed without a C compiler"}
@@ -133,7 +133,7 @@ def _range_coder() -> dict[str, str]:
 
 
 def _threads(choice: Choice, each: int) -> dict[str, Any]:
-    """What a command started now would compute with, and why."""
+    """Return the number of threads that a command started now would use, and why."""
     return {
         "of_one_process": choice.threads or choice.said,
         "why": choice.why,
@@ -189,7 +189,7 @@ def _names(plugin: Plugin) -> list[str]:
 
 
 def _caches() -> dict[str, str]:
-    """Where libraries keep what they download; the SDK itself keeps nothing outside its folder."""
+    """Return where libraries keep downloads; the SDK keeps nothing outside its folder."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return {
         "huggingface": os.environ.get("HF_HOME") or str(cache / "huggingface"),

@@ -1,4 +1,4 @@
-"""``mpa eval``: rate, distortion and task metrics from real files, and the page made from them."""
+"""The command ``mpa eval``: rate, distortion and task metrics from real files, and their page."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def register(
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, or make the page of what was measured."""
+    """Measure, or make the page of stored results."""
     from mpa_core.cli.common import UsageError
 
     if args.report:
@@ -206,7 +206,7 @@ def _tell(what: str, done: int, total: int) -> None:
 
 
 def _settings(texts: list[str]) -> dict[str, dict[str, Any]]:
-    """``TASK.KEY=VALUE`` each, the value in JSON or a plain word."""
+    """Parse ``TASK.KEY=VALUE`` items, with values in JSON or as plain words."""
     from mpa_core.cli.common import UsageError
 
     found: dict[str, dict[str, Any]] = {}

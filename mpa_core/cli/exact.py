@@ -1,4 +1,4 @@
-"""``mpa exact``: give a base formats of the exact entropy profile, found on photos."""
+"""The command ``mpa exact``: formats of a base's exact entropy profile, found on photos."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def register(
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert, and print what was written and what it costs."""
+    """Convert the base, and print what was written and its cost."""
     from mpa_core.conversion import convert_base
 
     done = convert_base(args.base, args.out, args.data, limit=args.limit, force=args.force)

@@ -1,4 +1,4 @@
-"""``mpa import-official``: the authors' released checkpoint to folders of ours."""
+"""The command ``mpa import-official``: the authors' released checkpoint to folders of ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``mpa info``: what the header of an ``.mpa`` file says. Needs no torch."""
+"""The command ``mpa info``: the header of an ``.mpa`` file. Needs no torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def register(
 
 
 def run(args: argparse.Namespace) -> int:
-    """Describe every file; one that is damaged is reported and the others go on."""
+    """Describe every file; a damaged one is reported and the others go on."""
     from mpa_core.checkpoints import bundled_fingerprints
 
     bases = {value[:16]: name for value, name in bundled_fingerprints().items()}
@@ -58,7 +58,7 @@ def _describe(data: bytes, bases: dict[str, str]) -> dict[str, Any]:
         name.decode("ascii", "replace"): len(value) for name, value in container.chunks.items()
     }
     height, width = file.upright_size
-    # Stored as it is seen, nothing is to be said.
+    # Nothing is printed for a picture that is stored upright.
     seen = {"orientation": file.orientation, "upright_width": width, "upright_height": height}
     return {
         "width": container.width,

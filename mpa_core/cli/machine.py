@@ -1,4 +1,4 @@
-"""What of the machine this process may use, and what others are using of it. No library needed."""
+"""The processors and memory that this process may use, and the load of others; no libraries."""
 
 from __future__ import annotations
 
@@ -9,35 +9,37 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _SHORTEST_LOOK = 0.1
-"""Seconds a look at the processors takes at least: the system counts in hundredths of a second."""
+"""Shortest measurement of the processors in seconds: the system counts in hundredths of a
+second."""
 _BUSY = (0, 1, 2, 5, 6, 7)
-"""Columns of a line of ``/proc/stat``: user, nice, system, interrupts twice, and what the
-hypervisor took. Work of low priority counts: it gives way within its own session alone."""
+"""Columns of a line of ``/proc/stat``: user, nice, system, interrupts twice, and the time that the
+hypervisor took. Work of low priority counts, since it gives way within its own session alone."""
 _COLUMNS = 8
-"""Those behind count guests, which are in user and nice already."""
+"""Number of columns read; later ones count guests, which are in user and nice already."""
 _UNLIMITED = 1 << 60
-"""Version 1 of control groups says so by a number near the largest there is."""
+"""Smallest limit that counts as unlimited: version 1 of control groups uses nearly the largest
+number."""
 
 
 def processors() -> list[int]:
-    """Numbers of the processors that this process may run on."""
+    """Return the numbers of the processors that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def usable_cpus(root: Path = Path("/")) -> int:
-    """How many processors this process may use, at least 1.
+    """Return how many processors this process may use, at least 1.
 
-    Those it may run on, and no more than the quota of its control group (of a container, mostly),
-    rounded up. ``root`` is where ``proc`` and ``sys`` are.
+    They are those it may run on, limited by the quota of its control group (mostly of a container),
+    rounded up. ``root`` is the folder that has ``proc`` and ``sys``.
     """
     quotas = [quota for folder in _groups(root, "cpu") if (quota := _quota(folder)) is not None]
     return max(1, math.ceil(min([len(processors()), *quotas])))
 
 
 def cores(root: Path = Path("/")) -> int:
-    """How many cores those of :func:`processors` are: two processors may be one core's threads."""
+    """Return the number of cores of :func:`processors`; two may be threads of one core."""
     found = set()
     for number in processors():
         topology = root / f"sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list"
@@ -46,7 +48,7 @@ def cores(root: Path = Path("/")) -> int:
 
 
 def free_memory(root: Path = Path("/")) -> int | None:
-    """Bytes that can be taken without driving others out, by the system and the control group.
+    """Return the bytes of memory that are free, by the system and the control group.
 
     None if the system does not say.
     """
@@ -57,7 +59,7 @@ def free_memory(root: Path = Path("/")) -> int | None:
 
 
 class LoadMeter:
-    """Measures how much of the processors others use, from its making to :meth:`read`."""
+    """Measures how much of the processors others use, from its construction to :meth:`read`."""
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
@@ -66,9 +68,9 @@ class LoadMeter:
         self._before = self._ticks()
 
     def read(self) -> float:
-        """Processors' worth of work of other processes, among those that this one may run on.
+        """Return the load of other processes, in processors, of those that this one may run on.
 
-        Waits until a tenth of a second has been looked at. Where the system does not count
+        Waits until a tenth of a second has been measured. Where the system does not count
         (elsewhere than on Linux) it is the load average of the last minute; 0 without one.
         """
         if self._before is None:
@@ -81,7 +83,7 @@ class LoadMeter:
         return max(0.0, used - own)
 
     def _ticks(self) -> tuple[int, int] | None:
-        """Time that was used, and all, of our processors together."""
+        """Return the used time and the total time of our processors together."""
         ours = {f"cpu{number}" for number in self._numbers}
         lines = [line.split() for line in _read(self._root / "proc/stat").splitlines()]
         counted = [
@@ -93,7 +95,7 @@ class LoadMeter:
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """Folders of this process's control group and those above it, of either version."""
+    """Yield the folders of this process's control group and those above it, of either version."""
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         mount = root / "sys/fs/cgroup"
@@ -102,7 +104,7 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
                 continue
             mount /= controller
         group = mount / path.strip("/")
-        # Inside a container the path may be the one outside: then its root is what it sees.
+        # Inside a container the path may be that outside, and only the root exists.
         while group != mount:
             yield group
             group = group.parent
@@ -110,7 +112,7 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
 
 
 def _quota(folder: Path) -> float | None:
-    """Processors that a control group may use."""
+    """Return the processors that a control group may use; None for no limit."""
     words = _read(folder / "cpu.max").split() or [
         _read(folder / f"cpu.cfs_{what}_us") for what in ("quota", "period")
     ]
@@ -121,7 +123,7 @@ def _quota(folder: Path) -> float | None:
 
 
 def _room(folder: Path) -> int | None:
-    """Bytes that a control group may still take. What it holds of files can be dropped."""
+    """Return the bytes that a control group may still take; cached files can be dropped."""
     for limit_name, used_name, dropped in (
         ("memory.max", "memory.current", "inactive_file"),
         ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -135,7 +137,7 @@ def _room(folder: Path) -> int | None:
 
 
 def _read(file: Path) -> str:
-    """Its text, without the last line end; empty if it cannot be read."""
+    """Return a file's text without the last line end; empty if it cannot be read."""
     try:
         return file.read_text(encoding="ascii").strip()
     except (OSError, ValueError):

@@ -1,7 +1,8 @@
-"""Entry point of the ``mpa`` command: arguments in, exit code out.
+"""Entry point of the ``mpa`` command, which parses arguments and returns an exit code.
 
-0 done, 1 failed, 2 wrong usage, 130 interrupted. ``mpa --help`` imports neither torch nor any other
-library: a group's module may import only what :func:`register` needs.
+The exit code is 0 for success, 1 for failure, 2 for wrong usage, 130 for an interrupt. ``mpa
+--help`` imports neither torch nor any other library: a group's module may import only what
+:func:`register` needs.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _STDOUT_FILES = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line; every leaf sets ``run(args) -> exit code``."""
+    """Build the parser of the whole command line; every leaf sets ``run(args) -> exit code``."""
     parser = _Parser(
         prog="mpa",
         description="Learned image coding for people and machines: one file, many readers.",
@@ -67,10 +68,10 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``mpa`` with ``argv`` (default: the process's arguments) and return the exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # File names may hold what the terminal's encoding does not.
+        # File names may have characters that the terminal's encoding does not have.
         sys.stdout.reconfigure(errors="backslashreplace")
     meter = LoadMeter()
-    # With arguments of the caller's the process goes on after us.
+    # If the caller gives arguments, the process goes on afterwards.
     with own_streams(for_good=argv is None):
         args = argparse.Namespace(format="text")
         parsed = False
@@ -101,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Prints help where results go, and fails as they do where that cannot be written."""
+    """A parser that prints help on the commands' stdout, with their errors if that fails."""
 
     def print_help(self, file: Any = None) -> None:
         """Print the help text."""
@@ -110,7 +111,7 @@ class _Parser(argparse.ArgumentParser):
 
 @contextmanager
 def _warnings_in_a_line() -> Iterator[None]:
-    """Say each :class:`AmbiguousNameWarning` once, as the command speaks."""
+    """Print each :class:`AmbiguousNameWarning` once, in the form of the command's messages."""
     show, said = warnings.showwarning, set()
 
     def say(message: Warning | str, category: type[Warning], *place: Any) -> None:
@@ -127,7 +128,7 @@ def _warnings_in_a_line() -> Iterator[None]:
 
 
 class _Version(argparse.Action):
-    """``--version``, whose text is made only when asked for."""
+    """The option ``--version``, whose text is made only when asked for."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:  # noqa: A002
         super().__init__(option_strings, dest, nargs=0, help=help)

@@ -1,4 +1,4 @@
-"""What commands say: data on stdout, as text or JSON; talk and errors on stderr, a line each."""
+"""Output of commands: data on stdout, as text or JSON; messages and errors on stderr, in lines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def emit(args: argparse.Namespace, data: Any, text: str | Callable[[], str]) -> 
 
     Args:
         args: parsed arguments; ``args.format`` chooses.
-        data: the result for ``--format json``, made of what JSON knows.
+        data: the result for ``--format json``, in values that JSON can hold.
         text: the same for people, or a function that makes it (called only if needed).
     """
     if args.format == "json":
@@ -68,10 +68,10 @@ def facts(values: Mapping[str, object]) -> str:
 
 
 def describe_error(error: BaseException, about: str | None = None) -> dict[str, str]:
-    """``type`` and one-line ``message`` of an error.
+    """Return ``type`` and one-line ``message`` of an error.
 
-    Errors that are not the SDK's own are bugs (or the machine's trouble) and say how to see more.
-    ``about``, a file's name, is put in front unless the message has it already.
+    Errors that are not the SDK's own are bugs (or faults of the machine), and their message says
+    how to see more. ``about``, a file's name, is put in front unless the message has it already.
     """
     message = " ".join(text_of(error).split())
     if not isinstance(error, MPAError):
@@ -85,7 +85,7 @@ def describe_error(error: BaseException, about: str | None = None) -> dict[str, 
 
 
 def _suspects() -> str:
-    """What of the installation may be behind an error that is not ours."""
+    """Describe faults of the installation that may have caused an error that is not ours."""
     from mpa_core.plugins.entries import damaged_folders
 
     folders = damaged_folders()
@@ -98,7 +98,10 @@ def _suspects() -> str:
 
 
 def report_error(error: BaseException, about: str | None = None) -> dict[str, str]:
-    """Print one line about ``error`` on stderr (with ``MPA_DEBUG=1`` the traceback before it)."""
+    """Print one line about ``error`` on stderr, with ``MPA_DEBUG=1`` after the traceback.
+
+    Returns the result of :func:`describe_error`.
+    """
     described = describe_error(error, about)
     trace = "".join(traceback.format_exception(error)) if debugging() else None
     say_error(described, trace)
@@ -106,14 +109,14 @@ def report_error(error: BaseException, about: str | None = None) -> dict[str, st
 
 
 def say_error(described: Mapping[str, str], trace: str | None = None) -> None:
-    """Print what :func:`describe_error` returned, after the traceback if there is one."""
+    """Print the result of :func:`describe_error`, after the traceback if there is one."""
     if trace is not None:
         print(trace, end="", file=sys.stderr)
     print(f"mpa: error: {described['message']}", file=sys.stderr)
 
 
 def debugging() -> bool:
-    """Whether ``MPA_DEBUG`` asks for tracebacks."""
+    """Return whether ``MPA_DEBUG`` asks for tracebacks."""
     return os.environ.get("MPA_DEBUG", "") not in ("", "0")
 
 

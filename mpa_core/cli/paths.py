@@ -1,4 +1,4 @@
-"""``mpa paths``: which task paths are installed, and what each is."""
+"""The command ``mpa paths``: the installed task paths, and a description of each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def register(
 
 
 def run_ls(args: argparse.Namespace) -> int:
-    """List the registered paths. Imports no path class, hence no torch."""
+    """List the registered paths; imports no path class, hence no torch."""
     from mpa_core.cli.output import emit, table
     from mpa_core.plugins.registry import registry
 
@@ -64,7 +64,7 @@ def run_ls(args: argparse.Namespace) -> int:
 
 
 def run_info(args: argparse.Namespace) -> int:
-    """Describe one path: where it comes from, its default config, its size on each preset."""
+    """Describe one path: its distribution, its default config, its size on each preset."""
     from mpa_core.cli.output import emit, facts
     from mpa_core.plugins.registry import registry
 

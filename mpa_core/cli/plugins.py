@@ -1,4 +1,4 @@
-"""``mpa plugins``: which plugins are installed, and whether they keep the contract."""
+"""The command ``mpa plugins``: the installed plugins, and checks of the contract."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def register(
 
 
 def run_ls(args: argparse.Namespace) -> int:
-    """List what discovery found. Imports no path class, hence no torch."""
+    """List the plugins that discovery found; imports no path class, hence no torch."""
     from mpa_core.cli.output import emit, table
     from mpa_core.plugins.registry import registry
 
@@ -62,11 +62,11 @@ def run_ls(args: argparse.Namespace) -> int:
 
 
 def run_check(args: argparse.Namespace) -> int:
-    """Load plugins to the last class and try them. Returns 1 if any breaks the contract."""
+    """Import plugins completely and try them; returns 1 if any breaks the contract."""
     from mpa_core.cli.output import emit
     from mpa_core.plugins.registry import registry
 
-    # Discovery first: afterwards nobody could tell which import brought torch in.
+    # Discovery first: afterwards it could not be told which import has imported torch.
     found = registry()
     plugins = found.select(args.name)
 

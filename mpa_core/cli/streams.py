@@ -1,4 +1,4 @@
-"""The standard streams as commands have them: stdout is theirs alone, and any may be closed."""
+"""The standard streams of commands: stdout is for results alone, and any stream may be closed."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
 
 class _Results:
-    """Where results go while a command runs; None: to ``sys.stdout``. Of the process, as that."""
+    """The stream for results while a command runs, one per process; None is ``sys.stdout``."""
 
     stream: TextIO | None = None
 
 
 def stdout() -> TextIO:
-    """Where results go; nothing but a command's result may be written there.
+    """Return the stream for results; only a command's result may be written there.
 
-    Writing raises :class:`OutputError` where it fails (a full disk, a closed stdout), and
-    ``BrokenPipeError`` where the reader is gone: once, and then what is written is dropped.
+    Writing raises :class:`OutputError` if it fails (a full disk, a closed stdout), and
+    ``BrokenPipeError`` if the reader is gone: once, and after that all output is dropped.
     """
     return sys.stdout if _Results.stream is None else _Results.stream
 
 
 def stdin(error: type[MPAError]) -> BinaryIO:
-    """The bytes that a command is given; raises ``error`` where stdin is closed."""
+    """Return the binary stdin of the command; raises ``error`` if it is closed."""
     if sys.stdin is None:
         raise error("cannot read from stdin: it is closed; give a file, or a pipe to read from")
     return sys.stdin.buffer
@@ -39,14 +39,14 @@ def stdin(error: type[MPAError]) -> BinaryIO:
 
 @contextmanager
 def own_streams(*, for_good: bool) -> Iterator[None]:
-    """Keep stdout for :func:`stdout`; what anybody else writes there goes to stderr.
+    """Reserve stdout for :func:`stdout`; all other writing to it goes to stderr.
 
-    That is what plugins, recipes and libraries print, and what their C code and the processes they
-    start write to file descriptor 1. Where stderr is closed, it goes nowhere.
+    This concerns what plugins, recipes and libraries print, and what their C code and the processes
+    they start write to file descriptor 1. If stderr is closed, it is dropped.
 
     Args:
-        for_good: what others write goes to stderr after the block, too: their code also runs when
-            the process exits.
+        for_good: redirect other writing after the block, too: code of others also runs when the
+            process exits.
     """
     before = sys.stdout, sys.stderr
     _occupy_standard_descriptors()
@@ -68,14 +68,15 @@ def own_streams(*, for_good: bool) -> Iterator[None]:
             if descriptor is not None:
                 os.dup2(descriptor, 1)
         if ours is not before[0]:
-            with suppress(OSError):  # the command has flushed it, and reported what came of that
+            with suppress(OSError):  # the command has flushed it and reported any error
                 ours.close()
 
 
 def _occupy_standard_descriptors() -> None:
-    """Let those of 0, 1 and 2 that are closed lead nowhere, or the next file opened would be one.
+    """Open the null device for descriptors 0, 1 and 2 that are closed.
 
-    What a library prints would then be written into that file.
+    Otherwise the next file opened would get such a number, and what a library prints would be
+    written into that file.
     """
     with suppress(OSError):  # a system without the null device
         while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
@@ -84,7 +85,7 @@ def _occupy_standard_descriptors() -> None:
 
 
 def _descriptor_of(stream: TextIO | None) -> int | None:
-    """A copy of descriptor 1 if ``stream`` writes there, as one in memory does not."""
+    """Return a copy of descriptor 1 if ``stream`` writes there, as one in memory does not."""
     with suppress(OSError, ValueError, AttributeError):
         stream.flush()  # type: ignore[union-attr]
         if stream.fileno() == 1:  # type: ignore[union-attr]
@@ -103,12 +104,12 @@ def _wrap(descriptor: int | None) -> TextIO:
 
 
 class _Open(io.FileIO):
-    """A stdout that fails once: the command ends, and what is in its buffers then is dropped."""
+    """A stdout that fails once: the command then ends, and the rest of its buffers is dropped."""
 
     _failed = False
 
     def write(self, data: ReadableBuffer) -> int:
-        """Write ``data``; raises what :func:`stdout` says."""
+        """Write ``data``; raises the errors described at :func:`stdout`."""
         if self._failed:
             return memoryview(data).nbytes
         try:
@@ -126,11 +127,11 @@ class _Closed(io.RawIOBase):
     _failed = False
 
     def writable(self) -> bool:
-        """As far as anybody asks."""
+        """Return True, so that writing is tried and fails."""
         return True
 
     def write(self, data: ReadableBuffer) -> int:
-        """Raise what :func:`stdout` says."""
+        """Raise the error described at :func:`stdout`."""
         if self._failed:
             return memoryview(data).nbytes
         self._failed = True

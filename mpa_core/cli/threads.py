@@ -1,10 +1,10 @@
-"""How many threads a command computes with, and how they wait for one another.
+"""The number of threads that a command computes with, and how they wait for one another.
 
-OpenMP's threads spin while they wait, some milliseconds long: fast on an idle machine, and many
-times slower than one thread where another process wants the same processors, since a thread then
-spins until one that was put aside gets its turn. The libraries read their variables when they are
-loaded, so the choice is made before torch is imported, from what the machine is doing at that
-moment, and never over what the user has set.
+OpenMP's threads spin while they wait, for some milliseconds: fast on an idle machine, and many
+times slower than one thread if another process wants the same processors, since a thread then spins
+until one that was suspended gets its turn. The libraries read their variables when they are loaded,
+so the choice is made before torch is imported, from the load of the machine at that moment, and
+never overrides what the user has set.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from dataclasses import dataclass, field
 from mpa_core.cli.machine import LoadMeter, cores, usable_cpus
 
 COUNTING = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-"""Variables that say how many threads there are; each is enough for torch."""
+"""Environment variables for the number of threads; each is enough for torch."""
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-"""Variables that say how they wait."""
+"""Environment variables for how threads wait."""
 _MOST = 1024
-"""More threads or processes than this are a slip of the pen, and the system may refuse them."""
+"""Largest number of threads or processes: more is a typing error, and the system may refuse it."""
 _IDLE = 0.5
-"""Below so many busy processors the machine counts as idle."""
+"""The machine counts as idle if fewer processors than this are busy."""
 _SLEEP = {"OMP_WAIT_POLICY": "PASSIVE"}
 _SPIN_BRIEFLY = {"GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "0"}
-"""Some 20 microseconds with GNU's OpenMP, none with LLVM's or Intel's."""
+"""About 20 microseconds of spinning with GNU's OpenMP, none with LLVM's or Intel's."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """How a command computes.
+    """The number of threads of a command, and how they wait.
 
     Attributes:
-        threads: of one operation; None if the user's variables say.
-        said: how many those say; None if they do not, or not by a number.
-        why: where the number comes from.
+        threads: threads of one operation; None if the user's variables set it.
+        said: number that those variables set; None if they do not, or not by a number.
+        why: the reason for the number.
         waiting: how threads wait for one another, and why.
-        busy: processors' worth of work of other processes when it was made.
-        variables: what is set for it.
+        busy: load of other processes, in processors, when the choice was made.
+        variables: environment variables to set for it.
     """
 
     threads: int | None
@@ -56,8 +56,8 @@ def add_threads_argument(parser: argparse.ArgumentParser, *, lasting: bool = Fal
     """Add ``--threads``, which :func:`computing` acts on.
 
     Args:
-        parser: of a command that computes.
-        lasting: it runs for long, so that what the machine does at its start is no measure: by
+        parser: parser of a command that computes.
+        lasting: the command runs for long, so that the load at its start does not matter: by
             default it has as many threads as there are cores.
     """
     default = "as many as there are cores" if lasting else "as many as cores are free"
@@ -71,7 +71,7 @@ def add_threads_argument(parser: argparse.ArgumentParser, *, lasting: bool = Fal
 
 
 def counted(what: str) -> Callable[[str], int]:
-    """A parser's type for a number of ``what``, 1 to 1024."""
+    """Return a type for argparse: a number of ``what``, from 1 to 1024."""
 
     def parse(text: str) -> int:
         value = int(text) if text.isdecimal() and len(text) <= len(str(_MOST)) else 0
@@ -85,14 +85,14 @@ def counted(what: str) -> Callable[[str], int]:
 def choose(
     asked: int | None, said: Mapping[str, str], *, cpus: int, busy: float, lasting: bool = False
 ) -> Choice:
-    """Choose threads and their waiting.
+    """Choose the number of threads and how they wait.
 
     Args:
         asked: value of ``--threads``.
         said: environment variables that the user has set.
-        cpus: how many processors may be used; of each core one.
-        busy: processors' worth of work of other processes.
-        lasting: leave nothing free for them, who may be gone soon.
+        cpus: number of processors that may be used, one of each core.
+        busy: load of other processes, in processors.
+        lasting: leave no processors free for other processes, which may end soon.
     """
     variables: dict[str, str] = {}
     counts, waits = (
@@ -121,21 +121,21 @@ def choose(
 
 
 def _first(value: str | None) -> str:
-    """Threads of the outermost level: the variables may name one number for each."""
+    """Return the threads of the outermost level: a variable may give one number for each."""
     return (value or "").partition(",")[0].strip()
 
 
 @contextmanager
 def computing(args: argparse.Namespace, meter: LoadMeter) -> Iterator[None]:
-    """Inside the block torch computes as chosen for ``args``; see :func:`choose`.
+    """Run the block with torch's threads as :func:`choose` chooses for ``args``.
 
-    The choice is in ``args.choice``, for commands that :func:`add_threads_argument` was called for;
-    for others nothing happens. The environment is afterwards as it was. In a process that has
-    imported torch before, what the block does not ask for by ``--threads`` stays as it is there.
+    The choice is in ``args.choice``, for commands with :func:`add_threads_argument`; for others
+    nothing happens. Afterwards the environment is restored. In a process that has imported torch
+    before, settings other than ``--threads`` stay as they are.
 
     Args:
         args: parsed arguments.
-        meter: has been looking since the process began.
+        meter: has been measuring since the process began.
     """
     if not hasattr(args, "lasting"):
         yield
@@ -162,7 +162,7 @@ def computing(args: argparse.Namespace, meter: LoadMeter) -> Iterator[None]:
 
 @contextmanager
 def torch_threads(count: int | None) -> Iterator[None]:
-    """Compute with ``count`` threads inside the block; None leaves them as they are."""
+    """Compute with ``count`` threads in the block; None leaves the number as it is."""
     import torch
 
     before = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""``mpa train``: train a base codec or a path, and export what a run has learned."""
+"""The command ``mpa train``: trains a base codec or a path, and exports a run's weights."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def register(
 
 
 def _shared_options() -> argparse.ArgumentParser:
-    """What every training command takes."""
+    """Build a parser of the options that every training command takes."""
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--data", type=Path, required=True, metavar="DIR", help="training photos")
     shared.add_argument("--val", type=Path, metavar="DIR", help="photos to validate on")
@@ -86,9 +86,10 @@ def _shared_options() -> argparse.ArgumentParser:
 
 
 def budget_overrides(args: argparse.Namespace, base: dict[str, Any]) -> list[str]:
-    """What ``--hours``, ``--steps`` and ``--threads`` set; takes an older budget out of ``base``.
+    """Return the settings of ``--hours``, ``--steps`` and ``--threads``.
 
-    One of the first two is the whole budget: what was there before does not end the run as well.
+    Either of the first two is the whole budget: an older budget in ``base`` is removed, so that it
+    does not end the run as well.
     """
     overrides = []
     if args.hours is not None or args.steps is not None:
@@ -104,7 +105,7 @@ def budget_overrides(args: argparse.Namespace, base: dict[str, Any]) -> list[str
 
 
 def report(args: argparse.Namespace, outcome: Outcome) -> int:
-    """Say how a run ended, if this is the process that wrote it; exit code 0."""
+    """Print how a run ended, if this process wrote it; the exit code is 0."""
     from mpa_core.cli.output import emit
     from mpa_core.io.folders import find_files, picture_suffixes
 
@@ -129,7 +130,10 @@ def report(args: argparse.Namespace, outcome: Outcome) -> int:
 
 
 def run_base(args: argparse.Namespace) -> int:
-    """Train, or go on training. Ends with a checkpoint at the budget's end or on a signal."""
+    """Train, or resume training, until the budget ends or a signal comes.
+
+    Ends with a checkpoint.
+    """
     from mpa_core.cli.common import UsageError
     from mpa_core.training.runs.folder import stored_config
     from mpa_core.training.runs.run import Run, train

@@ -1,4 +1,4 @@
-"""``mpa train path``: train a task path on a frozen base."""
+"""The command ``mpa train path``: trains a task path on a frozen base."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ def register(
 
 
 def run_path(args: argparse.Namespace) -> int:
-    """Train, or go on training. Ends with a checkpoint at the budget's end or on a signal."""
+    """Train, or resume training, until the budget ends or a signal comes.
+
+    Ends with a checkpoint.
+    """
     from mpa_core.cli.train import budget_overrides, report
     from mpa_core.tasks.recipe import load_recipe
     from mpa_core.training.runs.folder import stored_config

@@ -189,7 +189,7 @@ class MPAModel(nn.Module):
         """
         pictures = latents.from_strings(strings, shape, symbols_crc)
         size = None if image_size is None else latents.as_two_sizes(image_size, "image_size")
-        with torch.inference_mode():  # faster inside; what leaves it is cloned
+        with torch.inference_mode():  # faster; the result is cloned outside
             y_hat, _ = latents.decode_latents(self.base, pictures, quality, networks)
             q = self.base.quality(quality, y_hat)
             x_hat = self.reconstruct(y_hat, q, mix, image_size=size)

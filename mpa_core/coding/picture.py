@@ -167,7 +167,7 @@ class CodedPicture:
         self._codec.profiles.require_unchanged(model)
         size = (self.file.container.height, self.file.container.width)
         latents = self._decoded()
-        with torch.inference_mode():  # what leaves it is new
+        with torch.inference_mode():  # the result is a new tensor
             y_hat = latents.y_hat.to(model.device)
             quality = model.base.quality(self.quality, y_hat)
             x_hat = model.reconstruct(y_hat, quality, stored, image_size=size)[0]
@@ -246,7 +246,7 @@ class CodedPicture:
             warn_caller(DamageWarning(name + "; ".join(damage)))
 
     def _decoded(self) -> DecodedLatents:
-        # In inference mode it is faster inside; who hands it on copies.
+        # Inference mode is faster; a caller that returns the latents to the user copies them.
         with self._lock, torch.inference_mode():
             if self._latents is None:
                 codec = self._codec
@@ -279,6 +279,6 @@ def _check_origin(container: Container, profiles: EntropyProfiles) -> None:
 def _known_base(prefix: bytes) -> str:
     """Return a hint on how to load the bundled base with this fingerprint; empty without one."""
     name = None
-    with suppress(CheckpointError):  # a damaged installation is not what this message is about
+    with suppress(CheckpointError):  # this message is not about a damaged installation
         name = checkpoints.bundled_base_of(prefix)
     return f': MPACodec.from_pretrained("{name}")' if name else ""

@@ -124,7 +124,7 @@ class EntropyProfiles:
         """
         change = self.change(model)
         if change is not None:
-            # Nothing that was made meanwhile, by the model's own methods, outlives this.
+            # Networks and tables made meanwhile, by the model's own methods, are discarded.
             self.moved()
             model.base.entropy.forget_tables()
             raise ModelChangedError(

@@ -31,6 +31,7 @@ class Measure:
     """Function of (original, reconstruction), both 8-bit RGB."""
 
     def __call__(self, original: Image.Image, decoded: Image.Image) -> float | None:
+        """Return the value for two 8-bit RGB pictures of one size, or None."""
         value = self.compare(original, decoded)
         return None if value is None else rounded(value)
 

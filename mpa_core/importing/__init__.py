@@ -1,1 +1,1 @@
-"""The authors' released checkpoints, as folders of the SDK."""
+"""Import of the authors' released checkpoints as folders of the SDK."""

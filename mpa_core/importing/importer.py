@@ -1,7 +1,7 @@
-"""The authors' released checkpoints to folders of ours (SPEC section 5): ``mpa import-official``.
+"""Conversion of the authors' released checkpoints (SPEC section 5): ``mpa import-official``.
 
-The architecture is read off the tensors' shapes, every one of our tensors is looked up under its
-released name, and a tensor that nobody looked up is an error: nothing is dropped in silence.
+The architecture is inferred from the tensors' shapes, each of our tensors is looked up under its
+released name, and a tensor that was not looked up is an error: nothing is dropped silently.
 """
 
 from __future__ import annotations
@@ -42,24 +42,24 @@ _OF_A_TASK = re.compile(r"g_s\d+\..*\.(?:mlp_list\.(\d+)\.|score_predictor\.(\d+
 
 
 def import_official(checkpoint: Path, out: Path, force: bool = False) -> dict[str, Any]:
-    """Write ``out/base``, and for each task found a folder called by the path that it is.
+    """Write ``out/base``, and for each task found a folder with the name of its path.
 
-    Which path that is say the installed plugins (:attr:`PathSpec.official`).
+    The installed plugins state which path a task is (:attr:`PathSpec.official`).
 
     Args:
-        checkpoint: A ``.pth.tar`` with the tensors under ``state_dict`` (perhaps behind
+        checkpoint: a ``.pth.tar`` with the tensors under ``state_dict`` (perhaps behind
             ``module.``), or the same tensors as safetensors. Any widths, depths and heads.
-        out: Folder, made if missing.
-        force: Replace the folders' files if they exist.
+        out: folder, made if missing.
+        force: replace the folders' files if they exist.
 
     Returns:
-        ``{"base": {"name", "folder", "fingerprint", "parameters"},
-        "paths": {task: {"folder", "fingerprint", "parameters"}}}``, ready for JSON.
+        ``{"base": {"name", "folder", "fingerprint", "parameters"}, "paths": {task: {"folder",
+            "fingerprint", "parameters"}}}``, ready for JSON.
 
     Raises:
-        CheckpointError: Not such a checkpoint; tensors missing, left over, or of other shapes; a
-            task that is none of the installed paths.
-        PluginError: A task in it is several of them.
+        CheckpointError: not such a checkpoint; tensors missing, left over, or of other shapes; a
+            task of no installed path.
+        PluginError: several installed paths claim a task in it.
         OutputError: ``out`` cannot be written, or holds a checkpoint and ``force`` is false.
     """
     checkpoint, out = Path(checkpoint), Path(out).resolve()
@@ -99,10 +99,12 @@ def import_official(checkpoint: Path, out: Path, force: bool = False) -> dict[st
 
 
 def read_official(checkpoint: Path) -> dict[str, Tensor]:
-    """Tensors by released name, without a ``module.`` prefix; pickles by ``weights_only`` alone.
+    """Read tensors by released name, without a ``module.`` prefix.
+
+    Pickles are read with ``weights_only=True``.
 
     Raises:
-        CheckpointError: Unreadable, neither format, or holding anything but tensors and numbers.
+        CheckpointError: unreadable, neither format, or holding anything but tensors and numbers.
     """
     try:
         data = checkpoint.read_bytes()
@@ -150,8 +152,8 @@ def _load_pickle(checkpoint: Path) -> Any:
 
 
 def _numpy_scalars() -> list[Any]:
-    """The functions that the released files need beside tensors, for numpy's losses and epochs."""
-    # The function has had two names; a file asks by the one of the numpy that wrote it.
+    """Return the functions that released files need besides tensors, for numpy's numbers."""
+    # The function has had two names; a file has the name from the numpy that wrote it.
     scalar = np.float64(0).__reduce__()[0]
     names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
     kinds = (np.float64, np.float32, np.int64, np.int32, np.bool_)
@@ -159,10 +161,10 @@ def _numpy_scalars() -> list[Any]:
 
 
 def infer_config(keys: Keys) -> TinyLICConfig:
-    """The architecture that the shapes describe.
+    """Infer the architecture from the tensors' shapes.
 
     Raises:
-        CheckpointError: No such tensors, or shapes that no config gives.
+        CheckpointError: tensors are missing, or the shapes fit no config.
     """
     mlps: list[tuple[int, int]] = []
     parts = {part: _infer_stages(keys, part, mlps) for part in ("g_a", "h_a", "h_s", "g_s")}
@@ -184,7 +186,7 @@ def infer_config(keys: Keys) -> TinyLICConfig:
 
 
 def _infer_stages(keys: Keys, part: str, mlps: list[tuple[int, int]]) -> list[dict[str, int]]:
-    """Stages of one transform; ``mlps`` collects (width, hidden width) of its main MLPs."""
+    """Infer the stages of a transform; ``mlps`` collects (width, hidden width) of main MLPs."""
     analysis = part.endswith("_a")
     layers = keys.count(rf"{part}(\d+)\.", what=part)
     stages = []
@@ -203,13 +205,13 @@ def _infer_stages(keys: Keys, part: str, mlps: list[tuple[int, int]]) -> list[di
 
 
 def _ratio(widths: list[tuple[int, int]], what: str, usual: float, source: str) -> float:
-    """Hidden width over width, as a number that gives every hidden width back when truncated.
+    """Return a ratio that, times each width and truncated, gives every hidden width.
 
     Args:
-        widths: (width, hidden width) of each MLP; with none of them, any ratio is right.
-        what: Which MLPs, for the message.
-        usual: Tried first.
-        source: The file, for the message.
+        widths: (width, hidden width) of each MLP; without any, every ratio is right.
+        what: description of the MLPs, for the message.
+        usual: the ratio to try first.
+        source: the file, for the message.
     """
     candidates = [usual, 0.5, 1.0, 2.0, *(hidden / dim for dim, hidden in widths)]
     candidates += [float(np.nextafter(candidate, np.inf)) for candidate in candidates]
@@ -227,7 +229,7 @@ def _base_model(config: TinyLICConfig, keys: Keys) -> MPAModel:
     with making_weights():
         model = MPAModel(config).eval()
     tables = {base_key(n): n for n in model.state_dict() if n.rpartition(".")[2] in CDF_BUFFERS}
-    # A checkpoint saved in training holds these empty, and compressai's constants too. Any tables
+    # A checkpoint saved in training has empty tables and no constants of compressai. Any tables
     # will do until the weights are in; the constants are the same in every model.
     has_tables = all(keys.has(released) for released in tables)
     if not has_tables:
@@ -248,15 +250,15 @@ def _base_model(config: TinyLICConfig, keys: Keys) -> MPAModel:
 
 
 def official_path(task: int, source: str) -> str:
-    """The name of the installed path that is task ``task`` of the released checkpoints.
+    """Return the name of the installed path that is task ``task`` of the released checkpoints.
 
     Args:
-        task: Its number there, from 0.
-        source: What messages call the checkpoint.
+        task: its number there, from 0.
+        source: name of the checkpoint in messages.
 
     Raises:
-        CheckpointError: No installed path says that it is that task.
-        PluginError: Several do.
+        CheckpointError: no installed path states that it is that task.
+        PluginError: several do.
     """
     found = [path for path in registry().paths() if path.spec.official == task]
     if not found:
@@ -274,13 +276,13 @@ def official_path(task: int, source: str) -> str:
 
 
 def _tasks(keys: Keys) -> list[int]:
-    """The numbers of the tasks that there are tensors of, ascending."""
+    """Return the numbers of the tasks that have tensors, ascending."""
     found = filter(None, map(_OF_A_TASK.match, keys.tensors))
     return sorted({int(match[1] or match[2]) for match in found})
 
 
 def _task_path(config: TinyLICConfig, keys: Keys, task: int, name: str) -> TaskPath:
-    """A path of the registered name; the plugins' own classes build the same layers."""
+    """Build a path of the registered name; the plugins' own classes build the same layers."""
     widths = keys.widths(rf"g_s\d+\..*\.mlp_list\.{task}\.fc1\.1\.weight")
     ratio = _ratio(widths, name, 0.5, keys.source)
     named: type[TaskPath] = type(name, (TaskPath,), {"name": name})

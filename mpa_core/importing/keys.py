@@ -1,4 +1,4 @@
-"""Names of tensors in the authors' released checkpoints (SPEC section 5), from ours."""
+"""Conversion of our tensor names to those of the authors' released checkpoints (SPEC section 5)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mpa_core.base.tinylic.schedule import SCHEDULE
 from mpa_core.errors import CheckpointError
 
 PRIOR_CONSTANTS = (".target", ".bound", ".scale_table", ".scale_bound")
-"""Ends of our names for constants of compressai's entropy models, the same in every model."""
+"""Endings of our names for constants of compressai's entropy models, the same in every model."""
 
 _GAINS = {
     "base.y_gains.gain": "Gain",
@@ -33,7 +33,7 @@ _FACTORIZED = {"matrices": "_matrix", "biases": "_bias", "factors": "_factor"}
 
 
 def base_key(name: str) -> str:
-    """Released name of a tensor of ``MPAModel.frozen_state()``."""
+    """Return the released name of a tensor of ``MPAModel.frozen_state()``."""
     if name in _GAINS:
         return _GAINS[name]
     part, _, rest = name.partition(".")
@@ -50,7 +50,7 @@ def base_key(name: str) -> str:
 
 
 def path_key(name: str, task: int) -> str:
-    """Released name, for task index ``task``, of a tensor of ``TaskPath.state_dict()``."""
+    """Return the released name, for task ``task``, of a tensor of ``TaskPath.state_dict()``."""
     return _path_key(name, "g_s", task)
 
 
@@ -82,17 +82,17 @@ def _entropy_key(name: str) -> str:
 
 
 def _spatial_number(step: str) -> int:
-    """The released code counts the steps with spatial context from 1, in coding order."""
+    """Return the step's number in the released code: steps with spatial context, from 1."""
     return sum(bool(s.known) for s in SCHEDULE[: int(step) + 1])
 
 
 class Keys:
-    """Released tensors and an account of which were used.
+    """The released tensors, with a record of those that were used.
 
     Args:
-        tensors: By released name; the spellings of compressai's later versions
-            (``matrices.0`` for ``_matrix0``) are read as well.
-        source: What messages call the file.
+        tensors: tensors by released name; the spellings of compressai's later versions
+            (``matrices.0`` for ``_matrix0``) are read, too.
+        source: name of the file in messages.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], source: str) -> None:
@@ -102,14 +102,16 @@ class Keys:
         self._missing: list[str] = []
 
     def has(self, name: str) -> bool:
-        """Whether ``name`` is there and not empty."""
+        """Return whether the tensor ``name`` exists and is not empty."""
         return name in self.tensors and self.tensors[name].numel() > 0
 
     def count(self, pattern: str, what: str | None = None) -> int:
-        """One more than the largest number that ``pattern`` (one group) matches at the start.
+        """Return one more than the largest number that ``pattern`` (one group) matches.
+
+        It is matched at the start of names.
 
         Raises:
-            CheckpointError: Nothing matches, and ``what`` says what that means is missing.
+            CheckpointError: nothing matches, and ``what`` names the tensors that are missing.
         """
         found = [int(m[1]) for name in self.tensors if (m := re.match(pattern, name))]
         if not found and what is not None:
@@ -119,7 +121,11 @@ class Keys:
         return max(found, default=-1) + 1
 
     def shape(self, name: str, dims: int) -> tuple[int, ...]:
-        """Shape of a tensor that the architecture is read off."""
+        """Return the shape of a tensor from which the architecture is inferred.
+
+        Raises:
+            CheckpointError: it does not exist, or does not have ``dims`` dimensions.
+        """
         if name not in self.tensors:
             raise CheckpointError(
                 f"{self.source} has no tensor {name!r}; give a whole released MPA checkpoint"
@@ -133,13 +139,13 @@ class Keys:
         return shape
 
     def widths(self, pattern: str) -> list[tuple[int, int]]:
-        """(inputs, outputs) of the linear layers whose names match ``pattern`` whole."""
+        """Return (inputs, outputs) of the linear layers whose whole names match ``pattern``."""
         names = [name for name in self.tensors if re.fullmatch(pattern, name)]
         shapes = [self.shape(name, 2) for name in names]
         return [(shape[1], shape[0]) for shape in shapes]
 
     def take(self, name: str) -> Tensor:
-        """The tensor, half precision widened to float32; noted as missing if it is not there."""
+        """Return the tensor, half precision widened to float32, or record that it is missing."""
         if name not in self.tensors:
             self._missing.append(name)
             return torch.empty(0)
@@ -152,14 +158,22 @@ class Keys:
         self._used.add(name)
 
     def check_none_missing(self) -> None:
-        """A :class:`CheckpointError` with the tensors that were asked for in vain."""
+        """Check that no tensor was recorded as missing.
+
+        Raises:
+            CheckpointError: some were; the message names the first of them.
+        """
         if self._missing:
             raise CheckpointError(
                 f"{self.source} lacks {_some(self._missing)}; give a whole released MPA checkpoint"
             )
 
     def check_masks(self, entropy: ContextEntropy) -> None:
-        """The masks of the spatial context are constants; other ones are another model."""
+        """Check that the masks of the spatial context are ours; others belong to another model.
+
+        Raises:
+            CheckpointError: a mask differs.
+        """
         for step in entropy.spatial_contexts:
             name = f"sc_transform_{_spatial_number(step)}.mask"
             if name not in self.tensors:
@@ -173,7 +187,11 @@ class Keys:
                 )
 
     def check_all_used(self) -> None:
-        """A :class:`CheckpointError` with the tensors that nothing asked for."""
+        """Check that every tensor was used.
+
+        Raises:
+            CheckpointError: some were not; the message names the first of them.
+        """
         left = sorted(set(self.tensors) - self._used)
         if left:
             raise CheckpointError(

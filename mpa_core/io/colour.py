@@ -99,7 +99,7 @@ def convert_to_srgb(
         outputMode="RGB",
         flags=flags,
     )
-    if converted is None:  # it is None for work in place alone
+    if converted is None:  # it is None only for conversion in place
         raise TypeError
     return converted
 

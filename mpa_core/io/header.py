@@ -41,7 +41,7 @@ _HDR = {16: "PQ", 18: "HLG"}
 
 @dataclass(frozen=True)
 class Header:
-    """How to read the numbers; by default 8 or 16 bits, black at 0, sRGB."""
+    """The facts for reading a picture's numbers; by default 8 or 16 bits, black at 0, sRGB."""
 
     bits: int = 16
     """Significant bits of the numbers that Pillow returns as 16-bit gray."""
@@ -55,7 +55,7 @@ class Header:
     ignored: tuple[str, ...] = ()
     """Statements of the file that cannot be followed."""
     refusal: str | None = None
-    """Why the numbers that Pillow returns cannot be used, and what to do; None if they can."""
+    """Reason why the numbers that Pillow returns cannot be used, and advice; None if they can."""
 
 
 def read_header(image: Image.Image) -> Header:

@@ -27,8 +27,8 @@ OUTPUT_FORMATS: dict[str, str] = {
 }
 """Pillow's name of the format for each suffix that :func:`save_image` takes."""
 
-# PNG, WebP and TIFF are written without loss: a decoded picture shall not be degraded again
-# unasked. JPEG cannot be, so it is written close to it.
+# PNG, WebP and TIFF are lossless, since a decoded picture should not be degraded again unless
+# asked for. JPEG has no lossless mode here, so it is written nearly without loss.
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "PNG": {},
     "JPEG": {"quality": 95, "subsampling": 0},

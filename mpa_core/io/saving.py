@@ -45,7 +45,7 @@ def to_bytes(
     Raises:
         Exception: whatever Pillow raises if the picture alone cannot be written.
     """
-    # A bare copy: what else is in ``info`` (comments, dpi, XMP) is not ours to pass on.
+    # A copy without ``info``, whose other entries (comments, dpi, XMP) are not to be written.
     bare = image.copy()
     bare.info = {}
     lost = []

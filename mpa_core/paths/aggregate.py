@@ -1,4 +1,7 @@
-"""The aggregator: sends every token of a stage through one of the chosen paths (inference)."""
+"""The aggregator, which sends every token of a stage through one of the chosen paths (inference).
+
+A *route* is the main path (0) or a side path p (p + 1), as the number by which tokens are assigned.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MainMLP = Callable[[Tensor], Tensor]
-"""norm2 and MLP of the block itself, for tokens of shape [..., C]."""
+"""The block's own norm2 and MLP, for tokens of shape [..., C]."""
 
 
 class RoutedBlocks:
     """Router of the blocks of one stage: each MLP runs on its own tokens only.
 
-    The tokens of each route are found once per stage; per block they are gathered, go through
-    their MLP, and are written to the result once.
+    The tokens of each route are found once per stage; per block they are gathered, go through their
+    MLP, and are written to the result once.
+
+    Args:
+        routes: int64 [B, H, W], the route of each token.
+        mlps: the blocks' side MLPs by route.
     """
 
     def __init__(self, routes: Tensor, mlps: Mapping[int, nn.ModuleList]) -> None:
@@ -42,7 +49,7 @@ class RoutedBlocks:
         return tuple(route for route, _ in self._index)
 
     def __call__(self, tokens: Tensor, block: int, main: MainMLP) -> Tensor:
-        """Tokens [B, H, W, C] -> output of the feed-forward layer [B, H, W, C]."""
+        """Return the output [B, H, W, C] of the feed-forward layer for ``tokens`` [B, H, W, C]."""
         if len(self._index) == 1:
             return self._run(self._index[0][0], tokens, block, main)
         flat = tokens.reshape(-1, tokens.shape[-1])
@@ -64,16 +71,16 @@ class RoutedBlocks:
 class Aggregator:
     """Router of a transform's stages for a :class:`~mpa_core.mix.Mix`; one per call.
 
-    Regions are served first, the shares divide the tokens that are left, exactly (see
-    :mod:`mpa_core.paths.allocation`). No predictor runs where nothing is to decide: everything
-    main, everything one path, or every token claimed by a region. A stage that is all main gets no
-    router, so its result is the base codec's to the bit.
+    Regions are served first, and the shares divide the remaining tokens exactly (see
+    :mod:`mpa_core.paths.allocation`). No predictor runs where there is nothing to decide: all
+    tokens main, all of one path, or every token claimed by a region. A stage that is all main gets
+    no router, so its result is the base codec's to the bit.
 
     Args:
         paths: loaded side paths by name; those the mix does not name are not used.
         mix: shares and regions.
         image_size: true height and width of the pictures, which the masks must have.
-        padded_size: height and width that went into the transform, padded at bottom and right.
+        padded_size: height and width of the transform's input, padded at bottom and right.
         batch: number of pictures; all share the mix.
 
     Raises:
@@ -115,16 +122,16 @@ class Aggregator:
 
     @classmethod
     def for_shares(cls, path: TaskPath, main_share: Tensor) -> Self:
-        """One side path, and a share of the main path (rho) per image.
+        """Make a router for one side path, with a share of the main path (rho) per image.
 
         Args:
             path: the side path.
             main_share: floating [B], in [0, 1]; float64 keeps the counts exact.
 
         Returns:
-            a router whose only name is ``"side"``.
+            A router whose only name is ``"side"``.
         """
-        # Without regions the sizes of the picture play no part.
+        # Without regions the sizes of the picture are not used.
         aggregator = cls(
             {"side": path},
             Mix(side=1.0),
@@ -136,7 +143,11 @@ class Aggregator:
         return aggregator
 
     def __call__(self, stage: int, tokens: Tensor) -> RoutedBlocks | None:
-        """Decide for the tokens [B, H, W, C] that enter ``stage``; None where all are main."""
+        """Assign the tokens [B, H, W, C] that enter ``stage``; None where all are main.
+
+        Raises:
+            MixError: the batch does not have as many pictures as the mix was made for.
+        """
         modules = [module for path in self._paths if (module := path.stage(stage)) is not None]
         if len(modules) < len(self._paths):
             return None
@@ -161,7 +172,7 @@ class Aggregator:
 
     @staticmethod
     def _scores(modules: Sequence[PathStageModule], counts: Tensor, tokens: Tensor) -> Tensor:
-        """Logits [P, B, T] of the paths whose opinion matters, zeros for the others."""
+        """Return the logits [P, B, T] of paths that affect the allocation, zeros for the others."""
         batch, height, width = tokens.shape[:3]
         scores = torch.zeros(
             len(modules), batch, height * width, dtype=torch.float32, device=tokens.device

@@ -1,6 +1,6 @@
-"""Which token goes to which path: exact counts, stable ties, integers wherever a choice is made.
+"""Allocation of tokens to paths, with exact counts, stable ties, and integers for every choice.
 
-Routes are numbered 0 for the main path and p + 1 for side path p.
+A *route* is a number that stands for a path: 0 for the main path, p + 1 for side path p.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FREE = -1
-"""Marks a token that no region claims."""
+"""Value of a token that no region claims."""
 
 _LAST = torch.iinfo(torch.int64).max
 
 
 def token_counts(main_share: Tensor, side_shares: Sequence[float], free: Tensor) -> Tensor:
-    """Tokens of each route: main floor(T * rho), the rest to the sides by largest remainder.
+    """Return the tokens of each route: main floor(T * rho), the rest by largest remainder.
 
     A product within rounding error below a whole number counts as whole (1e-6 tokens for float64
-    shares; T times the spacing of floats for coarser ones), so that rho = 1 - 1/7 of 7 tokens is
-    6 and not 5. Equal remainders go to the side listed first. Runs on the CPU in float64 with
-    operations IEEE 754 fixes to the bit.
+    shares; T times the spacing of floats for coarser ones), so that rho = 1 - 1/7 of 7 tokens is 6
+    and not 5. Equal remainders go to the side listed first. Runs on the CPU in float64 with
+    operations that IEEE 754 fixes to the bit.
 
     Args:
         main_share: rho per image, floating [B], in [0, 1].
         side_shares: weight of each side path; only their proportions count. All zero is allowed
             where ``main_share`` is 1 throughout.
-        free: int64 [B], T of each image.
+        free: int64 [B], the number T of tokens of each image.
 
     Returns:
         int64 [B, 1 + len(side_shares)] on the CPU; row sums equal ``free``.
@@ -67,14 +67,14 @@ def allocate(scores: Tensor, counts: Tensor, regions: Tensor | None = None) -> T
 
     With several, the scores of each path become ranks among the free tokens of the image, so that
     no path's scale of logits outweighs another's. Main gets the tokens with the best mean rank,
-    weighted by the paths' counts. Of those left, each side path in turn takes the tokens it wants
-    more than any of the paths still to be served: those whose rank for it exceeds by most the
-    highest of their ranks for the others. Ties go to the lower index. From the ranks on,
-    everything is integer.
+    weighted by the paths' counts. Of the rest, each side path in turn takes the tokens that suit it
+    better than the paths still to be served: those whose rank for it exceeds by most the highest of
+    their ranks for the others. Ties go to the lower index. From the ranks on, everything is
+    integer.
 
     Args:
-        scores: float [P, B, T], importance of each token to the main path as path p sees it; rows
-            of a path whose count is 0 in every image are not read.
+        scores: float [P, B, T], importance of each token to the main path by path p's predictor;
+            rows of a path whose count is 0 in every image are not read.
         counts: int64 [B, P + 1], tokens per route among the free ones.
         regions: int64 [B, T], a route or :data:`FREE`; None leaves all free.
 
@@ -99,7 +99,7 @@ def allocate(scores: Tensor, counts: Tensor, regions: Tensor | None = None) -> T
     if active:
         ranks = _ranks(scores[active] if len(active) < len(scores) else scores, free)
         sides = counts[:, [p + 1 for p in active]].T[..., None]
-        # For one side path its rank is the place already.
+        # For one side path the rank is the place.
         place = ranks[0] if len(active) == 1 else _place((sides * ranks).sum(0), free)
         left = place >= counts[:, :1]
         if free is not None:
@@ -121,10 +121,10 @@ def region_grid(
     padded_size: tuple[int, int],
     grid: tuple[int, int],
 ) -> Tensor:
-    """Regions of a picture on a stage's tokens.
+    """Return the regions of a picture on a stage's tokens.
 
-    A token belongs to a region if any pixel of its cell does; where regions meet, the first wins.
-    Padding is at the bottom and the right, and belongs to no region.
+    A token belongs to a region if any pixel of its cell does; where regions overlap, the first
+    wins. Padding is at the bottom and the right, and belongs to no region.
 
     Args:
         masks: (route, boolean [height, width]) in the order they win.
@@ -146,7 +146,7 @@ def region_grid(
 
 
 def _ranks(scores: Tensor, free: Tensor | None) -> Tensor:
-    """Place of each token by descending score among the free ones; int64 [P, B, T]."""
+    """Return the place of each token by descending score among the free ones; int64 [P, B, T]."""
     order = scores.detach().argsort(dim=-1, descending=True, stable=True)
     if free is None:
         steps = torch.arange(scores.shape[-1], device=scores.device).expand_as(order)
@@ -157,7 +157,10 @@ def _ranks(scores: Tensor, free: Tensor | None) -> Tensor:
 
 
 def _place(key: Tensor, among: Tensor | None) -> Tensor:
-    """Place of each token by ascending integer key, stable; tokens not ``among`` come last."""
+    """Return the place of each token by ascending integer key; those not ``among`` come last.
+
+    The order is stable.
+    """
     if among is not None:
         key = key.masked_fill(~among, _LAST)
     order = key.argsort(dim=-1, stable=True)

@@ -1,4 +1,4 @@
-"""The training router: a hard Gumbel-sigmoid mask that gradients pass through."""
+"""The router for training: a hard Gumbel-sigmoid mask that passes gradients."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from mpa_core.paths.path import TaskPath, run_part
 
 
 class MixedBlocks:
-    """Router of the blocks of one stage in training: both MLPs run, the mask picks."""
+    """Router of the blocks of one stage in training: both MLPs run, and the mask chooses.
+
+    Args:
+        mask: [B, H, W], 1 where main; the value is hard, the gradient is the soft mask's.
+        mlps: the blocks' side MLPs.
+    """
 
     def __init__(self, mask: Tensor, mlps: nn.ModuleList) -> None:
         """``mask``: [B, H, W], 1 where main; the value is hard, the gradient is the soft mask's."""
@@ -20,9 +25,9 @@ class MixedBlocks:
         self._mlps = mlps
 
     def __call__(self, tokens: Tensor, block: int, main: MainMLP) -> Tensor:
-        """Tokens [B, H, W, C] -> mask * main(tokens) + (1 - mask) * side(tokens)."""
+        """Return mask * main(tokens) + (1 - mask) * side(tokens), for ``tokens`` [B, H, W, C]."""
         by_main, by_side = main(tokens), run_part(self._mlps[block], tokens)
-        # lerp is exact at 0 and 1: what comes out is the chosen MLP's output, as in inference.
+        # lerp is exact at 0 and 1: the result is the chosen MLP's output, as in inference.
         mixed: Tensor = torch.lerp(by_side.to(by_main.dtype), by_main, self._mask.to(by_main.dtype))
         return mixed
 
@@ -30,16 +35,16 @@ class MixedBlocks:
 class GumbelAggregator:
     """Stage router that trains one side path's predictors (SPEC sections 2 and 3, equation 4).
 
-    Forward it sends the first floor(T * rho) tokens by noisy logit to the main MLP, the very rule
-    of inference, so that what is trained is what runs. Backward it is the soft mask
-    sigmoid((logit + 100 * shift(level) + logistic noise) / tau), straight through. The shift is
-    the same for all tokens of an image, so it cannot change which are first; it is what lets the
-    mean of the soft mask reach rho, which the ratio loss asks for.
+    Its forward pass sends the first floor(T * rho) tokens by noisy logit to the main MLP, by the
+    same rule as inference, so that training fits what runs in use. Its backward pass is that of the
+    soft mask sigmoid((logit + 100 * shift(level) + logistic noise) / tau), straight through. The
+    shift is the same for all tokens of an image, so it does not change which tokens are first; it
+    lets the mean of the soft mask reach rho, as the ratio loss demands.
 
     Args:
         path: the side path.
         main_share: rho per image, floating [B], in [0, 1].
-        level: the level each rho belongs to, [B], real, 1 ... levels as quality counts.
+        level: the level of each rho, [B], real, from 1 to the number of levels, as for quality.
         noise: add logistic noise, from torch's global generator; False for evaluation.
         tau: temperature of the soft mask.
 
@@ -66,7 +71,11 @@ class GumbelAggregator:
         self._tau = tau
 
     def __call__(self, stage: int, tokens: Tensor) -> MixedBlocks | None:
-        """Decide for the tokens [B, H, W, C] of ``stage``; None where the path does not attach."""
+        """Assign the tokens [B, H, W, C] of ``stage``; None where the path does not attach.
+
+        Raises:
+            MixError: there is not one share per image.
+        """
         module = self._path.stage(stage)
         if module is None:
             return None
@@ -91,7 +100,7 @@ class GumbelAggregator:
         return MixedBlocks(hard + (soft - soft.detach()), module.mlps)
 
     def ratio_loss(self) -> Tensor:
-        """Equation 4: mean over predictors and images of (rho - mean of the soft mask) squared.
+        """Return equation 4: the mean over predictors and images of (rho - mean soft mask)**2.
 
         A scalar; 0 before any stage was run.
         """

@@ -1,4 +1,4 @@
-"""The side MLP: what replaces a block's feed-forward layer for the tokens of one path."""
+"""The side MLP, which replaces a block's feed-forward layer for the tokens of one path."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from mpa_core.base.linear import TokenLinear
 class SideMLP(nn.Module):
     """LayerNorm -> Linear -> GELU -> Linear, on tokens of shape [..., dim] (SPEC section 2).
 
-    A fresh one is close to silent: ``fc1`` keeps unit variance and ``fc2`` is a hundredth of that,
-    so its output is about 1 % of a normalised token. A token sent to a new path then keeps what
-    attention made of it, the picture stays intact, and the task's loss starts from the base
-    codec's features instead of noise. ``fc2`` is small and not zero so that the gradient reaches
-    ``fc1`` and ``norm`` from the first step on.
+    A new one has almost no effect: ``fc1`` keeps unit variance and ``fc2`` is a hundredth of that,
+    so its output is about 1 % of a normalised token. A token sent to a new path then keeps the
+    result of attention, the picture stays intact, and the task's loss starts from the base codec's
+    features instead of noise. ``fc2`` is small and not zero so that the gradient reaches ``fc1``
+    and ``norm`` from the first step on.
 
     Args:
         dim: channels of a token.
@@ -35,6 +35,6 @@ class SideMLP(nn.Module):
         nn.init.zeros_(self.fc2.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """[..., dim] -> [..., dim]."""
+        """Return the output [..., dim] for ``tokens`` [..., dim]."""
         out: Tensor = self.fc2(self.act(self.fc1(self.norm(tokens))))
         return out

@@ -1,4 +1,4 @@
-"""TaskPath: the part that turns the decoder's features towards one task; a plugin subclasses it."""
+"""The base class of task paths, which fit the decoder's features to one task."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ class PathStageModule(nn.Module):
 
 
 class TaskPath(nn.Module):
-    """Side MLPs and predictors for every stage a path attaches to.
+    """Side MLPs and predictors for every stage that a path attaches to.
 
-    A plugin sets ``name`` and, for another hidden width, ``Config``; for other layers it overrides
-    :meth:`build_mlp` (any module from [..., dim] to [..., dim]) or :meth:`build_predictor`::
+    A plugin subclasses it and sets ``name`` and, for another hidden width, ``Config``; for other
+    layers it overrides :meth:`build_mlp` (any module from [..., dim] to [..., dim]) or
+    :meth:`build_predictor`::
 
         class DetPath(TaskPath):
             name = "det"
@@ -43,9 +44,9 @@ class TaskPath(nn.Module):
     The class holds weights and has no ``forward``: an aggregator calls its parts.
 
     Args:
-        stages: where it attaches, from ``BaseConfig.decoder_path_stages`` (or the encoder's).
+        stages: the stages to attach to, from ``BaseConfig.decoder_path_stages`` (or the encoder's).
         config: None for the defaults of ``Config``; a plain :class:`PathConfig` is read as one.
-        levels: quality levels of the base.
+        levels: number of quality levels of the base.
 
     Raises:
         ConfigError: ``config`` does not fit ``Config``, or ``stages`` is empty.
@@ -89,28 +90,29 @@ class TaskPath(nn.Module):
         )
 
     def build_mlp(self, dim: int) -> nn.Module:
-        """The MLP of one block; called once per block, tokens [..., dim] to [..., dim]."""
+        """Build the MLP of one block, [..., dim] to [..., dim]; called once per block."""
         return SideMLP(dim, self.config.hidden_ratio)
 
     def build_predictor(self, dim: int) -> Predictor:
-        """The predictor of one stage; called once per stage."""
+        """Build the predictor of one stage, for tokens [B, H, W, dim]; called once per stage."""
         return Predictor(dim, self.levels)
 
     def stage(self, index: int) -> PathStageModule | None:
-        """The parts at stage ``index`` of the transform; None where the path does not attach."""
+        """Return the parts at stage ``index`` of the transform; None where it does not attach."""
         key = str(index)
         return cast(PathStageModule, self.stages[key]) if key in self.stages else None
 
 
 def building_path(path_class: type[TaskPath]) -> AbstractContextManager[None]:
-    """A block that makes a ``path_class``, or its ``Config``; see :func:`foreign_code`."""
+    """Return a context for making a ``path_class``, or its ``Config``; see :func:`foreign_code`."""
     return foreign_code(f"task path {path_class.name!r} cannot be built")
 
 
 def run_part(part: nn.Module, tokens: Tensor) -> Tensor:
-    """What a predictor or an MLP of a path makes of ``tokens``.
+    """Return the output of a predictor or an MLP of a path for ``tokens``.
 
-    Raises :class:`PluginError` where it fails, in whatever way; see :func:`foreign_code`.
+    Raises:
+        PluginError: it fails, in whatever way; see :func:`foreign_code`.
     """
     with foreign_code(f"{type(part).__name__} of a task path fails"):
         out: Tensor = part(tokens)

@@ -1,4 +1,4 @@
-"""The importance predictor: one logit per token, high where the main path is worth its price."""
+"""The importance predictor: one logit per token, high where the main path is worth its cost."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from mpa_core.base.linear import TokenLinear
 
 
 class Predictor(nn.Module):
-    """LayerNorm -> Linear(dim, dim/4) -> GELU, half of the channels replaced by their spatial mean,
-    -> Linear(dim/4, dim/16) -> GELU -> Linear(dim/16, 1) (SPEC section 2).
+    """A predictor of the importance of each token to the main path (SPEC section 2).
 
-    The last half carries the mean: every token sees its own features and the whole picture's.
+    LayerNorm -> Linear(dim, dim/4) -> GELU, half of the channels replaced by their spatial mean, ->
+    Linear(dim/4, dim/16) -> GELU -> Linear(dim/16, 1). The last half holds the mean: every token
+    sees its own features and the whole picture's.
 
     Args:
         dim: channels of a token; inner widths are rounded down and at least 1.
-        levels: number of quality levels, one entry of ``shift`` each.
+        levels: number of quality levels, with one entry of ``shift`` each.
     """
 
     def __init__(self, dim: int, levels: int = 8) -> None:
@@ -34,7 +35,7 @@ class Predictor(nn.Module):
         nn.init.zeros_(self.fc2.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens [B, H, W, dim] -> logits [B, H, W]."""
+        """Return the logits [B, H, W] for ``tokens`` [B, H, W, dim]."""
         hidden = self.act(self.fc1(self.norm(tokens)))
         local, shared = hidden.tensor_split([hidden.shape[-1] // 2], dim=-1)
         mean = shared.mean(dim=(1, 2), keepdim=True).expand_as(shared)
@@ -43,7 +44,7 @@ class Predictor(nn.Module):
         return logits.squeeze(-1)
 
     def shift_at(self, level: Tensor) -> Tensor:
-        """``shift`` at real-valued levels, linear between neighbours.
+        """Return ``shift`` [B] at real-valued levels, linear between neighbours.
 
         Args:
             level: [B], counted as quality is: 1 is the first entry, ``levels`` the last; values

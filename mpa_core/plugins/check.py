@@ -58,7 +58,7 @@ def _check_base(base: RegisteredBase) -> list[str]:
         ]
     except MPAError as error:
         return [str(error)]
-    except KeyboardInterrupt:  # the user's
+    except KeyboardInterrupt:  # pressed by the user
         raise
     except BaseException as error:  # noqa: BLE001 - whatever a plugin's code raises is its problem
         return [describe(error)]
@@ -103,7 +103,7 @@ def _check_path(registry: Registry, path: RegisteredPath) -> list[str]:
         return [str(error)]
     try:
         return list(_try_out(path_class))
-    except KeyboardInterrupt:  # the user's
+    except KeyboardInterrupt:  # pressed by the user
         raise
     except BaseException as error:  # noqa: BLE001 - whatever a plugin's code raises is its problem
         return [describe(error)]

@@ -39,10 +39,10 @@ def installed_entries(group: str) -> list[Entry]:
     found: list[Entry] = []
     seen: set[str] = set()
     for distribution in distributions():
-        folder = getattr(distribution, "_path", None)  # public for no kind of distribution
+        folder = getattr(distribution, "_path", None)  # no public attribute has it
         listed = _Listed.of(distribution, group, folder)
         if listed is None:
-            if _has_metadata(folder):  # of no interest, but it hides itself further on
+            if _has_metadata(folder):  # without entries, but it hides later installations of itself
                 seen.add(normalize(_of_folder(folder)[0]))
             continue
         if listed.key in seen:

@@ -92,9 +92,9 @@ class Plugin:
     paths: tuple[RegisteredPath, ...] = ()
     bases: tuple[RegisteredBase, ...] = ()
     error: str | None = None
-    """Why the plugin did not load, in one line; None if it did."""
+    """Reason why the plugin did not load, in one line; None if it did."""
     imports_torch: bool = False
-    """Whether importing the top module brought in torch, which the contract forbids."""
+    """Whether importing the top module imported torch, which the contract forbids."""
 
 
 @dataclass(frozen=True)
@@ -273,7 +273,7 @@ def _load(plugin: Plugin, strict: bool) -> Plugin:
         if plugin.error is not None:
             raise PluginError(plugin.error)
         paths, bases = _ask(plugin)
-    except KeyboardInterrupt:  # the user's
+    except KeyboardInterrupt:  # pressed by the user
         raise
     # Whatever else foreign code raises is its own failure, sys.exit() included.
     except BaseException as error:

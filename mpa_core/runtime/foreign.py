@@ -43,7 +43,7 @@ def text_of(error: BaseException) -> str:
     """Return the text of ``error``; empty where making the text fails, too."""
     try:
         return str(error)
-    except KeyboardInterrupt:  # the user's
+    except KeyboardInterrupt:  # pressed by the user
         raise
     except BaseException:  # noqa: BLE001 -- code of others, as the error is
         return ""
@@ -65,7 +65,7 @@ def describe(error: BaseException) -> str:
         if not frame.filename.startswith("<frozen") and frame.filename not in _OURS
     ]
     place = ""
-    if frames and not isinstance(error, SyntaxError):  # whose text has the place already
+    if frames and not isinstance(error, SyntaxError):  # its text has the place already
         file = "/".join(Path(frames[-1].filename).parts[-2:])
         place = f" ({file}, line {frames[-1].lineno})"
     return " ".join(f"{text}{place}".split())

@@ -60,7 +60,7 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
     image = load_image(path)
     try:
         tensor = to_rgb_tensor(image).tensor[0]
-    except ImageError as error:  # of the picture, which has no name
+    except ImageError as error:  # its message has no path
         raise ImageError(f"{path}: {error}") from error
     return to_pixels(tensor)
 

@@ -1,4 +1,4 @@
-"""The ``cls`` path: image classification. Top module of the plugin, imported at discovery."""
+"""The ``cls`` path, for image classification: top module of the plugin, imported at discovery."""
 
 from __future__ import annotations
 

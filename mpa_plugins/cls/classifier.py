@@ -1,4 +1,4 @@
-"""A frozen classifier that takes pictures in [0, 1] of any size, and views of a picture for it."""
+"""A frozen classifier for pictures in [0, 1] of any size, and views of a picture for it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from mpa_core.tasks import image_model
 
 
 class Classifier(nn.Module):
-    """An ImageNet classifier with its own preprocessing, as its data configuration in timm says.
+    """An ImageNet classifier with its own preprocessing, by its data configuration in timm.
 
     Args:
-        name: as :func:`mpa_core.tasks.image_model` takes it, with the same errors.
+        name: a name that :func:`mpa_core.tasks.image_model` takes; the errors are the same.
 
     Attributes:
         size: (height, width) that pictures are resized to.
@@ -43,12 +43,15 @@ class Classifier(nn.Module):
             self.register_buffer(key, values, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pictures [B, 3, H, W], nominally in [0, 1] -> logits [B, classes]."""
+        """Return the logits [B, classes] for pictures [B, 3, H, W], nominally in [0, 1]."""
         x = self._resize(x, self.size)
         return self.net(((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
 
     def centre_view(self, x: Tensor) -> Tensor:
-        """[B, 3, H, W] -> [B, 3, *size], what classifiers are usually tested on: the middle."""
+        """Return the middle of pictures [B, 3, H, W] as views [B, 3, *size].
+
+        Classifiers are usually tested on this view.
+        """
         height, width = x.shape[-2:]
         scale = max(self.size[0] / height, self.size[1] / width) / self.crop_share
         x = self._resize(x, (round(height * scale), round(width * scale)))
@@ -64,13 +67,13 @@ class Classifier(nn.Module):
 
 
 def tiles(x: Tensor, side: int, stride: int) -> Tensor:
-    """Square views of one picture.
+    """Cut square views from one picture.
 
     Args:
         x: [3, H, W].
-        side: of a view; a shorter side of the picture is taken whole.
-        stride: largest distance between neighbouring views. They are spread evenly from border
-            to border, so every pixel is in at least one.
+        side: side of a view; a shorter side of the picture is taken whole.
+        stride: largest distance between neighbouring views. They are spread evenly from border to
+            border, so every pixel is in at least one.
 
     Returns:
         [N, 3, min(H, side), min(W, side)].

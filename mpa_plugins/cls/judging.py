@@ -1,4 +1,4 @@
-"""Figures of merit for classification: agreement with a classifier's own answer, and accuracy."""
+"""Metrics for classification: agreement with a classifier's own answer, and accuracy."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ from mpa_core.tasks import PERCENT, Metric, PathBatch, picture_digest
 from mpa_plugins.cls.classifier import Classifier, tiles
 
 CHUNK = 32
-"""Views that one forward pass takes."""
+"""Number of views in one forward pass."""
 
 
 class Agreement:
-    """How often a classifier says the same of a reconstruction's view as of the original's.
+    """The share of a reconstruction's views that a classifier answers as it does the original's.
 
-    Views are tiles over the whole picture. Answers on originals are kept by content, for the same
-    picture comes back with every path and quality.
+    Views are tiles over the whole picture. Answers on originals are kept by content, since the same
+    picture is measured with every path and quality.
+
+    Args:
+        classifier: the classifier.
+        side: side of a view in pixels.
+        stride: largest distance between neighbouring views in pixels.
     """
 
     def __init__(self, classifier: Classifier, side: int, stride: int) -> None:
@@ -26,12 +31,15 @@ class Agreement:
         self._known: dict[str, Tensor] = {}
 
     def metric(self) -> Metric:
-        """Top-1 agreement; the statistics of a picture are (views that agree, views)."""
+        """Return the metric of top-1 agreement.
+
+        The statistics of a picture are (number of views that agree, number of views).
+        """
         label = f"top-1 agreement ({self.classifier.name})"
         return Metric(self.statistics, higher_is_better=True, label=label, unit=PERCENT)
 
     def statistics(self, x_hat: Tensor, batch: PathBatch) -> Tensor:
-        """[B, 3, H, W] in [0, 1] -> [B, 2]."""
+        """Return the statistics [B, 2] for ``x_hat`` [B, 3, H, W] in [0, 1]."""
         rows = []
         for original, picture in zip(batch.images, x_hat, strict=True):
             agree = self._wanted(original) == self._answers(picture.clamp(0, 1))
@@ -51,7 +59,10 @@ class Agreement:
 
 
 def accuracy(classifier: Classifier) -> Metric:
-    """Top-1 accuracy on the usual centre view, against ``targets["label"]`` [B]."""
+    """Return the metric of top-1 accuracy on the usual centre view.
+
+    The labels are ``targets["label"]`` [B].
+    """
 
     def statistics(x_hat: Tensor, batch: PathBatch) -> Tensor:
         logits = classifier(classifier.centre_view(x_hat.clamp(0, 1)))

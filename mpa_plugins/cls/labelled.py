@@ -1,4 +1,4 @@
-"""Photos in class folders: ImageNet's classes by index, synset or name, and crops of them."""
+"""Photos in class folders, named by ImageNet's index, synset or name, and crops of them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from mpa_core.errors import TrainingError
 from mpa_core.tasks import Indexed, PhotoFolder, Sample, WholePhotos, plugin_sequence
 
 _STREAM = 40
-"""Stream of the seed; see :mod:`mpa_core.tasks.seeds`."""
+"""Number of the random stream; see :mod:`mpa_core.tasks.seeds`."""
 
 
 class ClassFolders:
-    """Names of folders -> ImageNet-1k classes."""
+    """The ImageNet-1k classes by the names of folders."""
 
     def __init__(self) -> None:
         from timm.data import ImageNetInfo
@@ -35,7 +35,11 @@ class ClassFolders:
         self._names = names
 
     def index(self, folder: str) -> int:
-        """The class 0..999 of a folder called ``folder``; :class:`TrainingError` if it is none."""
+        """Return the class, 0 to 999, of a folder called ``folder``.
+
+        Raises:
+            TrainingError: the name is that of no class, or of several.
+        """
         found = self._names.get(self._plain(folder), set())
         if len(found) != 1:
             what = f"the name of {len(found)} ImageNet classes" if found else "no ImageNet class"
@@ -52,7 +56,15 @@ class ClassFolders:
 
 
 class LabelledPhotos(Indexed[Sample]):
-    """Whole photos; target ``label``, int64 scalar, from the folder a photo lies in."""
+    """Whole photos; target ``label``, int64 scalar, from the folder that a photo lies in.
+
+    Args:
+        folder: folder of class folders.
+        cache_mib: memory in MiB in which decoded photos are kept.
+
+    Raises:
+        TrainingError: no photo can be used, or a folder is no class.
+    """
 
     def __init__(self, folder: Path, *, cache_mib: int) -> None:
         self.whole = WholePhotos(folder, cache_mib=cache_mib)
@@ -63,24 +75,28 @@ class LabelledPhotos(Indexed[Sample]):
         return len(self.whole)
 
     def item(self, index: int) -> Sample:
-        """Sample ``index``; raises :class:`ImageError` if its photo is damaged."""
+        """Return sample ``index``.
+
+        Raises:
+            ImageError: its photo is damaged.
+        """
         return Sample(self.whole[index].image, {"label": torch.tensor(self.labels[index])})
 
 
 class LabelledCrops(Indexed[Sample]):
     """Random resized crops, half of them mirrored, with hard or mixed labels.
 
-    Without ``mixup`` sample ``i`` is the same every time it is asked for, target ``label``. With
-    it each is drawn anew by torch's generator, which stage 2 seeds before each step, and mixed with
-    another; target ``probabilities``.
+    Without ``mixup`` sample ``i`` is the same every time it is asked for, with target ``label``.
+    With it each is drawn anew by torch's generator, which stage 2 seeds before each step, and mixed
+    with another; the target is ``probabilities``.
 
     Args:
-        folder: of class folders.
+        folder: folder of class folders.
         crop: side in pixels.
-        per_photo: crops of each photo.
-        seed: of the fixed crops.
+        per_photo: number of crops of each photo.
+        seed: seed of the fixed crops.
         mixup: timm's ``Mixup``, or None.
-        cache_mib: memory in which decoded photos are kept.
+        cache_mib: memory in MiB in which decoded photos are kept.
 
     Raises:
         TrainingError: no photo can be used, or a folder is no class.
@@ -105,7 +121,11 @@ class LabelledCrops(Indexed[Sample]):
         return len(self.photos) * self.per_photo
 
     def item(self, index: int) -> Sample:
-        """Sample ``index``; raises :class:`ImageError` if a photo of it is damaged."""
+        """Return sample ``index``.
+
+        Raises:
+            ImageError: a photo of it is damaged.
+        """
         photo = index // self.per_photo
         if self.mixup is None:
             with _seeded(plugin_sequence(self.seed, _STREAM, index)):
@@ -133,7 +153,7 @@ def _to_array(image: Tensor) -> NDArray[np.uint8]:
 
 @contextmanager
 def _seeded(sequence: np.random.SeedSequence) -> Iterator[None]:
-    """Both global generators seeded inside and as they were outside: timm draws from NumPy's."""
+    """Seed both global generators for the block and restore them: timm draws from NumPy's."""
     state = np.random.get_state()
     low, high = (int(word) for word in sequence.generate_state(2))
     with torch.random.fork_rng(devices=[]):

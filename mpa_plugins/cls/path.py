@@ -1,4 +1,4 @@
-"""The ``cls`` path: what is needed to decode through it."""
+"""The ``cls`` path: the class that decoding needs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ class ClsPath(TaskPath):
     name = "cls"
 
     class Config(PathConfig):
-        """Of SPEC section 2."""
+        """The configuration of SPEC section 2."""
 
         hidden_ratio: float = Field(default=0.5, gt=0)

@@ -1,4 +1,4 @@
-"""How the ``cls`` path is trained: equation (9) with a frozen ImageNet classifier."""
+"""The recipe of the ``cls`` path: equation (9) with a frozen ImageNet classifier."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ IMAGENET_CLASSES = 1000
 
 
 class ClsRecipe(Recipe):
-    """Any folder of photos: the label is what the classifier says of the original.
+    """Training on any folder of photos, with the classifier's answer on the original as the label.
 
-    With ``label: real`` the photos lie in folders called by ImageNet's classes (index, synset or
+    With ``label: real`` the photos lie in folders named by ImageNet's classes (index, synset or
     name), and are mixed as timm does.
     """
 
@@ -33,30 +33,31 @@ class ClsRecipe(Recipe):
         """Options of the recipe."""
 
         classifier: str = "efficientnet-lite0"
-        """Trained with: a packaged model (:data:`mpa_core.tasks.PACKAGED`) or any
-        model id of timm."""
+        """Classifier to train with: a packaged model (:data:`mpa_core.tasks.PACKAGED`) or any model
+        id of timm."""
         ensemble: tuple[str, ...] = ()
-        """More of them to train with: each batch draws one of them all."""
+        """Further classifiers to train with: each batch draws one of all."""
         judge: str | None = "efficientnet-lite2"
-        """Unseen in training, for the metrics alone; null leaves its metric out."""
+        """Classifier for the metrics alone, not used in training; null leaves its metric out."""
         label: Literal["soft", "hard", "real"] = "soft"
-        """The classifier's probabilities on the original, its first answer, or the folder."""
+        """``soft``: the classifier's probabilities on the original; ``hard``: its first answer;
+        ``real``: the class of the photo's folder."""
         temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-        """Divides the logits on both sides of the soft cross-entropy, which is then multiplied by
-        its square."""
+        """Divisor of the logits on both sides of the soft cross-entropy, which is then multiplied
+        by its square."""
         mixup: Annotated[float, Field(ge=0)] = 0.8
-        """timm's alpha; with real labels only, as the two below. 0 turns it off."""
+        """timm's alpha; used with real labels only, as are the two below. 0 turns it off."""
         cutmix: Annotated[float, Field(ge=0)] = 1.0
         label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
         tile: Annotated[int, Field(gt=0)] = 256
-        """Side in pixels of the views that agreement is counted on."""
+        """Side in pixels of the views on which agreement is counted."""
         stride: Annotated[int, Field(gt=0)] = 96
         """Largest distance between views: 28 of them on 768 x 512 pixels."""
 
     defaults: ClassVar[Mapping[str, Any]] = {
         **SMALL_MACHINE,
-        # More for what the features of a classifier see, less for the eye than in the paper: its
-        # answer on the original is matched sooner by way of the features than by itself.
+        # More weight on the features of a classifier, less on distortion than in the paper: its
+        # answer on the original is matched sooner by its features than by the answer alone.
         "loss": {**SMALL_MACHINE["loss"], "perceptual_weight": 12.0, "distortion_weight": 0.25},
     }
 
@@ -65,10 +66,16 @@ class ClsRecipe(Recipe):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Mixed pictures are drawn anew each time, so no latents of theirs can be kept.
+        # Mixed pictures are drawn anew each time, so their latents cannot be kept.
         self.random = self._mixes
 
     def setup(self, device: torch.device) -> None:
+        """Build the frozen classifiers.
+
+        Raises:
+            ConfigError: labels are real, and a classifier has other classes than ImageNet-1k's.
+            MissingDependencyError: a classifier's weights are not on this machine.
+        """
         self.device = device
         names = (self.settings.classifier, *self.settings.ensemble)
         self.ensemble = freeze(nn.ModuleList(Classifier(name) for name in names).to(device))
@@ -82,7 +89,7 @@ class ClsRecipe(Recipe):
 
     @property
     def classifier(self) -> Classifier:
-        """The one that agreement is counted with; the first of the ensemble."""
+        """The classifier with which agreement is counted, the first of the ensemble."""
         return self._classifiers[0]
 
     @property
@@ -90,7 +97,7 @@ class ClsRecipe(Recipe):
         return [cast(Classifier, part) for part in self.ensemble]
 
     def task_loss(self, x_hat: Tensor, batch: PathBatch) -> Tensor:
-        """Cross-entropy of each picture [B], of the classifier on the whole crop."""
+        """Return the cross-entropy of the classifier on each picture [B], on the whole crop."""
         classifier = self._classifiers[int(torch.randint(len(self.ensemble), ()))]
         logits = classifier(x_hat)
         if "probabilities" in batch.targets:
@@ -108,6 +115,7 @@ class ClsRecipe(Recipe):
         return soft * heat**2
 
     def dataset(self, root: Path, split: Split, crop: int | None) -> Sequence[Sample]:
+        """Return photos, or with real labels photos in class folders; see :class:`Recipe`."""
         if self.settings.label != "real":
             return super().dataset(root, split, crop)
         if split != "train" or crop is None:
@@ -122,7 +130,7 @@ class ClsRecipe(Recipe):
         )
 
     def metrics(self) -> Mapping[str, Metric]:
-        """Agreement of each model with itself; accuracy as well where labels are real; PSNR."""
+        """Return the agreement of each model with itself, accuracy for real labels, and PSNR."""
         settings = self.settings
         models = {"": self.classifier}
         if settings.judge is not None:

@@ -1,4 +1,4 @@
-"""The ``mse`` path: lowest distortion. Top module of the plugin, imported at discovery."""
+"""The ``mse`` path, for lowest distortion: top module of the plugin, imported at discovery."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ``mse`` path: what is needed to decode through it."""
+"""The ``mse`` path: the class that decoding needs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ class MSEPath(TaskPath):
     name = "mse"
 
     class Config(PathConfig):
-        """Of SPEC section 2."""
+        """The configuration of SPEC section 2."""
 
         hidden_ratio: float = Field(default=2.0, gt=0)

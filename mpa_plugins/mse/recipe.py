@@ -1,4 +1,4 @@
-"""How the ``mse`` path is trained: equation (8) with the distortion as the only task."""
+"""The recipe of the ``mse`` path: equation (8) with the distortion as the only task."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mpa_plugins.small_machine import SMALL_MACHINE
 
 
 class MSERecipe(Recipe):
-    """Any folder of photos, no task model; judged by PSNR."""
+    """Training on any folder of photos, without a task model; the metric is PSNR."""
 
     defaults: ClassVar[Mapping[str, Any]] = {
         **SMALL_MACHINE,

@@ -1,4 +1,4 @@
-"""The ``seg`` path: semantic segmentation. Top module of the plugin, imported at discovery."""
+"""The ``seg`` path, for semantic segmentation: top module of the plugin, imported at discovery."""
 
 from __future__ import annotations
 

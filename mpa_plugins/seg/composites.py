@@ -15,16 +15,17 @@ from mpa_core.tasks import Indexed, Sample, plugin_generator
 from mpa_plugins.seg.stamps import Stamp, as_array
 
 _STREAM = 41
-"""Stream of the seed; see :mod:`mpa_core.tasks.seeds`."""
+"""Number of the random stream; see :mod:`mpa_core.tasks.seeds`."""
 
 AREA_PER_STAMP = 112**2
-"""Pixels of the picture for each stamp: five on a crop of 256."""
+"""Pixels of the picture for each stamp: five stamps on a crop of 256."""
 
 SIDES = (32, 112)
-"""Longer side of a pasted stamp in pixels, drawn uniformly on a logarithmic scale."""
+"""Range of the longer side of a pasted stamp in pixels, drawn uniformly on a logarithmic scale."""
 
 MAX_ENLARGEMENT = 1.5
-"""A small stamp is not enlarged more: it would be the only blurred thing in the picture."""
+"""Largest factor by which a small stamp is enlarged: otherwise it would be the only blurred
+object."""
 
 OUTSIDE = 0.25
 """Largest share of a stamp's sides that may lie beyond the border of the picture."""
@@ -32,7 +33,7 @@ OUTSIDE = 0.25
 
 @dataclass(frozen=True)
 class Placed:
-    """A stamp as it is pasted."""
+    """A stamp with its size and place in the picture."""
 
     stamp: Stamp
     size: tuple[int, int]
@@ -42,7 +43,7 @@ class Placed:
     flip: bool
 
     def pixels(self) -> NDArray[np.uint8]:
-        """RGBA [h, w, 4] at its size."""
+        """Return RGBA [h, w, 4] uint8 at its size."""
         image = self.stamp.image.resize(self.size, Image.Resampling.BICUBIC)
         array = as_array(image)
         return array[:, ::-1] if self.flip else array
@@ -51,7 +52,7 @@ class Placed:
 def place(
     stamps: Sequence[Stamp], width: int, height: int, random: np.random.Generator
 ) -> list[Placed]:
-    """A random arrangement on a picture of ``width`` x ``height``, from the back to the front."""
+    """Arrange stamps at random on a picture of ``width`` x ``height``, from back to front."""
     placed = []
     by_class: dict[int, list[Stamp]] = {}
     for stamp in stamps:
@@ -81,8 +82,9 @@ def paste(
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Blend ``placed`` over ``photo`` [H, W, 3] uint8, in order.
 
-    Returns the picture and its labels [H, W]: the class of the last stamp that covers a pixel by
-    half or more, 0 for the photo itself.
+    Returns:
+        The picture and its labels [H, W]: the class of the last stamp that covers a pixel by half
+            or more, 0 for the photo itself.
     """
     picture = photo.astype(np.float32)
     labels = np.zeros(photo.shape[:2], np.int64)
@@ -100,12 +102,12 @@ def paste(
 
 
 class Composites(Indexed[Sample]):
-    """``photos`` with stamps on them; target ``mask``, int64 [H, W]. The same at every call.
+    """Photos with stamps on them; target ``mask``, int64 [H, W]. The same at every call.
 
     Args:
-        photos: what is pasted on.
-        stamps: what is pasted.
-        seed: another one arranges them otherwise.
+        photos: the photos to paste on.
+        stamps: the stamps to paste.
+        seed: seed that fixes the arrangement.
     """
 
     def __init__(self, photos: Sequence[Sample], stamps: Sequence[Stamp], *, seed: int) -> None:
@@ -117,7 +119,11 @@ class Composites(Indexed[Sample]):
         return len(self.photos)
 
     def item(self, index: int) -> Sample:
-        """Sample ``index``; raises :class:`ImageError` if its photo is damaged."""
+        """Return sample ``index``.
+
+        Raises:
+            ImageError: its photo is damaged.
+        """
         photo = self.photos[index].image
         random = plugin_generator(self.seed, _STREAM, index)
         placed = place(self.stamps, photo.shape[1], photo.shape[0], random)

@@ -1,4 +1,4 @@
-"""Photos with label maps in files beside them, such as ADE20K's."""
+"""Photos with label maps in separate files, such as ADE20K's."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from mpa_plugins.seg.scores import IGNORED
 class MaskedPhotos(Indexed[Sample]):
     """Photos and their masks, whole or cropped; target ``mask``, int64 [H, W].
 
-    The mask of ``ROOT/a/b.jpg`` is ``MASKS/<name of ROOT>/a/b.png``, or ``MASKS/a/b.png``: an
-    8-bit picture whose values are labels.
+    The mask of ``ROOT/a/b.jpg`` is ``MASKS/<name of ROOT>/a/b.png``, or ``MASKS/a/b.png``: an 8-bit
+    picture whose values are labels.
 
     Args:
         photos: photos below ``root``, whole or cropped.
-        root: their folder.
+        root: folder of the photos.
         masks: folder of masks.
-        first_label: value of class 0. Values below it, and 255, do not count.
+        first_label: value of class 0. Values below it, and 255, are ignored.
 
     Raises:
-        TrainingError: a photo has no mask of its size.
+        TrainingError: a photo has no mask, or, when it is asked for, one of another size.
     """
 
     def __init__(self, photos: PhotoSamples, root: Path, masks: Path, *, first_label: int) -> None:
@@ -40,7 +40,12 @@ class MaskedPhotos(Indexed[Sample]):
         return len(self.photos)
 
     def item(self, index: int) -> Sample:
-        """Sample ``index``; raises :class:`ImageError` if its photo or its mask is damaged."""
+        """Return sample ``index``.
+
+        Raises:
+            ImageError: its photo or its mask is damaged.
+            TrainingError: its mask does not have the size of the photo.
+        """
         labels = self.photos.cut(self._labels(index // self.photos.per_photo), index)
         mask = torch.from_numpy(np.ascontiguousarray(labels))
         return Sample(self.photos[index].image, {"mask": mask})

@@ -1,6 +1,6 @@
 """A small segmentation network: a feature pyramid decoder on a frozen image backbone.
 
-Only the decoder is ours and is stored; the backbone's weights come from where it is published.
+Only the decoder is ours and is stored; the backbone's weights come from their publisher.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mpa_core.errors import CheckpointError
 from mpa_core.tasks import image_model
 
 HEADS = Path(__file__).parent / "models"
-"""Trained decoders that come with the package, called by their backbone."""
+"""Folder of trained decoders that come with the package, named by their backbone."""
 
 
 class HeadConfig(StrictModel):
@@ -30,14 +30,14 @@ class HeadConfig(StrictModel):
 
     format: int = Field(default=1, ge=1, le=1)
     backbone: str
-    """As :func:`mpa_core.tasks.image_model` takes it."""
+    """A name that :func:`mpa_core.tasks.image_model` takes."""
     classes: tuple[str, ...] = Field(min_length=2)
     width: int = Field(default=64, gt=0)
-    """Channels of the decoder."""
+    """Number of channels of the decoder."""
 
 
 class Backbone(nn.Module):
-    """Frozen feature maps at strides 4, 8, 16 and 32, in eval mode whatever its parent does."""
+    """Frozen feature maps at strides 4, 8, 16 and 32; always in eval mode."""
 
     mean: Tensor
     std: Tensor
@@ -64,14 +64,14 @@ class Backbone(nn.Module):
         return super().train(False)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """[B, 3, H, W], nominally in [0, 1] -> feature maps, fine to coarse."""
+        """Return feature maps, fine to coarse, of ``x`` [B, 3, H, W], nominally in [0, 1]."""
         x = ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         maps = self.net(x)
         return [maps[i] for i in self.levels]
 
 
 class Decoder(nn.Module):
-    """Each level to ``width`` channels, added from coarse to fine, refined and classified."""
+    """A decoder that adds all levels at ``width`` channels, coarse to fine, and classifies."""
 
     def __init__(self, channels: Sequence[int], width: int, classes: int) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class Decoder(nn.Module):
         self.classify = nn.Conv2d(width, classes, 1)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Feature maps [B, C_i, H_i, W_i], fine to coarse -> logits [B, classes, H_0, W_0]."""
+        """Return logits [B, classes, H_0, W_0] for ``maps`` [B, C_i, H_i, W_i], fine to coarse."""
         summed: Tensor | None = None
         layers = zip(maps, self.lateral, self.refine, strict=True)
         for features, lateral, refine in reversed(list(layers)):
@@ -102,9 +102,9 @@ def _conv(before: int, after: int, kernel: int) -> nn.Module:
 
 
 class Segmenter(nn.Module):
-    """Pictures [B, 3, H, W], nominally in [0, 1], any size -> logits [B, classes, h, w].
+    """A network from pictures [B, 3, H, W], nominally in [0, 1], to logits [B, classes, h, w].
 
-    ``h`` and ``w`` are those of the backbone's finest level, at stride 4.
+    Pictures have any size. ``h`` and ``w`` are those of the backbone's finest level, at stride 4.
     """
 
     def __init__(self, config: HeadConfig) -> None:
@@ -114,6 +114,7 @@ class Segmenter(nn.Module):
         self.decoder = Decoder(self.backbone.channels, config.width, len(config.classes))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return logits [B, classes, h, w] for pictures ``x`` [B, 3, H, W], nominally in [0, 1]."""
         return self.decoder(self.backbone(x))
 
 
@@ -128,9 +129,11 @@ def save_head(model: Segmenter, path: Path) -> None:
 
 
 def load_head(path: Path) -> Segmenter:
-    """The network whose decoder is in ``path``, in eval mode.
+    """Return the network whose decoder is in ``path``, in eval mode.
 
-    Raises :class:`CheckpointError` if it is no such file, and what the backbone's loader raises.
+    Raises:
+        CheckpointError: the file is not such a decoder.
+        ConfigError, MissingDependencyError: the backbone cannot be loaded.
     """
     try:
         with safe_open(path, framework="pt") as file:

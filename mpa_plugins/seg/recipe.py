@@ -1,4 +1,4 @@
-"""How the ``seg`` path is trained: equation (9) with a frozen segmentation network."""
+"""The recipe of the ``seg`` path: equation (9) with a frozen segmentation network."""
 
 from __future__ import annotations
 
@@ -33,31 +33,32 @@ from mpa_plugins.small_machine import SMALL_MACHINE
 
 
 class SegRecipe(Recipe):
-    """Any folder of photos, with cut-outs pasted on them: their masks are exact.
+    """Training on any folder of photos with pasted cut-outs, whose masks are exact.
 
     The test pictures show cut-outs that neither networks nor paths were trained with. With
-    ``masks`` photos are taken as they are, and the labels from files.
+    ``masks`` photos are used as they are, with labels from files.
     """
 
     class Settings(StrictModel):
         """Options of the recipe."""
 
         model: str = "efficientnet-lite0"
-        """Trained with: the name of a head that comes with the package, a file that
+        """Network to train with: the name of a head that comes with the package, a file that
         ``python -m mpa_plugins.seg.train_head`` wrote, or ``module:factory``. A factory is called
-        without arguments and gives a module that takes pictures [B, 3, H, W] in [0, 1] (it
+        without arguments and returns a module that takes pictures [B, 3, H, W] in [0, 1] (it
         normalises them itself) and returns logits [B, K, h, w], or a mapping with ``out`` and
         perhaps ``aux``, as torchvision's models do."""
         judge: str | None = "efficientnet-lite2"
-        """Unseen in training, for the metrics alone, of the same kinds; null leaves it out."""
+        """Network of the same kinds for the metrics alone, not used in training; null leaves it
+        out."""
         aux_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.4
-        """Weight of the loss of an auxiliary output, where the network has one."""
+        """Weight of the loss of an auxiliary output, if the network has one."""
         stamps: Path = Path(STAMPS)
-        """Tux Paint's stamps (Debian: tuxpaint-stamps-default)."""
+        """Folder of Tux Paint's stamps (Debian: tuxpaint-stamps-default)."""
         masks: Path | None = None
         """Folder of label maps for the photos, instead of pasted stamps."""
         first_label: Annotated[int, Field(ge=0, le=254)] = 0
-        """Value of class 0 in those; 1 for ADE20K, where 0 is no class."""
+        """Value of class 0 in the label maps; 1 for ADE20K, where 0 is no class."""
 
     defaults: ClassVar[Mapping[str, Any]] = {
         **SMALL_MACHINE,
@@ -68,11 +69,16 @@ class SegRecipe(Recipe):
     settings: Settings
 
     def setup(self, device: torch.device) -> None:
+        """Build the frozen segmentation network.
+
+        Raises:
+            ConfigError, CheckpointError, MissingDependencyError: as :func:`load_model`.
+        """
         self.device = device
         self.model = freeze(load_model(self.settings.model).to(device))
 
     def task_loss(self, x_hat: Tensor, batch: PathBatch) -> Tensor:
-        """Cross-entropy of each picture [B], mean over pixels."""
+        """Return the cross-entropy of each picture [B], a mean over pixels."""
         mask = batch.targets["mask"]
         found = self.model(x_hat)
         loss = cross_entropy(_main_logits(found, mask, self.settings.model), mask)
@@ -81,18 +87,19 @@ class SegRecipe(Recipe):
         return loss
 
     def dataset(self, root: Path, split: Split, crop: int | None) -> Sequence[Sample]:
+        """Return photos with pasted cut-outs, or with masks from files; see :class:`Recipe`."""
         settings = self.settings
         photos = super().dataset(root, split, crop)
         if settings.masks is not None:
             assert isinstance(photos, PhotoSamples)
             return MaskedPhotos(photos, root, settings.masks, first_label=settings.first_label)
         stamps = load_stamps(settings.stamps, "test" if split == "test" else "train")
-        # The pictures that paths are judged by do not change with the seed of a training.
+        # The pictures for metrics do not change with the seed of a training.
         seed = self.seed if split == "train" else 0
         return Composites(photos, stamps, seed=seed)
 
     def metrics(self) -> Mapping[str, Metric]:
-        """Mean intersection over union with each network, and PSNR."""
+        """Return the mean intersection over union with each network, and PSNR."""
         settings = self.settings
         found = {"miou": _miou(self.model, settings.model)}
         if settings.judge is not None:
@@ -102,9 +109,11 @@ class SegRecipe(Recipe):
 
 
 def load_model(name: str) -> nn.Module:
-    """The network that ``name`` stands for in the settings, on the CPU.
+    """Return the network that ``name`` stands for in the settings, on the CPU.
 
-    Raises :class:`ConfigError` if it stands for none, and what :func:`load_head` raises.
+    Raises:
+        ConfigError: it stands for none.
+        CheckpointError, MissingDependencyError: as :func:`load_head`.
     """
     bundled = HEADS / f"{name}.safetensors"
     if bundled.is_file():

@@ -1,4 +1,4 @@
-"""Intersections and unions, and their mean."""
+"""Intersections and unions of segmentations, and their mean."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 IGNORED = 255
-"""Label of pixels that do not count."""
+"""Label of pixels that are not counted."""
 
 
 def upsampled(logits: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
-    """Logits [B, K, h, w] at the resolution of the mask, [B, K, *size]."""
+    """Return the logits [B, K, h, w] at the resolution of the mask, [B, K, *size]."""
     if logits.shape[-2:] == tuple(size):
         return logits
     return F.interpolate(logits, tuple(size), mode="bilinear", align_corners=False)
 
 
 def cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
-    """[B, K, h, w] and labels [B, H, W] -> mean over counted pixels of each picture, [B]."""
+    """Return the mean over counted pixels of each picture, [B].
+
+    ``logits`` are [B, K, h, w], ``mask`` has labels [B, H, W].
+    """
     losses = F.cross_entropy(
         upsampled(logits, mask.shape[-2:]), mask, ignore_index=IGNORED, reduction="none"
     )
@@ -27,7 +30,10 @@ def cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def intersections_and_unions(logits: Tensor, mask: Tensor) -> Tensor:
-    """[B, K, h, w] and labels [B, H, W] -> pixel counts [B, 2 K]: K intersections, K unions."""
+    """Return pixel counts [B, 2 K]: K intersections, then K unions.
+
+    ``logits`` are [B, K, h, w], ``mask`` has labels [B, H, W].
+    """
     classes = logits.shape[1]
     found = upsampled(logits, mask.shape[-2:]).argmax(1)
     rows = []
@@ -41,7 +47,10 @@ def intersections_and_unions(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def mean_iou(totals: Tensor) -> float:
-    """Sums of the above [2 K] -> mean over the classes that occur of intersection / union."""
+    """Return the mean of intersection / union over the classes that occur.
+
+    ``totals`` [2 K] are sums of :func:`intersections_and_unions`.
+    """
     both, either = totals.chunk(2)
     occurs = either > 0
     return float((both[occurs] / either[occurs]).mean())

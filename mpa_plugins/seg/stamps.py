@@ -1,4 +1,4 @@
-"""Cut-outs of photographed things, by class: the stamps of Tux Paint, as Debian packages them.
+"""Cut-outs of photographed objects, by class: the stamps of Tux Paint, as Debian packages them.
 
 They are under the GPL, version 2, so none is in this repository.
 """
@@ -17,7 +17,7 @@ from mpa_core.errors import TrainingError
 from mpa_core.tasks import is_hidden
 
 STAMPS = "/usr/share/tuxpaint/stamps"
-"""Where Debian's package puts them."""
+"""Folder in which Debian's package installs them."""
 
 CLASSES: dict[str, tuple[str, ...]] = {
     "background": (),
@@ -36,13 +36,13 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "coin": ("symbols/money/*/coins/*.png",),
     "sign": ("town/roadsigns/*.png",),
 }
-"""Class, in the order of its number -> patterns of its files below the stamps' folder."""
+"""By class, in the order of its number: patterns of its files below the stamps' folder."""
 
 NOT_PHOTOS = frozenset({"hedgehog", "kangaroo-silo", "echidna"})
-"""Drawings and silhouettes in the folders above."""
+"""Names of drawings and silhouettes in the folders above."""
 
 LARGEST = 256
-"""Stamps are kept at no more pixels a side than this."""
+"""Largest side in pixels at which stamps are kept."""
 
 HELD_OUT = 3
 """Every third stamp of a class is for tests alone."""
@@ -56,13 +56,14 @@ class Stamp:
     label: int
     """Number of its class in :data:`CLASSES`."""
     image: Image.Image
-    """RGBA, its border cut to where it is visible."""
+    """RGBA, cropped to its visible part."""
 
 
 def load_stamps(folder: Path, part: Literal["train", "test"]) -> list[Stamp]:
-    """The stamps of all classes below ``folder``: those to train with, or those never trained with.
+    """Return the stamps of all classes below ``folder`` that are for training, or for tests alone.
 
-    Raises :class:`TrainingError` if a class has fewer than :data:`HELD_OUT` of them.
+    Raises:
+        TrainingError: a class has fewer than :data:`HELD_OUT` stamps.
     """
     stamps: list[Stamp] = []
     for label, (name, patterns) in enumerate(CLASSES.items()):
@@ -91,7 +92,7 @@ def _is_photo(path: Path) -> bool:
 def _read(path: Path) -> Image.Image:
     with Image.open(path) as file:
         image = file.convert("RGBA")
-    # Almost transparent fringes would make the cut-out larger than what is seen of it.
+    # Almost transparent fringes would make the cut-out larger than its visible part.
     visible = image.getchannel("A").point(lambda value: 255 if value >= 128 else 0).getbbox()
     image = image.crop(visible)
     image.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
@@ -99,5 +100,5 @@ def _read(path: Path) -> Image.Image:
 
 
 def as_array(image: Image.Image) -> NDArray[np.uint8]:
-    """RGBA picture -> [H, W, 4] uint8."""
+    """Convert an RGBA picture to [H, W, 4] uint8."""
     return np.asarray(image, dtype=np.uint8)

@@ -1,4 +1,7 @@
-"""Train a segmentation head on composites: ``python -m mpa_plugins.seg.train_head --help``."""
+"""Training of a segmentation head on composites.
+
+``python -m mpa_plugins.seg.train_head --help`` lists the options.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ TINT = 0.15
 
 
 class FreshComposites:
-    """Composites that never come twice: crops of photos, drawn by the number of the sample."""
+    """Composites that never repeat: crops of photos, drawn by the number of the sample."""
 
     def __init__(self, photos: PhotoFolder, stamps: list[Stamp], crop: int, seed: int) -> None:
         self.photos = Replacing(photos)
@@ -44,7 +47,7 @@ class FreshComposites:
         self.seed = seed
 
     def sample(self, number: int) -> tuple[Tensor, Tensor]:
-        """Picture [3, crop, crop] in [0, 1] and labels [crop, crop]."""
+        """Return a picture [3, crop, crop] in [0, 1] and its labels [crop, crop]."""
         random = np.random.default_rng((self.seed, number))
         photo = self.photos[int(random.integers(len(self.photos)))]
         view = random_crop(photo, self.crop, random, flip=True, transpose=False)
@@ -55,14 +58,18 @@ class FreshComposites:
         return (image * tint).clamp(0, 1), torch.from_numpy(labels)
 
     def batch(self, step: int, count: int) -> tuple[Tensor, Tensor]:
-        """The ``count`` samples of ``step``, stacked."""
+        """Return the ``count`` samples of ``step``, stacked."""
         pairs = [self.sample(step * count + i) for i in range(count)]
         images, masks = zip(*pairs, strict=True)
         return torch.stack(images), torch.stack(masks)
 
 
 def train(model: Segmenter, source: FreshComposites, *, batch: int, lr: float, hours: float) -> int:
-    """Train the decoder for ``hours``; returns the number of steps. AdamW, cosine, warm-up."""
+    """Train the decoder for ``hours`` by AdamW with a cosine schedule and warm-up.
+
+    Returns:
+        The number of steps.
+    """
     optimiser = torch.optim.AdamW(model.decoder.parameters(), lr=lr, weight_decay=0.01)
     begin, step, said = time.monotonic(), 0, 0.0
     model.train()
@@ -84,7 +91,7 @@ def train(model: Segmenter, source: FreshComposites, *, batch: int, lr: float, h
 
 @torch.no_grad()
 def evaluate(model: Segmenter, samples: Composites) -> tuple[float, list[float]]:
-    """Mean and per-class IoU of ``model`` on whole composites."""
+    """Return the mean and the per-class IoU of ``model`` on whole composites."""
     totals = torch.zeros(2 * len(model.config.classes), dtype=torch.float64)
     for sample in samples:
         image = to_tensor(sample.image)[None]
@@ -94,7 +101,7 @@ def evaluate(model: Segmenter, samples: Composites) -> tuple[float, list[float]]
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m mpa_plugins.seg.train_head")
     parser.add_argument("--data", type=Path, required=True, help="photos to paste on")
     parser.add_argument("--test", type=Path, help="other photos, to measure the head on")

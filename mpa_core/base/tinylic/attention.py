@@ -409,7 +409,7 @@ def _bias_table(rpb: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=256)
-@torch.inference_mode(False)  # kept, and so used in training as well as in inference
+@torch.inference_mode(False)  # cached, and so used in training as well as in inference
 def _bias_index(
     down: tuple[tuple[int, ...], ...],
     along: tuple[tuple[int, ...], ...],

@@ -1,1 +1,1 @@
-"""Many files in one command."""
+"""The processing of many files in one command."""

@@ -1,4 +1,4 @@
-"""One job of many: done, skipped or failed on its own."""
+"""One job of many, which is done, skipped or fails on its own."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from mpa_core.io.files import check_writable, write_bytes
 State = Literal["done", "skipped", "failed", "stopped"]
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-"""Reasons for which no later file could be written either: disk full, quota spent, read-only."""
+"""Errors after which no later file can be written either: disk full, quota spent, read-only."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one job.
+    """The result of one job.
 
     Attributes:
-        state: ``stopped`` is a failure that every other job would meet as well.
-        row: what to report: ``input`` and ``output``, and figures or an ``error`` with ``type``
-            and ``message``. An error that concerns every job stands alone.
-        trace: traceback of the error, where ``MPA_DEBUG`` asks for it.
+        state: ``stopped`` is a failure that every other job would have as well.
+        row: the report: ``input`` and ``output``, and figures or an ``error`` with ``type`` and
+            ``message``. An error that concerns every job stands alone.
+        trace: traceback of the error, if ``MPA_DEBUG`` asks for it.
     """
 
     state: State
@@ -40,12 +40,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Rules:
-    """What holds for every file that is written.
+    """The rules for every file that is written.
 
     Attributes:
         force: existing files may be overwritten.
-        resume: existing files that are as they would be made are left out.
-        make_folders: sub-folders of the outputs are made where they are missing.
+        resume: existing files that are up to date are skipped.
+        make_folders: missing sub-folders of the outputs are made.
     """
 
     force: bool
@@ -54,30 +54,30 @@ class Rules:
 
 
 class Worker(Protocol):
-    """Does jobs, with everything loaded."""
+    """An object that does jobs, with everything loaded."""
 
     def difference(self, job: Job) -> str | None:
-        """How the existing output differs from what :meth:`make` would make, as a verb phrase.
+        """Describe how the existing output differs from that of :meth:`make`, as a verb phrase.
 
         None if it does not, as far as can be told without making it.
         """
 
     def make(self, job: Job) -> tuple[bytes, dict[str, Any]]:
-        """The output's bytes, and what to report about them."""
+        """Return the output's bytes, and figures to report about it."""
 
 
 class Task(Protocol):
     """Settings of a run; they can be pickled."""
 
     def start(self) -> Worker:
-        """Load what is needed. Its errors hold for every job."""
+        """Load everything needed, and return the worker; its errors hold for every job."""
 
     def pixels(self, job: Job) -> int:
-        """Width times height of the job's picture, as its header says. Any error may come."""
+        """Return width times height of the job's picture by its header; may raise any error."""
 
 
 def attempt(worker: Worker, job: Job, rules: Rules) -> Outcome:
-    """Do one job; whatever goes wrong is in the outcome.
+    """Do one job; every error of it is in the outcome.
 
     Raises:
         BrokenPipeError: stdout is the output and its reader is gone.
@@ -102,17 +102,17 @@ def attempt(worker: Worker, job: Job, rules: Rules) -> Outcome:
 
 
 def failure(state: State, about: dict[str, Any], error: BaseException) -> Outcome:
-    """The outcome that ``error`` makes of the job that ``about`` names, or of the whole run."""
+    """Return the outcome of ``error`` for the job that ``about`` names, or for the whole run."""
     described = describe_error(error, about.get("input"))
     trace = "".join(traceback.format_exception(error)) if debugging() else None
     return Outcome(state, {**about, "error": described}, trace)
 
 
 def _is_there(worker: Worker, job: Job, rules: Rules) -> bool:
-    """Whether the output exists as it should be.
+    """Return whether the output exists and is up to date.
 
     Raises:
-        OutputError: it exists, but is not as it should be, and may not be overwritten.
+        OutputError: it exists, is not up to date, and may not be overwritten.
     """
     there = job.target != STREAM and os.path.exists(job.target)  # noqa: PTH110
     if not (rules.resume and there):
@@ -126,7 +126,7 @@ def _is_there(worker: Worker, job: Job, rules: Rules) -> bool:
 
 
 def _carry_out(worker: Worker, job: Job, rules: Rules) -> dict[str, Any] | None:
-    """Make the output and write it; its figures, or None if another run was faster.
+    """Make and write the output, and return its figures, or None if another run was faster.
 
     Raises:
         OutputError: it cannot be written.
@@ -143,7 +143,7 @@ def _carry_out(worker: Worker, job: Job, rules: Rules) -> dict[str, Any] | None:
         else:
             write_bytes(job.target, data, overwrite=rules.force)
     except OutputError:
-        if _is_there(worker, job, rules):  # by another run, meanwhile, and the very same
+        if _is_there(worker, job, rules):  # another run has written the same file meanwhile
             return None
         raise
     return figures

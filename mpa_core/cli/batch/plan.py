@@ -1,7 +1,7 @@
-"""From arguments to a plan: every input, and the name of its output, before anything is done.
+"""A plan made from arguments: every input and the name of its output, before any work is done.
 
-A plan may have millions of inputs, so it keeps their names and nothing else; the jobs are made
-from them whenever somebody looks.
+A plan may have millions of inputs, so it keeps their names and nothing else; the jobs are made each
+time it is iterated.
 """
 
 # Names stay text here: a million Path objects take their time.
@@ -26,20 +26,20 @@ from mpa_core.io.folders import counted, find_files, remarks_on
 
 @dataclass(frozen=True)
 class Group:
-    """Inputs that are named in the same way."""
+    """Inputs whose outputs are named in the same way."""
 
     names: list[str]
     folder: str = ""
-    """Where the names begin; empty: the current folder."""
+    """Folder that the names are relative to; empty for the current folder."""
     root: str | None = None
     """Folder whose sub-folders are kept, absolute and ending in a separator; None keeps none."""
 
     def source(self, name: str) -> str:
-        """What to open."""
+        """Return the path of the file to open."""
         return os.path.join(self.folder, name)
 
     def place(self, name: str) -> str:
-        """The input's name below the output folder, suffix included.
+        """Return the input's name below the output folder, with its suffix.
 
         Raises:
             UsageError: it is not below ``root``.
@@ -58,15 +58,17 @@ class Group:
 
 @dataclass
 class Plan:
-    """All jobs, in a fixed order, each time it is iterated.
+    """All jobs, in a fixed order each time it is iterated.
 
     Attributes:
-        output: what ``-o`` named; the folder of all outputs if ``to_folder``.
-        suffix: of the outputs in a folder.
-        keep_suffix: whether it comes after the input's own or in its place.
-        left_out: how many files and folders in input folders are not taken, by why.
-        unreadable: folders that could not be listed, and why.
-        remarks: what else is to be said of input folders, a line each.
+        output: the value of ``-o``; the folder of all outputs if ``to_folder``.
+        suffix: suffix of the outputs in a folder.
+        keep_suffix: whether it follows the input's own suffix or replaces it.
+        to_folder: whether the outputs go into a folder.
+        groups: the inputs.
+        left_out: number of files and folders in input folders that are not taken, by reason.
+        unreadable: folders that could not be listed, each with the error.
+        remarks: further remarks on input folders, a line each.
     """
 
     output: str
@@ -100,16 +102,16 @@ class Plan:
 
 
 def make_plan(args: argparse.Namespace, suffix: str, in_folder: Collection[str]) -> Plan:
-    """Name every output before anything is done, and make the output folder if one is meant.
+    """Name every output before any work is done, and make the output folder if one is meant.
 
     Args:
-        args: of :func:`mpa_core.cli.common.add_job_arguments`, and ``format``.
-        suffix: of the files in an output folder, such as ``.mpa``; the stem is the input's.
+        args: arguments of :func:`mpa_core.cli.common.add_job_arguments`, and ``format``.
+        suffix: suffix of the files in an output folder, such as ``.mpa``; the stem is the input's.
         in_folder: suffixes, in lower case, of the files to take from folders.
 
     Raises:
         UsageError: there is no input, two of them would become one file, an output is also an
-            input, an input is not below ``--root``, or a stream is asked for where there is none.
+            input, an input is not below ``--root``, or stdin or stdout is used where it cannot be.
         OutputError: the folder cannot be made.
     """
     _check_streams(args)
@@ -191,9 +193,9 @@ def _nothing_found(
 
 
 def _read_list(name: str) -> list[str]:
-    """File names separated by NUL bytes if there is one, else by line ends; empty ones left out.
+    """Read file names, separated by NUL bytes if there is one, else by line ends.
 
-    A file that is called ``-`` is not stdin.
+    Empty names are left out. A file that is called ``-`` is not stdin.
     """
     try:
         data = stdin(UsageError).read() if name == STREAM else Path(name).read_bytes()
@@ -212,7 +214,7 @@ def _folder_prefix(folder: str) -> str:
 
 
 def _walk(folder: str, suffixes: Collection[str], plan: Plan) -> list[str]:
-    """What ``folder`` stands for; what was left out is noted in ``plan``."""
+    """Return the files that ``folder`` stands for, and note in ``plan`` those left out."""
     found = find_files(folder, suffixes)
     plan.left_out += found.left_out
     plan.unreadable += found.unreadable
@@ -223,7 +225,7 @@ def _walk(folder: str, suffixes: Collection[str], plan: Plan) -> list[str]:
 def _check_names(plan: Plan) -> None:
     """Refuse two outputs of one name, and an output that is an input.
 
-    Only hashes are kept of all names; what looks equal by them is compared as it is.
+    Only hashes of all names are kept; names with equal hashes are then compared as they are.
     """
     identity = _Identity()
     targets: set[int] = set()
@@ -253,7 +255,7 @@ def _check_names(plan: Plan) -> None:
 
 
 class _Identity:
-    """From a name to the file it means, whatever links lead there."""
+    """Maps a name to the file that it means, whatever links lead there."""
 
     def __init__(self) -> None:
         # Most names share a few folders: resolving those once saves most of the work.

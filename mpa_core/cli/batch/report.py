@@ -1,4 +1,4 @@
-"""What a run over many files says: a row for each on stdout as it comes, then the sums."""
+"""The report of a run over many files: a row for each on stdout as it comes, then totals."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 
 _STATES = ("done", "skipped", "failed")
 _BLOCK = 1000
-"""Rows laid out as one table; a run of millions must not hold them all."""
+"""Number of rows in one table; a run of millions must not keep all rows in memory."""
 
 
 class Report:
-    """Prints outcomes as they come. A context manager: inside, a terminal shows a progress bar.
+    """Prints outcomes as they come; inside its context, a terminal shows a progress bar.
 
     As JSON it is one document, ``{"files": [...], "done": …}``, with every file on a line of its
-    own that is written as soon as the file is finished. As text it is a table; errors go to
-    stderr in both.
+    own that is written as soon as the file is finished. As text it is a table; errors go to stderr
+    in both.
 
     Args:
-        plan: what is about to be done.
-        as_json: or as text.
+        plan: the jobs.
+        as_json: print JSON instead of text.
 
     Attributes:
-        counts: files by ``done``, ``skipped`` and ``failed``.
+        counts: number of files ``done``, ``skipped`` and ``failed``.
         stopped: why the run ends early; None if it does not.
-        leftovers: temporary files of killed runs that were removed.
+        leftovers: number of temporary files of killed runs that were removed.
     """
 
     def __init__(self, plan: Plan, *, as_json: bool) -> None:
@@ -55,7 +55,7 @@ class Report:
         self._begun = False
         self._next = 0
         self._early: dict[int, Outcome] = {}
-        """Outcomes by their place, of jobs that were faster than one before them."""
+        """Outcomes, by place in the plan, of jobs that finished before one that precedes them."""
         self._error: dict[str, str] | None = None
         self._rows: list[dict[str, Any]] = []
         self._bar: Progress | None = None
@@ -78,13 +78,13 @@ class Report:
             self._bar = None
 
     def add(self, outcome: Outcome, place: int | None = None) -> None:
-        """Print what became of one job, when those before it in the plan have been printed.
+        """Print the outcome of a job once all before it in the plan have been printed.
 
-        What is counted is printed, even if a signal comes.
+        Counting and printing are not interrupted by a signal.
 
         Args:
-            outcome: of the job.
-            place: of the job in the plan, from 0; None for what is no job of it.
+            outcome: outcome of the job.
+            place: index of the job in the plan, from 0; None for an outcome of no job.
         """
         with uninterrupted():
             if outcome.state == "stopped":
@@ -118,9 +118,9 @@ class Report:
                 self._print_table()
 
     def close(self, *, signalled: str | None = None) -> None:
-        """Print the sums; ``signalled`` names what has ended the run from outside."""
+        """Print the totals; ``signalled`` is the name of the signal that ended the run, if any."""
         self.stopped = self.stopped or signalled
-        for place in sorted(self._early):  # one before them was not finished
+        for place in sorted(self._early):  # a job before these was not finished
             self._add(self._early.pop(place))
         if self._as_json:
             self._close_json()
@@ -160,7 +160,7 @@ class Report:
 
     @contextmanager
     def _bar_aside(self) -> Iterator[None]:
-        """Take the bar off the terminal while something else is printed."""
+        """Remove the bar from the terminal while something else is printed."""
         if self._bar is None or not stdout().isatty():
             yield
             return

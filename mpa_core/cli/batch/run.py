@@ -1,4 +1,4 @@
-"""A run over many files: what one of them meets never stops the others."""
+"""A run over many files, in which the failure of one never stops the others."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from mpa_core.io.folders import cannot_list
 def run_jobs(args: argparse.Namespace, plan: Plan, task: Task) -> int:
     """Do every job of ``plan``; one that fails is reported and the others go on.
 
-    Only what every other file would meet as well ends the run early: a wrong setting, or an
-    output that has no room left.
+    Only a failure that every other file would have as well ends the run early: a wrong setting, or
+    an output without space left.
 
     Args:
-        args: with ``force``, ``resume``, ``format``, and what :func:`choose_pool` needs.
-        plan: what to do.
-        task: how. It is started in this process, or in each of the workers.
+        args: has ``force``, ``resume``, ``format``, and the options that :func:`choose_pool` needs.
+        plan: the jobs.
+        task: the settings of the run, started in this process, or in each of the workers.
 
     Returns:
         The exit code: 1 if anything failed; 128 plus the number of the signal that ended the run.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C, after what was done has been reported.
+        KeyboardInterrupt: Ctrl-C was pressed; finished jobs have been reported.
         MPAError: ``task`` could not be started in this process.
     """
     pool = choose_pool(args, plan, task)
@@ -55,7 +55,7 @@ def run_jobs(args: argparse.Namespace, plan: Plan, task: Task) -> int:
                 for place, outcome in outcomes:
                     report.add(outcome, place)
                     if outcome.row.get("input") is None:
-                        break  # it concerns every job: nothing that goes on would help
+                        break  # the failure concerns every job
     except Terminated as ended:
         report.close(signalled=str(ended))
         return 128 + ended.number
@@ -67,7 +67,7 @@ def run_jobs(args: argparse.Namespace, plan: Plan, task: Task) -> int:
 
 
 def _feed(plan: Plan, report: Report) -> Iterator[Job]:
-    """The jobs, until the run is stopped; leftovers are removed from each folder on the way."""
+    """Yield the jobs until the run is stopped, and remove leftovers from each output folder."""
     seen: set[str] = set()
     for job in plan:
         if report.stopped is not None:

@@ -1,4 +1,4 @@
-"""Ending on a signal as on Ctrl-C: what is half done is undone, and what was done is reported."""
+"""Ending a run on a signal as on Ctrl-C: an unfinished job is undone, finished ones reported."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ _ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class _Deferred:
-    """Whether ending has to wait, and for which signal it does. Of the process, as signals are."""
+    """The state of :func:`uninterrupted`: whether a signal has to wait, and which one waits.
+
+    There is one for the process, as for signals.
+    """
 
     active = False
     pending: int | None = None
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to end by another signal than Ctrl-C's; ``number`` says which."""
+    """The process got a signal other than Ctrl-C's to end; ``number`` is the signal."""
 
     def __init__(self, number: int) -> None:
         self.number = signal.Signals(number)
@@ -30,7 +33,7 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def ending_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise :class:`Terminated` inside the block, SIGINT as ever.
+    """Make SIGTERM and SIGHUP raise :class:`Terminated` in the block; SIGINT acts as ever.
 
     None of them does so inside :func:`uninterrupted`. Signals that were given another meaning
     before (``nohup`` ignores SIGHUP) keep it.
@@ -53,9 +56,9 @@ def ending_signals() -> Iterator[None]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """A block that belongs together: a signal that ends the run waits until it is done.
+    """Run the block as a unit: a signal that ends the run waits until it is done.
 
-    A second one does not: the block may be waiting for somebody who never reads.
+    A second signal does not wait, since the block may be blocked by a reader that never reads.
     """
     _Deferred.active = True
     try:
@@ -69,11 +72,11 @@ def uninterrupted() -> Iterator[None]:
 
 @contextmanager
 def children_without_ctrl_c() -> Iterator[None]:
-    """Processes spawned inside the block do not see Ctrl-C, which a terminal sends to all."""
+    """Make processes spawned in the block ignore Ctrl-C, which a terminal sends to all."""
     if sys.platform == "win32":
         yield
         return
-    # It would be started by the first spawn, and unblocks the signal when it is.
+    # The first spawn would start it inside the block, and it unblocks the signal when it starts.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

@@ -1,8 +1,8 @@
-"""Jobs in worker processes: a codec and torch's threads of its own each.
+"""Jobs in worker processes, each with a codec and torch threads of its own.
 
-A worker has one job at a time and reports it before it is given the next, so whatever ends a
-worker (the kernel that is out of memory, a crash in native code) is known to belong to that job;
-another worker takes its place and the others go on.
+A worker has one job at a time and reports it before it gets the next, so if a worker ends (memory
+runs out, a crash in native code) the job that it had is known; another worker takes its place and
+the others go on.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mpa_core.cli.common import Job
 from mpa_core.errors import MPAError
 
 _GRACE_SECONDS = 10.0
-"""What a worker gets to undo its half-done job before it is killed."""
+"""Seconds that a worker gets to undo its unfinished job before it is killed."""
 
 
 class WorkerError(MPAError):
@@ -37,19 +37,18 @@ class WorkerError(MPAError):
 
 @dataclass
 class _WorkerProcess:
-    """A worker, as the process that started it sees it."""
+    """A worker process, as the main process keeps track of it."""
 
     process: SpawnProcess
     connection: Connection
     job: Job | None = None
-    """What it is doing; None while it is starting."""
+    """The job that it does; None while it is starting."""
     place: int | None = None
-    """Of that job in the plan."""
+    """Index of that job in the plan."""
 
 
 class _Warning(NamedTuple):
-    """A warning that a worker met. Many meet the same: the process that started
-    them shows it once."""
+    """A warning from a worker. Many workers send the same: the main process shows it once."""
 
     category: str
     text: str
@@ -62,11 +61,11 @@ def work_in_processes(
 ) -> Generator[tuple[int | None, Outcome], None, None]:
     """Do ``jobs``, each with its place in the plan, with the workers of ``pool``.
 
-    Outcomes come in the order in which jobs are finished, each with its place; None where it is
-    that of no job.
+    Outcomes come in the order in which jobs are finished, each with its job's place, or None for an
+    outcome of no job.
 
     A job is taken from ``jobs`` only when a worker is free for it. Closing the generator ends the
-    workers: what they were doing is undone.
+    workers, and their unfinished jobs are undone.
     """
     workers: dict[Connection, _WorkerProcess] = {}
     ending: list[SpawnProcess] = []
@@ -96,7 +95,7 @@ def work_in_processes(
                 if worker.job is None:
                     _release(workers, worker, ending)
                 else:
-                    with suppress(BrokenPipeError):  # it has died: the next round says so
+                    with suppress(BrokenPipeError):  # it has died, which the next round finds out
                         worker.connection.send(worker.job)
     finally:
         for worker in workers.values():
@@ -123,10 +122,10 @@ def _start(
 
 @contextmanager
 def _no_main() -> Iterator[None]:
-    """A process spawned inside the block does not run this process's script once more.
+    """Keep processes spawned in the block from running this process's script again.
 
-    It needs nothing of it, and a script that calls the command line without a guard would start
-    all its workers again in each of them.
+    They do not need it, and a script that calls the command line without a guard would start all
+    its workers again in each of them.
     """
     before = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
@@ -144,7 +143,7 @@ def _show(warning: _Warning) -> None:
 def _release(
     workers: dict[Connection, _WorkerProcess], worker: _WorkerProcess, ending: list[SpawnProcess]
 ) -> None:
-    """A worker ends when nobody listens to it any more; that is waited for later."""
+    """Close a worker's connection, by which it ends; its end is awaited later."""
     del workers[worker.connection]
     worker.connection.close()
     ending.append(worker.process)
@@ -171,7 +170,7 @@ def _failure_of(worker: _WorkerProcess) -> Outcome:
 
 
 def _serve(connection: Connection, task: Task, rules: Rules, threads: int) -> None:
-    """Run in a worker: load, say so by None, then one outcome for each job."""
+    """Run a worker process: load, send None when ready, then one outcome for each job."""
 
     def send_warning(
         message: Warning | str,
@@ -180,17 +179,17 @@ def _serve(connection: Connection, task: Task, rules: Rules, threads: int) -> No
         lineno: int,
         *_: object,
     ) -> None:
-        with suppress(OSError):  # nobody listens any more
+        with suppress(OSError):  # the main process no longer reads
             connection.send(_Warning(category.__name__, str(message), filename, lineno))
 
     with suppress(OSError):
-        os.dup2(2, 1)  # results are printed by the process that started this one
+        os.dup2(2, 1)  # the main process prints the results; anything printed here goes to stderr
     warnings.showwarning = send_warning  # type: ignore[assignment]  # file and line are in *_
 
     import torch
 
     torch.set_num_threads(threads)
-    # Nobody needs this worker any more when nobody listens. Until it begins a signal just ends it.
+    # It ends when the main process no longer reads; before its first job a signal just ends it.
     with suppress(EOFError, BrokenPipeError, Terminated):
         try:
             worker = task.start()

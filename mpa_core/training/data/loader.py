@@ -152,8 +152,8 @@ class StepLoader(Generic[Part]):
         self.close()
         self._next = step
         with warnings.catch_warnings():
-            # Python 3.12 and later, of a fork where threads run, as torch's do. It is what torch's
-            # own workers are made by; they use neither these threads nor a lock of theirs.
+            # Python 3.12 and later warn of a fork while threads run, as torch's do. torch makes its
+            # own workers by such forks; they use neither these threads nor their locks.
             warnings.filterwarnings("ignore", ".*multi-threaded.*fork", DeprecationWarning)
             self._iterator = iter(self._loader(step))
 
@@ -187,12 +187,12 @@ def lost_workers_named() -> Iterator[None]:
     except TrainingError:  # also a RuntimeError; raised by an inner block
         raise
     except (RuntimeError, ConnectionError, EOFError) as error:
-        # The latter two where the worker's end of a tensor in shared memory is gone.
+        # The latter two are raised if a tensor in shared memory has gone with its worker.
         if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         main = threading.current_thread() is threading.main_thread()
         if main and hasattr(signal, "SIGCHLD"):
-            # Torch's handler would raise the same once more, wherever the program is by then.
+            # Torch's handler would raise the error again later, anywhere in the program.
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         raise TrainingError(
             f"a process that makes batches was ended: {' '.join(str(error).split())}; resume with "

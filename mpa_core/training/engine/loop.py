@@ -168,7 +168,7 @@ class TrainingLoop:
         self._started = time.monotonic()
         last_checkpoint = last_validation = self._started
         self._write({"event": "start", "step": self.step, "elapsed": self.elapsed, **self.meta})
-        # A checkpoint before any step: the settings are on record, and the folder is writable.
+        # A checkpoint before any step records the settings and shows that the folder is writable.
         checkpoint = self.checkpoint()
         alone = self.accelerator.num_processes == 1
         with (

@@ -160,7 +160,7 @@ class BaseObjective(Objective[Batch, MPAModel]):
         own = dict(self.module.named_parameters())
         for name, value in module.named_parameters():
             own[name].copy_(value)
-        if entropy_is_frozen(self.module):  # its tables stay the coder's
+        if entropy_is_frozen(self.module):  # its tables stay valid
             self.module.base.entropy.load_state_dict(module.base.entropy.state_dict())
         self._rescale_blocks()
 

@@ -151,7 +151,7 @@ def _validation_table(folder: Path) -> str | None:
     try:
         text = (folder / METRICS_FILE).read_text(encoding="utf-8")
     except OSError:
-        return None  # the run's checkpoints alone were kept
+        return None  # only the run's checkpoints were kept
     events = [json.loads(line) for line in text.splitlines() if '"validation"' in line]
     if not events or not events[-1]["levels"]:
         return None

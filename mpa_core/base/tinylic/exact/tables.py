@@ -48,7 +48,7 @@ def exp_of_minus(values: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=8)
-@torch.inference_mode(False)  # kept, and used outside of inference, too
+@torch.inference_mode(False)  # cached, and used outside of inference, too
 def _table(name: str, device: torch.device) -> Tensor:
     if name == "gelu":
         entries, crc, scale = gelu_entries(), GELU_CRC, GELU_SCALE
