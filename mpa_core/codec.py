@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from typing_extensions import Self
 
-from mpa_core import checkpoints
 from mpa_core.arguments import as_choice, as_device, as_limit, as_text, as_whole, expect
 from mpa_core.base.capabilities import Formats
 from mpa_core.bitstream.container import MAX_PIXELS
 from mpa_core.bitstream.parsed import Errors, ParsedFile, parse_file
 from mpa_core.coding import many
 from mpa_core.coding.encoding import PictureEncoder
-from mpa_core.coding.loaded_paths import LoadedPaths
 from mpa_core.coding.model import MPAModel
 from mpa_core.coding.picture import CodedPicture, MixLike, Output
 from mpa_core.coding.profiles import EntropyProfiles, Profile
+from mpa_core.coding.stored import StoredCodec
 from mpa_core.errors import ConfigError, MPAError
 from mpa_core.io.images import ImageLike
 from mpa_core.paths.path import TaskPath
@@ -27,11 +25,8 @@ from mpa_core.presets import preset
 from mpa_core.runtime.normal_tensors import normal_tensors
 from mpa_core.runtime.surroundings import making_weights, usual_defaults
 
-if TYPE_CHECKING:
-    from mpa_core.checkpoints.meta import StorageType
 
-
-class MPACodec(LoadedPaths):
+class MPACodec(StoredCodec):
     """A base codec and the task paths loaded on it.
 
     Make one with :meth:`from_pretrained` or :meth:`from_preset`.
@@ -75,23 +70,7 @@ class MPACodec(LoadedPaths):
         """
         return self.profiles.fingerprint_of(self.model)
 
-    # ------------------------------------------------------------------ making and keeping
-
-    @classmethod
-    @normal_tensors()
-    def from_pretrained(cls, id_or_folder: str | Path) -> Self:
-        """Load a bundled base (``"mpa-small"``) or a folder that :meth:`save_pretrained` wrote.
-
-        Raises:
-            CheckpointError: there is no such base, or its files are damaged or of another version.
-        """
-        loaded = checkpoints.load_base(id_or_folder)
-        return cls(
-            loaded.model,
-            name=loaded.name,
-            formats=loaded.formats,
-            _fingerprints=(loaded.fingerprint, loaded.exact_fingerprint),
-        )
+    # ------------------------------------------------------------------ making
 
     @classmethod
     @normal_tensors()
@@ -108,33 +87,6 @@ class MPACodec(LoadedPaths):
             model = MPAModel(config)
             model.update()
         return cls(model, name=f"{name}-random-{seed}")
-
-    def save_pretrained(
-        self, folder: str | Path, *, dtype: StorageType = "float32", card: str | None = None
-    ) -> None:
-        """Write the base as a checkpoint folder (``docs/spec/checkpoint.md``), without paths.
-
-        Args:
-            folder: made if missing; files of the same names are replaced, others are left alone.
-            dtype: ``"float32"``, or ``"float16"``, which halves the file by rounding matrices.
-            card: text of ``README.md``; None writes a plain one.
-
-        Raises:
-            ModelChangedError: the weights are no longer those of this base.
-            CheckpointError: weights that are not finite, or too large for ``dtype``.
-            OutputError: the folder cannot be written; its files are unchanged.
-        """
-        model = self.model
-        self.profiles.require_unchanged(model, coding=False)
-        checkpoints.save_base(
-            folder,
-            model.config,
-            model.frozen_state(),
-            name=self.name,
-            formats=self.profiles.formats,
-            card=card,
-            dtype=dtype,
-        )
 
     @normal_tensors()
     def to(self, device: str | torch.device) -> Self:

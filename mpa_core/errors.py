@@ -59,6 +59,10 @@ class CheckpointError(MPAError, ValueError):
     """A base or path folder that is incomplete, damaged, or of another version."""
 
 
+class HubError(MPAError, OSError):
+    """A repository of the Hugging Face Hub that cannot be found, reached, read or written."""
+
+
 class BaseMismatchError(MPAError, ValueError):
     """A path or a file that belongs to another base codec."""
 

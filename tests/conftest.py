@@ -20,6 +20,9 @@ SAMPLE = ROOT / "mpa_core" / "assets" / "chelsea.png"
 
 sys.path.insert(0, str(ROOT / "tests"))
 
+# No test reaches the Hugging Face Hub; those about it have a server on loopback.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 
 def pytest_configure(config: pytest.Config) -> None:
     # The workers of pytest-xdist share the cores among them.

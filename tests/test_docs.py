@@ -7,9 +7,12 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hub_server import point_at, running_hub
+from huggingface_hub.utils import disable_progress_bars
 from PIL import Image
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
@@ -48,6 +51,17 @@ def pages_with_snippets() -> list[Path]:
     ]
 
 
+@pytest.fixture
+def hub_of_the_reader(tmp_path_factory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A Hub on loopback, where the reader is ``me``."""
+    with running_hub() as hub:
+        hub.tokens["hf_mine"] = {"me"}
+        point_at(hub, monkeypatch, tmp_path_factory.mktemp("cache"), "hf_mine")
+        disable_progress_bars()
+        yield
+
+
+@pytest.mark.usefixtures("hub_of_the_reader")
 @pytest.mark.parametrize("page", pages_with_snippets(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_snippets_run(
     page: Path, sample: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

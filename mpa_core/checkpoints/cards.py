@@ -1,26 +1,30 @@
-"""Model cards: README.md with the front matter that the Hugging Face Hub reads.
+"""The card, README.md, that is written with every folder. No torch and nothing of the Hub here.
 
-The module does not import torch.
+Saving must work where huggingface_hub is not installed, so the front matter is written here: lines
+of plain text and lists of it, which need no library and come out the same, byte for byte, on every
+installation. What huggingface_hub makes of a card when it is published, with figures and a sample
+picture, is in :mod:`mpa_core.checkpoints.model_cards`.
 """
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Mapping, Sequence
+
 from mpa_core.checkpoints.meta import BaseMeta, PathMeta
 
-LICENCE = "apache-2.0"
-"""Default licence of weights; an identifier of the Hugging Face Hub."""
+LIBRARY = "mpa"
+"""``library_name`` of every card, and the tag that repositories are found by."""
+PIPELINE = "image-to-image"
+HERE = '"./FOLDER")  # this folder'
+"""End of the line of a card that loads its folder; publishing puts the repository there."""
+NO_LICENCE = (
+    "The author states no licence for these weights. Ask before you use them for more than a look."
+)
 
-_FRONT = """---
-license: {licence}
-library_name: mpa-core
-pipeline_tag: image-to-image
-{extra}tags:
-- mpa
-- image-compression
-- learned-image-compression
-- {kind}
----
-"""
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")
+_WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n", "nan", "inf"}
 
 _BASE = """
 # {name}
@@ -30,7 +34,7 @@ A base codec of the MPA SDK: one bitstream that task paths decode for people or 
 ```python
 from mpa_core import MPACodec
 
-codec = MPACodec.from_pretrained("{name}")
+codec = MPACodec.from_pretrained({here}
 data = codec.encode(image, quality=4.5)
 picture = codec.decode(data)
 ```
@@ -50,40 +54,79 @@ of it.
 ```python
 from mpa_core import Mix, MPACodec
 
-codec = MPACodec.from_pretrained("{base}")
-codec.load_path("FOLDER")  # this folder
+codec = {loading}
+codec.load_path({here}
 reading = codec.decode(data, Mix({name}=1.0), output="tensor")
 ```
 
-- Code: `pip install "{distribution}{version}"`
+- {code}
 - Trained on base `{base}` with fingerprint `{base_fingerprint}`; no other base will take it
 - Fingerprint of the path: `{fingerprint}`
 """
 
 
-def base_card(meta: BaseMeta) -> str:
-    """Return the card of a base folder."""
+def metadata(meta: BaseMeta | PathMeta, licence: str | None) -> dict[str, str | list[str]]:
+    """Return what the front matter of a card says, by the Hub's keys."""
+    found: dict[str, str | list[str]] = {"license": licence} if licence else {}
+    found |= {"library_name": LIBRARY, "pipeline_tag": PIPELINE}
+    # The Hub links a base model by its repository, which a bundled id is not.
+    if isinstance(meta, PathMeta) and "/" in meta.base.repo_id:
+        found |= {"base_model": meta.base.repo_id, "base_model_relation": "adapter"}
+    kind = f"mpa-{meta.kind}"
+    return {**found, "tags": [LIBRARY, "image-compression", "learned-image-compression", kind]}
+
+
+def base_card(meta: BaseMeta, *, licence: str | None = None) -> str:
+    """Return the card of a base folder.
+
+    ``licence`` is an identifier of the Hub; with None the card says that none is stated.
+    """
     config = meta.architecture
-    return _FRONT.format(licence=LICENCE, extra="", kind="mpa-base") + _BASE.format(
+    body = _BASE.format(
         name=meta.name,
+        here=HERE,
         summary=config.summary,
         latent=config.latent_channels,
         levels=config.quality_levels,
         dtype=meta.dtype,
         fingerprint=meta.fingerprint,
     )
+    return front_matter(metadata(meta, licence)) + body + licence_note(licence)
 
 
-def path_card(meta: PathMeta, *, licence: str = LICENCE, notes: str | None = None) -> str:
+def path_card(meta: PathMeta, *, licence: str | None = None, notes: str | None = None) -> str:
     """Return the card of a path folder; ``notes`` is Markdown that follows at its end."""
-    # The Hub links a base model by its repository, which a bundled id is not.
-    extra = f"base_model: {meta.base.repo_id}\n" if "/" in meta.base.repo_id else ""
-    card = _FRONT.format(licence=licence, extra=extra, kind="mpa-path") + _PATH.format(
+    install = f'`pip install "{meta.plugin.distribution}{meta.plugin.version}"`'
+    body = _PATH.format(
         name=meta.path_type,
         base=meta.base.repo_id,
-        distribution=meta.plugin.distribution,
-        version=meta.plugin.version,
+        loading=meta.base.loading,
+        here=HERE,
+        code=f"Code: {install}" + (" to train it; decoding needs none" if meta.plain else ""),
         base_fingerprint=meta.base.fingerprint,
         fingerprint=meta.fingerprint,
     )
+    card = front_matter(metadata(meta, licence)) + body + licence_note(licence)
     return card if notes is None else f"{card}\n{notes}"
+
+
+def front_matter(values: Mapping[str, str | Sequence[str]]) -> str:
+    """A YAML block of texts and lists of texts; any text is read back as it was."""
+    lines = []
+    for key, value in values.items():
+        if isinstance(value, str):
+            lines.append(f"{key}: {_scalar(value)}")
+        else:
+            lines += [f"{key}:", *(f"- {_scalar(item)}" for item in value)]
+    return "---\n" + "".join(f"{line}\n" for line in lines) + "---\n"
+
+
+def _scalar(text: str) -> str:
+    """A text of YAML 1.1 and 1.2: as it is where it can mean nothing else, else as JSON has it."""
+    plain = _PLAIN.fullmatch(text) and text.lower() not in _WORDS
+    return text if plain else json.dumps(text)
+
+
+def licence_note(licence: str | None) -> str:
+    """The section of a card whose author states no licence; else nothing."""
+    return "" if licence else f"\n## Licence\n\n{NO_LICENCE}\n"

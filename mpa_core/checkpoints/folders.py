@@ -16,16 +16,19 @@ from mpa_core.checkpoints import tensors as tensor_io
 from mpa_core.checkpoints.cards import base_card
 from mpa_core.checkpoints.exact import exact_fingerprint, formats_file, read_formats
 from mpa_core.checkpoints.fingerprint import fingerprint
+from mpa_core.checkpoints.hub import HubOptions
 from mpa_core.checkpoints.meta import (
     BASE_CONFIG,
     BASE_WEIGHTS,
     CARD,
     EXACT_FORMATS,
     BaseMeta,
+    BaseRef,
     StorageType,
     canonical_json,
     read_base_meta,
 )
+from mpa_core.checkpoints.origin import Origin, origin_of
 from mpa_core.checkpoints.sources import BASE, resolve
 from mpa_core.checkpoints.write import write_folder
 from mpa_core.coding.model import MPAModel
@@ -52,6 +55,16 @@ class LoadedBase:
     exact_fingerprint: str | None
     """Fingerprint of ``tensors`` and ``formats``; None where the folder stores none."""
 
+    @property
+    def origin(self) -> Origin | None:
+        """The repository and commit that the folder is a copy of, if it is one."""
+        return origin_of(self.folder)
+
+    @property
+    def reference(self) -> BaseRef:
+        """How a path names this base."""
+        return BaseRef.of(self.name, self.fingerprint, self.origin)
+
 
 @usual_defaults()
 def save_base(
@@ -61,6 +74,7 @@ def save_base(
     *,
     name: str,
     formats: Formats | None = None,
+    licence: str | None = None,
     card: str | None = None,
     dtype: StorageType = "float32",
 ) -> str:
@@ -73,6 +87,7 @@ def save_base(
         name: id for messages and for paths that refer to this base.
         formats: formats of the exact profile; None takes those that fit any input, if the base has
             an exact profile.
+        licence: licence of the weights, for a plain card; with None it says that none is stated.
         card: text of ``README.md``; None writes a plain one.
         dtype: ``float16`` halves the file by rounding matrices and kernels.
 
@@ -91,6 +106,7 @@ def save_base(
     expect(config, BaseConfig, "config", "a BaseConfig", ConfigError)
     name = as_text(name, "name")
     text = None if card is None else as_text(card, "card")
+    licence = None if licence is None else as_text(licence, "licence")
     model = _build(config)
     tensor_io.check_layout(tensors, model.state_dict(), f"base {name!r}")
     kept = tensor_io.stored(tensors, dtype)
@@ -115,7 +131,7 @@ def save_base(
     files = {
         BASE_WEIGHTS: weights,
         BASE_CONFIG: canonical_json(meta).encode(),
-        CARD: (text if text is not None else base_card(meta)).encode(),
+        CARD: (text if text is not None else base_card(meta, licence=licence)).encode(),
     }
     if stored_formats is not None and exact is not None:
         files[EXACT_FORMATS] = formats_file(stored_formats, exact)
@@ -125,14 +141,15 @@ def save_base(
 
 @usual_defaults()
 @normal_tensors()
-def load_base(id_or_folder: str | Path) -> LoadedBase:
-    """Load a base, by its bundled id or from a folder.
+def load_base(id_or_folder: str | Path, options: HubOptions | None = None) -> LoadedBase:
+    """Load a base, by its bundled id, from a folder or from a repository of the Hub.
 
     Raises:
         CheckpointError: there is nothing there, a path folder, another version, files that are
             broken or do not belong together, pickles or NaN; the message says which and what to do.
+        HubError, MissingDependencyError, OutputError: the repository cannot be fetched.
     """
-    folder = resolve(id_or_folder, BASE)
+    folder = resolve(id_or_folder, BASE, options)
     meta = read_base_meta(folder)
     loaded = tensor_io.read_file(folder / BASE_WEIGHTS, meta.dtype)
     model = _build(meta.architecture)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -12,6 +13,7 @@ from pydantic import Field, field_validator
 
 from mpa_core.arguments import as_path
 from mpa_core.checkpoints.header import read_header, unique_keys
+from mpa_core.checkpoints.origin import Origin
 from mpa_core.config import (
     CHECKPOINT_FORMAT,
     MAX_DEPTH,
@@ -33,6 +35,10 @@ CARD = "README.md"
 DISTRIBUTION = "mpa-core"
 REQUIRES = ">=0.1"
 """SDK versions that can read the files of this version."""
+
+_REVISION = re.compile(r"\w[\w./+-]*", re.ASCII)
+_DISTRIBUTION = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
+"""A name that can be put into a line to install it."""
 
 _CONFIG_BYTES = 2**20
 """Largest size of a config in bytes; real ones have some thousand."""
@@ -56,6 +62,11 @@ def satisfies(version: str, requires: str | SpecifierSet) -> bool:
     """Return whether ``version`` is in the range; a pre-release counts as its final release."""
     specifier = SpecifierSet(requires) if isinstance(requires, str) else requires
     return specifier.contains(Version(version).base_version)
+
+
+def is_revision(text: str) -> bool:
+    """Whether this can be a branch, a tag or a commit: it becomes part of a path in the cache."""
+    return _REVISION.fullmatch(text) is not None and ".." not in text
 
 
 class _Versioned(StrictModel):
@@ -87,7 +98,7 @@ class BaseMeta(_Versioned):
 class PluginRef(StrictModel):
     """The distribution that provides the code of a path."""
 
-    distribution: Name = DISTRIBUTION
+    distribution: Annotated[Name, Field(pattern=_DISTRIBUTION)] = DISTRIBUTION
     version: str = REQUIRES
     """Its versions that can build the path, as a PEP 440 specifier; empty for any."""
 
@@ -104,7 +115,28 @@ class BaseRef(StrictModel):
     repo_id: Name
     """Bundled id, Hub repository or folder name, as ``MPACodec.from_pretrained`` takes it."""
     revision: str | None = None
+    """Commit of that repository; None where the base comes from none."""
     fingerprint: Fingerprint
+
+    @field_validator("revision")
+    @classmethod
+    def _is_revision(cls, value: str | None) -> str | None:
+        if value is not None and not is_revision(value):
+            raise ValueError(f"{value!r} is no branch, tag or commit")
+        return value
+
+    @classmethod
+    def of(cls, name: str, fingerprint: str, origin: Origin | None) -> BaseRef:
+        """A base called ``name``, or the copy of a repository, which everybody can fetch."""
+        if origin is None:
+            return cls(repo_id=name, fingerprint=fingerprint)
+        return cls(repo_id=origin.repo_id, revision=origin.revision, fingerprint=fingerprint)
+
+    @property
+    def loading(self) -> str:
+        """The line of Python that loads this base."""
+        revision = f', revision="{self.revision}"' if self.revision else ""
+        return f'MPACodec.from_pretrained("{self.repo_id}"{revision})'
 
 
 class StageEntry(StrictModel):
@@ -122,6 +154,9 @@ class PathMeta(_Versioned):
     path_type: Name
     """Registered name of the path's class."""
     plugin: PluginRef
+    plain: bool = False
+    """Whether the path's class has no code of its own, so that it can be built without its plugin;
+    absent in folders from before this was said, which need it."""
     base: BaseRef
     config: dict[str, Any]
     """The path class's own config, as JSON."""
@@ -231,17 +266,19 @@ def check_inside(file: Path) -> None:
     """Refuse a file that a symbolic link leads out of its checkpoint's folder.
 
     The cache of the Hub keeps a repository's files in ``blobs`` beside ``snapshots/REVISION``:
-    links within the cache are allowed. So are those of the installed package, since installers make
-    such links.
+    links within the cache are allowed, also where such a blob is itself a link to the ``blobs``
+    that all repositories of the cache share. So are those of the installed package, since
+    installers make such links.
 
     Raises:
         CheckpointError: the file is such a link; the message names its target.
     """
-    home, real = file.parent.resolve(), file.resolve()
-    if home.parent.name == "snapshots":
-        home = home.parent.parent
+    homes, real = [file.parent.resolve()], file.resolve()
+    if homes[0].parent.name == "snapshots":
+        repository = homes[0].parent.parent
+        homes = [repository, repository.parent / "blobs"]
     installed = file.absolute().is_relative_to(Path(__file__).parents[2])
-    if not (real.is_relative_to(home) or installed):
+    if not (any(real.is_relative_to(home) for home in homes) or installed):
         raise CheckpointError(
             f"{file} is a link to {real}, outside of its folder; put the file itself there"
         )

@@ -20,6 +20,7 @@ from mpa_core.checkpoints.meta import (
     CARD,
     PATH_CONFIG,
     PATH_WEIGHTS,
+    BaseRef,
     PathMeta,
     PluginRef,
     StorageType,
@@ -43,19 +44,9 @@ class LoadedPath:
     folder: Path
 
     def require_base(self, name: str, base_fingerprint: str) -> None:
-        """Refuse any base other than the one the path was trained on.
-
-        Raises:
-            BaseMismatchError: the message has both bases and the line that loads the right one.
-        """
-        wanted = self.meta.base
-        if base_fingerprint != wanted.fingerprint:
-            raise BaseMismatchError(
-                f"path {self.meta.path_type!r} in {self.folder} was trained on base "
-                f"{wanted.repo_id!r} ({wanted.fingerprint[:16]}…), this codec is {name!r} "
-                f"({base_fingerprint[:16]}…); load the right one: "
-                f'MPACodec.from_pretrained("{wanted.repo_id}")'
-            )
+        """Refuse any base other than the one the path was trained on; see :func:`require_base`."""
+        what = f"path {self.meta.path_type!r} in {self.folder}"
+        require_base(self.meta.base, what, name, base_fingerprint)
 
     @normal_tensors()
     def build(self, path_class: type[TaskPath]) -> TaskPath:
@@ -95,6 +86,19 @@ class LoadedPath:
         return path.eval()
 
 
+def require_base(wanted: BaseRef, what: str, name: str, base_fingerprint: str) -> None:
+    """Refuse any base but ``wanted``, the one that ``what`` was trained on.
+
+    Raises:
+        BaseMismatchError: With both bases and the line that loads the right one.
+    """
+    if base_fingerprint != wanted.fingerprint:
+        raise BaseMismatchError(
+            f"{what} was trained on base {wanted.repo_id!r} ({wanted.fingerprint[:16]}…), this "
+            f"codec is {name!r} ({base_fingerprint[:16]}…); load the right one: {wanted.loading}"
+        )
+
+
 @usual_defaults()
 def save_path(
     folder: str | Path,
@@ -115,7 +119,7 @@ def save_path(
         base_name: name by which ``MPACodec.from_pretrained`` loads the base.
         base_fingerprint: 64 hex digits of that base.
         plugin: distribution and version range that provide the class; None is the SDK itself.
-        base_revision: revision of the base's Hub repository, if it has one.
+        base_revision: commit of the base's Hub repository, if it has one.
         card: text of ``README.md``, or a function that makes it from the metadata; None writes a
             plain one.
         dtype: ``float16`` halves the file by rounding matrices.
@@ -140,6 +144,7 @@ def save_path(
         {
             "path_type": path.name,
             "plugin": plugin if plugin is not None else PluginRef(),
+            "plain": path.is_plain,
             "base": base,
             "config": path.config.model_dump(mode="json"),
             "stages": [stage._asdict() for stage in path.layout],

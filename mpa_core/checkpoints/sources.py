@@ -3,13 +3,12 @@
 A checkpoint is given in one of three ways: a bare name (``"mpa-small"``, ``"cls"``,
 ``"dist:cls"``), a folder (``"./mpa-small"``, a ``Path``), or a repository of the Hugging Face Hub
 with or without a revision (``"org/repo"``, ``"org/repo@v1"``). :func:`source_of` tells them apart,
-:func:`resolve` finds the folder. A further source of checkpoints is a further kind of
-:class:`Source`. The module does not import torch.
+:func:`resolve` finds the folder, of a repository by :mod:`mpa_core.checkpoints.hub`. A further
+source of checkpoints is a further kind of :class:`Source`. The module does not import torch.
 """
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,11 +16,16 @@ from pathlib import Path
 from typing import Literal
 
 from mpa_core.arguments import as_path
-from mpa_core.checkpoints.bundled import bundled_bases
-from mpa_core.checkpoints.meta import BASE_CONFIG, PATH_CONFIG
-from mpa_core.errors import AmbiguousNameWarning, CheckpointError, MPAError, PathNotFoundError
-
-_REPOSITORY = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?")
+from mpa_core.checkpoints.bundled import bundled_bases, bundled_fingerprints
+from mpa_core.checkpoints.hub import BASE_FILES, PATH_FILES, HubOptions, fetch, split_repository
+from mpa_core.checkpoints.meta import BASE_CONFIG, PATH_CONFIG, BaseRef
+from mpa_core.errors import (
+    AmbiguousNameWarning,
+    CheckpointError,
+    ConfigError,
+    MPAError,
+    PathNotFoundError,
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Kind:
     """Advice for a file given in place of such a folder."""
     error: type[MPAError]
     """Class of the error that is raised where nothing is found."""
+    files: tuple[str, ...]
+    """Names of the files that are fetched from a repository of this kind."""
     find: Callable[[str], Path]
     """Returns the folder of an installed checkpoint, given its bare name; raises ``error``, which
     lists the installed ones."""
@@ -73,13 +79,13 @@ def source_of(said: str | Path) -> Source:
     text = str(said)
     if is_bare(said):
         return Source("name", text)
-    repository = _REPOSITORY.fullmatch(text) if isinstance(said, str) else None
+    repository = split_repository(text) if isinstance(said, str) else None
     if repository is None or Path(text).exists():
         return Source("folder", text)
-    return Source("repository", repository[1], repository[2])
+    return Source("repository", *repository)
 
 
-def resolve(said: str | Path, kind: Kind) -> Path:
+def resolve(said: str | Path, kind: Kind, options: HubOptions | None = None) -> Path:
     """Return the folder of the checkpoint that ``said`` names.
 
     A bare name means an installed checkpoint; if the current folder has a folder of that name with
@@ -89,14 +95,32 @@ def resolve(said: str | Path, kind: Kind) -> Path:
     Args:
         said: a name, a folder or a repository, as a user has typed it.
         kind: :data:`BASE`, or :func:`path_on` the base it is for.
+        options: how a repository is fetched; its revision may be in ``said`` instead.
 
     Raises:
         MPAError: of class ``kind.error``: nothing of that name is installed, or ``said`` is no
             name.
-        CheckpointError: ``said`` is a file, or a repository that has not been downloaded.
+        CheckpointError: ``said`` is a file.
+        ConfigError: two revisions are given, or one for what is no repository.
+        HubError: the repository cannot be found, reached or read, and has no copy in the cache.
+        MissingDependencyError: ``said`` is a repository and huggingface_hub is not installed.
+        OutputError: the cache cannot be written.
     """
+    options = options or HubOptions()
     folder = as_path(said, kind.noun, kind.error)
     source = source_of(said)
+    if source.kind == "repository":
+        if source.revision and options.revision not in (None, source.revision):
+            raise ConfigError(
+                f"{source.text} is asked for at revision {source.revision!r} and at "
+                f"{options.revision!r}; give one of them"
+            )
+        return fetch(source.text, kind.files, options.at(source.revision or options.revision))
+    if options.revision is not None:
+        raise ConfigError(
+            f"revision {options.revision!r} is asked for of {str(said)!r}, which is no repository "
+            "of the Hub; leave it out, or give org/repo"
+        )
     if source.kind == "folder":
         if folder.is_file():
             raise CheckpointError(
@@ -104,12 +128,6 @@ def resolve(said: str | Path, kind: Kind) -> Path:
                 + kind.of_a_file.format(file=folder)
             )
         return folder
-    if source.kind == "repository":
-        revision = f" --revision {source.revision}" if source.revision else ""
-        raise CheckpointError(
-            f"no folder {str(said)!r} here, and mpa-core does not download from the Hugging Face "
-            f"Hub; run: hf download {source.text}{revision} --local-dir FOLDER, then give ./FOLDER"
-        )
     here = Path(source.text)
     try:
         found = kind.find(source.text)
@@ -138,7 +156,7 @@ def _bundled_base(name: str) -> Path:
     ids = ", ".join(bundled) or "none in this installation"
     raise CheckpointError(
         f"{name!r} is no bundled base, expected one of: {ids}; check the spelling, or give the "
-        "folder of a base, with a separator in it"
+        "folder of a base, with a separator in it, or its repository org/repo on the Hub"
     )
 
 
@@ -148,18 +166,28 @@ BASE = Kind(
     "give the folder that holds it, or convert an authors' checkpoint with: "
     "mpa import-official {file} OUT",
     CheckpointError,
+    BASE_FILES,
     _bundled_base,
 )
 """The kind of a base codec."""
 
 
-def path_on(base: str) -> Kind:
-    """Return the kind of a task path for the base of this name.
+def path_on(*bases: str) -> Kind:
+    """Return the kind of a task path for a base.
 
     Its bare names are registered names and ``dist:name``; the plugin bundles the weights.
+
+    Args:
+        bases: what the base is called: its name, and its repository where it has one. Without
+            any, a bare name is refused.
     """
 
     def find(name: str) -> Path:
+        if not bases:
+            raise PathNotFoundError(
+                f"path {name!r} is asked for without a base; load the base first, then "
+                f"codec.load_path({name!r}), or give the path's folder or repository"
+            )
         from mpa_core.plugins.registry import registry  # bases need no plugin
 
         try:
@@ -168,13 +196,44 @@ def path_on(base: str) -> Kind:
             raise PathNotFoundError(
                 f"{error}; give one of these, or the folder of a path (with {PATH_CONFIG} in it)"
             ) from error
-        bundled = registered.spec.bundled_weights(base)
+        found = (registered.spec.bundled_weights(base) for base in bases)
+        bundled = next((folder for folder in found if folder is not None), None)
         if bundled is None:
             others = ", ".join(registered.spec.bundled_bases()) or "no base"
             raise PathNotFoundError(
                 f"path {registered.name!r} of {registered.distribution} has no weights for base "
-                f"{base!r} (it has them for {others}); give a folder of trained weights"
+                f"{bases[0]!r} (it has them for {others}); give a folder of trained weights, or "
+                "its repository on the Hub"
             )
         return bundled
 
-    return Kind("path", PATH_CONFIG, "give the folder that holds it", PathNotFoundError, find)
+    return Kind(
+        "path", PATH_CONFIG, "give the folder that holds it", PathNotFoundError, PATH_FILES, find
+    )
+
+
+def base_folder(base: BaseRef, options: HubOptions | None = None) -> Path:
+    """The folder of the base that a path names, bundled or from the Hub.
+
+    What a path says of its base is a stranger's word: it is never taken for a folder here.
+
+    Args:
+        base: as the path's config names it.
+        options: how its repository is fetched; the revision is the one that ``base`` names.
+
+    Raises:
+        CheckpointError: it is neither bundled nor a repository.
+        HubError, MissingDependencyError, OutputError: as :func:`resolve`.
+    """
+    bundled = bundled_fingerprints().get(base.fingerprint)
+    if bundled is not None:
+        return bundled_bases()[bundled]
+    repository = split_repository(base.repo_id)
+    if repository is None:
+        raise CheckpointError(
+            f"the path's base {base.repo_id!r} ({base.fingerprint[:16]}…) is neither bundled nor a "
+            "repository of the Hub; load it from its folder with MPACodec.from_pretrained, and "
+            "then the path with codec.load_path"
+        )
+    revision = base.revision or repository[1]
+    return fetch(repository[0], BASE_FILES, (options or HubOptions()).at(revision))

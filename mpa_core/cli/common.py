@@ -15,6 +15,7 @@ from mpa_core.errors import BitstreamError, DamageWarning, MetadataWarning, MPAE
 
 if TYPE_CHECKING:
     from mpa_core.bitstream.metadata import Metadata
+    from mpa_core.checkpoints.sources import Kind
     from mpa_core.io.stripping import What
 
 STREAM = "-"
@@ -161,6 +162,21 @@ def read_input(name: str) -> bytes:
         return stdin(BitstreamError).read() if name == STREAM else Path(name).read_bytes()
     except OSError as error:
         raise BitstreamError(f"cannot read {name}: {error.strerror}; check the name") from error
+
+
+def fetched(said: str | None, kind: Kind) -> str | None:
+    """What a user said of a base or a path; of a repository of the Hub its folder in the cache.
+
+    So it is fetched once, before workers begin, and they ask no server.
+
+    Raises:
+        HubError, MissingDependencyError, OutputError: the repository cannot be fetched.
+    """
+    from mpa_core.checkpoints.sources import resolve, source_of
+
+    if said is None or source_of(said).kind != "repository":
+        return said
+    return str(resolve(said, kind))
 
 
 def bundled_fingerprints() -> dict[str, str]:

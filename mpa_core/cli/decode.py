@@ -13,6 +13,7 @@ from mpa_core.cli.common import (
     UsageError,
     add_job_arguments,
     add_strip_arguments,
+    fetched,
     metadata_difference,
     noting,
     read_input,
@@ -39,10 +40,16 @@ def register(
     parser.add_argument(
         "--base",
         metavar="ID",
-        help="bundled base or folder (default: the bundled base that made the file)",
+        help="bundled base, folder or org/repo of the Hub (default: the bundled base that made the "
+        "file, or the base of a --path from the Hub)",
     )
     shares = parser.add_mutually_exclusive_group()
-    shares.add_argument("--path", metavar="NAME", help="decode by this path alone (default: main)")
+    shares.add_argument(
+        "--path",
+        metavar="NAME",
+        help="decode by this path alone, installed, of a folder, or org/repo of the Hub "
+        "(default: main)",
+    )
     shares.add_argument(
         "--mix", metavar="MIX", help="shares of paths, such as cls=0.4,mse=0.2; the rest is main's"
     )
@@ -58,9 +65,9 @@ def register(
         action="append",
         default=[],
         metavar="PATH",
-        help="a path's folder, or distribution:name, to load first, or NAME=FOLDER to call it by "
-        "another name; may be repeated. Installed paths with weights for the base load by "
-        "themselves",
+        help="a path's folder, org/repo, or distribution:name, to load first, or NAME=FOLDER to "
+        "call it by another name; may be repeated. Installed paths with weights for the base load "
+        "by themselves",
     )
     parser.add_argument(
         "--suffix",
@@ -106,12 +113,13 @@ def run(args: argparse.Namespace) -> int:
     plan = make_plan(args, suffix, {".mpa"})
     if not (plan.to_folder or plan.to_stdout):
         suffix = Path(args.output).suffix
+    base, path, load = _fetched(args)
     task = DecodeTask(
-        base=args.base,
-        path=args.path,
+        base=base,
+        path=path,
         mix=args.mix,
         regions=regions,
-        load=tuple(args.load),
+        load=load,
         suffix=suffix,
         errors=args.errors,
         max_pixels=max_pixels,
@@ -119,6 +127,41 @@ def run(args: argparse.Namespace) -> int:
         orient=args.orient,
     )
     return run_jobs(args, plan, task)
+
+
+def _fetched(args: argparse.Namespace) -> tuple[str | None, str | None, tuple[str, ...]]:
+    """Base, path and paths to load first, of which what is in repositories has been fetched.
+
+    A path of a folder or a repository is loaded from there and called by its own name. Without
+    ``--base``, such a path's base is taken if it is not bundled.
+    """
+    from mpa_core.checkpoints import (
+        BASE,
+        base_folder,
+        bundled_fingerprints,
+        is_bare,
+        path_on,
+        read_path_meta,
+        resolve,
+    )
+    from mpa_core.checkpoints.hub import split_repository
+
+    base, path = fetched(args.base, BASE), args.path
+    load = []
+    for entry in args.load:
+        name, equals, place = entry.partition("=")
+        named = bool(equals) and name.isidentifier()
+        found = fetched(place if named else entry, path_on()) or entry
+        load.append(f"{name}={found}" if named else found)
+    if path is not None and not is_bare(path):
+        folder = resolve(path, path_on())
+        meta = read_path_meta(folder)
+        path = meta.path_type
+        load.append(f"{path}={folder}")
+        bundled = meta.base.fingerprint in bundled_fingerprints()
+        if base is None and not bundled and split_repository(meta.base.repo_id):
+            base = str(base_folder(meta.base))
+    return base, path, tuple(load)
 
 
 @dataclass(frozen=True)

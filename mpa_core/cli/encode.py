@@ -14,6 +14,7 @@ from mpa_core.cli.common import (
     Job,
     add_job_arguments,
     add_strip_arguments,
+    fetched,
     metadata_difference,
     noting,
     read_input,
@@ -37,7 +38,10 @@ def register(
     )
     add_job_arguments(parser, "pictures of any format Pillow reads", "pictures")
     parser.add_argument(
-        "--base", default="mpa-small", metavar="ID", help="bundled base or folder (%(default)s)"
+        "--base",
+        default="mpa-small",
+        metavar="ID",
+        help="bundled base, folder, or org/repo of the Hub (%(default)s)",
     )
     parser.add_argument(
         "-q",
@@ -73,13 +77,14 @@ def register(
 
 def run(args: argparse.Namespace) -> int:
     """Encode every input, and return the exit code."""
+    from mpa_core.checkpoints.sources import BASE
     from mpa_core.cli.batch.plan import make_plan
     from mpa_core.cli.batch.run import run_jobs
     from mpa_core.io.folders import picture_suffixes
 
     plan = make_plan(args, ".mpa", picture_suffixes())
     task = EncodeTask(
-        args.base,
+        fetched(args.base, BASE) or args.base,
         args.quality,
         args.frame,
         args.profile,

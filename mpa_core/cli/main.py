@@ -34,6 +34,7 @@ GROUPS = (
     "eval",
     "import_official",
     "exact",
+    "hub",
     "env",
 )
 """Modules of this package, each with ``register(subparsers, common)``."""

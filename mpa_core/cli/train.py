@@ -53,7 +53,9 @@ def register(
         "--base", metavar="ID", help="of a path: where its base is now (default: as it was)"
     )
     export.add_argument("--dtype", choices=("float32", "float16"), default="float32")
-    export.add_argument("--license", help="of a path (default: apache-2.0)")
+    export.add_argument(
+        "--license", metavar="ID", help="of the weights, for the card, as the Hub calls it (mit, …)"
+    )
     export.add_argument(
         "--figures",
         type=Path,
@@ -160,7 +162,6 @@ def run_base(args: argparse.Namespace) -> int:
 
 def run_export(args: argparse.Namespace) -> int:
     """Write the averaged weights of the newest checkpoint as a folder that a codec loads."""
-    from mpa_core.checkpoints.cards import LICENCE
     from mpa_core.checkpoints.meta import BASE_CONFIG, PATH_CONFIG
     from mpa_core.cli.output import emit
     from mpa_core.io.files import already_exists
@@ -176,7 +177,7 @@ def run_export(args: argparse.Namespace) -> int:
         dtype=args.dtype,
         name=args.name,
         base=args.base,
-        licence=args.license or LICENCE,
+        licence=args.license,
         figures=_figures(args.figures),
     )
     emit(

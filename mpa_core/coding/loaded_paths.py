@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -13,11 +14,11 @@ from mpa_core.coding.profiles import EntropyProfiles
 from mpa_core.errors import ConfigError, PathNotFoundError
 from mpa_core.paths.path import TaskPath
 from mpa_core.plugins.hookspecs import RESERVED_NAMES
-from mpa_core.plugins.registry import registry
 from mpa_core.runtime.normal_tensors import normal_tensors
 
 if TYPE_CHECKING:
-    from mpa_core.checkpoints.meta import StorageType
+    from mpa_core.checkpoints.meta import BaseRef, StorageType
+    from mpa_core.checkpoints.origin import Origin
 
 
 class LoadedPaths:
@@ -26,6 +27,8 @@ class LoadedPaths:
     model: MPAModel
     name: str
     profiles: EntropyProfiles
+    origin: Origin | None = None
+    """The repository and commit that the base was loaded from, or pushed to; else None."""
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -33,30 +36,49 @@ class LoadedPaths:
         return tuple(self.model.paths)
 
     @normal_tensors()
-    def load_path(self, source: str | Path, name: str | None = None) -> str:
-        """Load a path's weights, by a registered name (``"cls"``, ``"dist:cls"``) or from a folder.
+    def load_path(
+        self,
+        source: str | Path,
+        name: str | None = None,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+    ) -> str:
+        """Load a path's weights, by a registered name, from a folder or from the Hub.
 
         Args:
-            source: a registered name, whose plugin bundles weights for this base; or a path folder,
-                given with a separator in it (``"./cls"``) or as a ``Path``.
+            source: a registered name (``"cls"``, ``"dist:cls"``), whose plugin bundles weights for
+                this base; a path folder, given with a separator in it (``"./cls"``) or as a
+                ``Path``; or a repository, ``"org/repo"`` or ``"org/repo@revision"``.
             name: local name of the path; None takes the path's own.
+            revision, token, cache_dir, local_files_only: how a repository is fetched, as
+                huggingface_hub has them.
 
         Returns:
             The local name.
 
         Raises:
-            PathNotFoundError: there is no such path, or its plugin has no weights for this base.
+            PathNotFoundError: there is no such path, or its plugin is not installed, or has no
+                weights for this base.
             BaseMismatchError: the path was trained on another base.
             ModelChangedError: the codec's weights are no longer those of its base.
             ConfigError: the local name is taken or is no identifier.
             CheckpointError, PluginError: the weights or the code do not load, or the folder holds
                 no path.
+            HubError, MissingDependencyError, OutputError: the repository cannot be fetched.
         """
-        loaded = checkpoints.load_path(checkpoints.resolve(source, checkpoints.path_on(self.name)))
+        options = checkpoints.HubOptions(revision, token, cache_dir, local_files_only)
+        called = (self.name, self.origin.repo_id) if self.origin else (self.name,)
+        folder = checkpoints.resolve(source, checkpoints.path_on(*called), options)
+        return self._load_folder(folder, name)
+
+    def _load_folder(self, folder: Path, name: str | None) -> str:
+        loaded = checkpoints.load_path(folder)
         self.profiles.require_unchanged(self.model, coding=False)
         loaded.require_base(self.name, self.profiles.fingerprint)
-        found = registry().load_class(f"{loaded.meta.plugin.distribution}:{loaded.meta.path_type}")
-        return self.attach_path(loaded.build(found), name)
+        return self.attach_path(checkpoints.build_path(loaded), name)
 
     def load_paths(self, sources: Sequence[str]) -> list[str]:
         """Load several paths, each given as ``SOURCE`` or ``NAME=SOURCE``, as on the command line.
@@ -87,6 +109,7 @@ class LoadedPaths:
             The local name.
 
         Raises:
+            BaseMismatchError: it was read from a folder that names another base.
             ModelChangedError: the codec's weights are no longer those of its base.
             ConfigError: the name is taken or no identifier, or the path was built for other stages
                 than this base has.
@@ -112,6 +135,10 @@ class LoadedPaths:
                 "(stage: width x depth); build it from model.config.decoder_path_stages"
             )
         self.profiles.require_unchanged(self.model, coding=False)
+        trained_on = checkpoints.base_of(path)
+        if trained_on is not None:
+            what = f"path {path.name!r}"
+            checkpoints.require_base(trained_on, what, self.name, self.profiles.fingerprint)
         self.model.paths[local] = path.eval().to(self.model.base.like)
         return local
 
@@ -124,13 +151,24 @@ class LoadedPaths:
         self._loaded(name)
         del self.model.paths[name]
 
-    def save_path(self, name: str, folder: str | Path, *, dtype: StorageType = "float32") -> str:
+    def save_path(
+        self,
+        name: str,
+        folder: str | Path,
+        *,
+        dtype: StorageType = "float32",
+        license: str | None = None,  # noqa: A002 -- the Hub's word
+        card: str | None = None,
+    ) -> str:
         """Write a loaded path as a folder (``docs/spec/checkpoint.md``) that names its base.
 
         Args:
             name: local name of the path, one of :attr:`paths`.
             folder: made if missing; files of the same names are replaced, others are left alone.
             dtype: ``"float32"``, or ``"float16"``, which halves the file by rounding matrices.
+            license: licence of the weights, an identifier of the Hub such as ``"apache-2.0"``;
+                with None the card says that none is stated.
+            card: text of ``README.md``; None writes a plain one.
 
         Returns:
             The fingerprint of the path's tensors as loaded back, 64 hex digits.
@@ -143,18 +181,25 @@ class LoadedPaths:
             OutputError: the folder cannot be written; its files are unchanged.
         """
         path = self._loaded(name)
-        offered = registry().offering(type(path))
+        plugin = checkpoints.plugin_of(path)
         self.profiles.require_unchanged(self.model, coding=False)
+        base = self.reference
         return checkpoints.save_path(
             folder,
             path,
-            base_name=self.name,
-            base_fingerprint=self.profiles.fingerprint,
-            plugin=checkpoints.PluginRef(
-                distribution=offered.distribution, version=f">={offered.version}"
-            ),
+            base_name=base.repo_id,
+            base_fingerprint=base.fingerprint,
+            base_revision=base.revision,
+            plugin=plugin,
+            card=card if card is not None else partial(checkpoints.path_card, licence=license),
             dtype=dtype,
         )
+
+    @property
+    def reference(self) -> BaseRef:
+        """How a path names this base: repository and commit, or the name, and the fingerprint."""
+        fingerprint = self.profiles.fingerprint
+        return checkpoints.BaseRef.of(self.name, fingerprint, self.origin)
 
     def _loaded(self, name: str) -> TaskPath:
         if not isinstance(name, str) or name not in self.model.paths:

@@ -54,7 +54,10 @@ def check_writable(path: str | os.PathLike[str], *, overwrite: bool) -> None:
 
 
 def already_exists(target: str | os.PathLike[str], otherwise: str) -> OutputError:
-    """The refusal to write over ``target``; ``otherwise`` says what to do to keep its name."""
+    """Return the error that refuses to overwrite ``target``.
+
+    ``otherwise`` tells how to overwrite it nevertheless.
+    """
     return OutputError(
         f"{target} already exists and was left as it is; choose another name, or {otherwise}"
     )

@@ -1,4 +1,4 @@
-"""Pixels of 8 bits as numbers in [0, 1] and back, and what identifies a picture by its pixels."""
+"""Conversion of 8-bit pixels to numbers in [0, 1] and back, and a digest of a picture's pixels."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ WHITE = 255.0
 
 
 def to_unit(levels: Tensor) -> Tensor:
-    """Divide levels, uint8 of any shape, by 255: new float32 in [0, 1], laid out as they are."""
+    """Divide levels, uint8 of any shape, by 255: new float32 in [0, 1], in the same layout."""
     return levels.to(torch.float32, copy=True).div_(WHITE)
 
 
 def to_levels(x: Tensor) -> Tensor:
-    """Round numbers of any shape to the nearest of 256 levels, uint8; beyond [0, 1] is cut off."""
+    """Round numbers of any shape to the nearest of 256 levels, uint8, clamped to [0, 1] before."""
     return x.detach().float().clamp(0.0, 1.0).mul_(WHITE).round_().to(torch.uint8)
 
 
 def to_planes(pixels: NDArray[np.uint8]) -> Tensor:
-    """Show ``pixels`` [..., H, W, C] as a tensor [..., C, H, W] of the same memory.
+    """Return ``pixels`` [..., H, W, C] as a tensor [..., C, H, W] of the same memory.
 
     A channels-last tensor and such an array are the same bytes.
     """
@@ -33,16 +33,16 @@ def to_planes(pixels: NDArray[np.uint8]) -> Tensor:
 
 
 def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
-    """Turn uint8 [..., H, W, C] into float32 [..., C, H, W] in [0, 1], channels last in memory."""
+    """Convert uint8 [..., H, W, C] to float32 [..., C, H, W] in [0, 1], channels last in memory."""
     return to_unit(to_planes(pixels))
 
 
 def to_pixels(x: Tensor) -> NDArray[np.uint8]:
-    """Turn numbers [..., C, H, W] into uint8 [..., H, W, C], as :func:`to_levels` rounds them."""
+    """Convert numbers [..., C, H, W] to uint8 [..., H, W, C], rounded by :func:`to_levels`."""
     return np.ascontiguousarray(to_levels(x).movedim(-3, -1).cpu().numpy())
 
 
 def picture_digest(pixels: NDArray[Any]) -> str:
-    """SHA-256, 64 hex digits, of the shape of ``pixels`` and of its bytes, row by row."""
+    """Return the SHA-256, 64 hex digits, of the shape and the bytes of ``pixels``, row by row."""
     shape = repr(tuple(int(size) for size in pixels.shape)).encode()
     return hashlib.sha256(shape + np.ascontiguousarray(pixels).tobytes()).hexdigest()

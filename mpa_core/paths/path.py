@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import ClassVar, cast
 
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from mpa_core.arguments import as_sequence, as_whole, expect
 from mpa_core.config import PathConfig, PathStage
@@ -14,6 +16,13 @@ from mpa_core.errors import ConfigError
 from mpa_core.paths.mlp import SideMLP
 from mpa_core.paths.predictor import Predictor
 from mpa_core.runtime.foreign import foreign_code
+
+_NO_CODE = {
+    *("name", "Config", "plugin", "__module__", "__qualname__", "__doc__", "__annotations__"),
+    *("__annotations_cache__", "__annotate__", "__annotate_func__", "__conditional_annotations__"),
+    *("__firstlineno__", "__static_attributes__", "__parameters__", "__type_params__"),
+}
+"""What a class without code of its own has, at most."""
 
 
 class PathStageModule(nn.Module):
@@ -54,6 +63,42 @@ class TaskPath(nn.Module):
 
     name: ClassVar[str] = "path"
     Config: ClassVar[type[PathConfig]] = PathConfig
+    trained_on: object = None
+    """Of a path that was read from a folder or repository, the base that it names; no other takes
+    it."""
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+    ) -> Self:
+        """The path of a folder or of a repository of the Hugging Face Hub, on the CPU.
+
+        ``codec.attach_path(path)`` puts it on its base. A subclass takes paths of its own type
+        alone; ``TaskPath`` takes any, by the class of the installed plugin. Nothing of a
+        repository is run.
+
+        Args:
+            source: a path's folder, said with a separator in it or as a ``Path``, or ``"org/repo"``
+                or ``"org/repo@revision"``.
+            revision, token, cache_dir, local_files_only: as huggingface_hub has them.
+
+        Raises:
+            CheckpointError: no path is there, or files that are damaged or of another version.
+            PathNotFoundError: its plugin is not installed, and it needs it.
+            PluginError: it is of another type than ``cls``.
+            HubError, MissingDependencyError, OutputError: the repository cannot be fetched.
+        """
+        from mpa_core.checkpoints.hub import HubOptions
+        from mpa_core.checkpoints.task_paths import read_task_path
+
+        options = HubOptions(revision, token, cache_dir, local_files_only)
+        return cast(Self, read_task_path(source, cls, options))
 
     def __init__(
         self, stages: Sequence[PathStage], config: PathConfig | None = None, levels: int = 8
@@ -96,6 +141,19 @@ class TaskPath(nn.Module):
     def build_predictor(self, dim: int) -> Predictor:
         """Build the predictor of one stage, for tokens [B, H, W, dim]; called once per stage."""
         return Predictor(dim, self.levels)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is side MLPs and predictors of the SDK's and nothing else, by a class without
+        code of its own: then it can be built from its config alone, without its plugin."""
+        classes = type(self).__mro__[: type(self).__mro__.index(TaskPath)]
+        own = {name for each in classes for name in vars(each)}
+        if own - _NO_CODE or set(self.Config.model_fields) != set(PathConfig.model_fields):
+            return False
+        return all(
+            type(stage.predictor) is Predictor and all(type(mlp) is SideMLP for mlp in stage.mlps)
+            for stage in cast("list[PathStageModule]", list(self.stages.values()))
+        )
 
     def stage(self, index: int) -> PathStageModule | None:
         """Return the parts at stage ``index`` of the transform; None where it does not attach."""

@@ -58,10 +58,13 @@ def test_path_file_holds_its_own_tensors_only(saved_path, path):
 def test_cards_have_front_matter(base, saved_path):
     for folder, tag in ((base, "mpa-base"), (saved_path, "mpa-path")):
         _, front, body = (folder / "README.md").read_text().split("---\n", 2)
-        assert "license: apache-2.0\n" in front
+        assert "license" not in front
+        assert "library_name: mpa\n" in front
         assert f"- {tag}\n" in front
-        assert 'MPACodec.from_pretrained("org/tiny")' in body
-    assert "base_model: org/tiny\n" in (saved_path / "README.md").read_text()
+        assert '("./FOLDER")  # this folder' in body
+    card = (saved_path / "README.md").read_text()
+    assert 'MPACodec.from_pretrained("org/tiny")' in card
+    assert "base_model: org/tiny\nbase_model_relation: adapter\n" in card
 
 
 @pytest.mark.parametrize("folder", ["mpa_core/weights/mpa-small", "tests/golden/exact/tiny"])

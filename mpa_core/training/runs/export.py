@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mpa_core import checkpoints
-from mpa_core.checkpoints.cards import LICENCE, path_card
+from mpa_core.checkpoints.cards import path_card
 from mpa_core.codec import MPACodec
 from mpa_core.tasks.recipe import load_recipe
 from mpa_core.training.engine.checkpoint import SavedState, load_latest
@@ -47,7 +47,7 @@ def export_run(
     dtype: StorageType = "float32",
     name: str | None = None,
     base: str | None = None,
-    licence: str = LICENCE,
+    licence: str | None = None,
     figures: str | None = None,
 ) -> str:
     """Write a run's averaged weights as a base folder or a path folder.
@@ -58,7 +58,7 @@ def export_run(
         dtype: ``float16`` halves the file.
         name: name of a base; None takes the folder's own name.
         base: where a path's base is now, if not where the run found it.
-        licence: licence of a path's weights, for the card.
+        licence: licence of the weights, for the card; with None it says that none is stated.
         figures: Markdown for a path's card; None takes the run's last validation.
 
     Returns:
@@ -73,7 +73,7 @@ def export_run(
     if is_path_run(state):
         return _export_path(folder, out, state, dtype, base, licence, figures)
     codec = MPACodec(averaged_model(folder), name=name or out.name)
-    codec.save_pretrained(out, dtype=dtype)
+    codec.save_pretrained(out, dtype=dtype, license=licence)
     # Rounding to float16 makes another base, so the fingerprint is taken from the folder.
     return MPACodec.from_pretrained(out).fingerprint
 
@@ -84,19 +84,22 @@ def _export_path(
     state: SavedState,
     dtype: StorageType,
     base: str | None,
-    licence: str,
+    licence: str | None,
     figures: str | None,
 ) -> str:
     config = PathTrainConfig.parse(state.meta["config"], source=str(state.folder))
     loaded = checkpoints.load_base(base or config.base)
     require_base(folder, state, loaded, "give that base with --base")
     plugin = state.meta["plugin"]
-    notes = _notes(folder, state, config, loaded.name, figures)
+    named = loaded.reference
+    at = f"@{named.revision}" if named.revision else ""
+    notes = _notes(folder, state, config, named.repo_id + at, figures)
     return checkpoints.save_path(
         out,
         averaged_path(folder, loaded),
-        base_name=loaded.name,
-        base_fingerprint=loaded.fingerprint,
+        base_name=named.repo_id,
+        base_fingerprint=named.fingerprint,
+        base_revision=named.revision,
         plugin=checkpoints.PluginRef(
             distribution=plugin["distribution"], version=f">={plugin['version']}"
         ),

@@ -59,7 +59,8 @@ class PathValidator:
     def __call__(self, step: int) -> list[dict[str, float]]:
         """Return for each quality the bits per pixel and the metrics of both paths.
 
-        The keys are ``quality``, ``bpp``, each metric's name, and ``main_…`` for the main path.
+        The keys are ``quality``, ``bpp``, each metric's name, ``main_…`` for the main path, and
+        ``pictures``: how many they are of.
         """
         path = self.averaged()
         rows = []
@@ -71,7 +72,8 @@ class PathValidator:
             main = {f"main_{name}": value for name, value in self._main[quality].items()}
             bpp = sum(bpp for _, _, bpp in self._coded[quality]) / len(self.samples)
             row = {"quality": quality, "bpp": bpp, **found, **main}
-            rows.append({name: round(value, 5) for name, value in row.items()})
+            figures = {name: round(value, 5) for name, value in row.items()}
+            rows.append({**figures, "pictures": len(self.samples)})
             if self.objective.config.run.validate_samples:
                 self._save(self.folder / SAMPLES / checkpoint_name(step), quality, path)
         return rows

@@ -116,7 +116,7 @@ def test_mixed_pictures_are_resumed_to_the_bit(tmp_path, few_photos, path_settin
 def test_validation_is_of_the_path_and_the_main_path(finished, few_photos):
     (event,) = [line for line in lines(finished) if line.get("event") == "validation"]
     assert [row["quality"] for row in event["levels"]] == [2.0, 6.5]
-    names = {"quality", "bpp", "psnr", "edges", "main_psnr", "main_edges"}
+    names = {"quality", "bpp", "psnr", "edges", "main_psnr", "main_edges", "pictures"}
     assert all(set(row) == names for row in event["levels"])
     assert event["levels"][0]["bpp"] < event["levels"][1]["bpp"]
     pictures = {file.name for file in finished.glob("samples/*/*.png")}
@@ -160,7 +160,7 @@ def test_the_card_says_how_it_was_trained(tmp_path, finished, edges_plugin):
     assert f"`mpa_plugin_edges.recipe:EdgesRecipe` of {edges_plugin} 1.2.0" in card
     assert "Data: 6 samples" in card
     assert "mpa train path edges --base tiny --data PHOTOS --out RUN --steps 4\n" in card
-    assert "| quality | bpp | psnr | edges | main_psnr | main_edges |" in card
+    assert "| quality | bpp | psnr | edges | main_psnr | main_edges | pictures |" in card
     assert str(finished) not in card
     export_run(finished, tmp_path / "a", figures="| mine |\n| --- |")
     card = (tmp_path / "a" / "README.md").read_text()

@@ -1,0 +1,121 @@
+"""``mpa hub``, and repositories where other commands take a base or a path."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from forks import Result
+from PIL import Image
+
+from mpa_core import MPACodec
+from mpa_core.cli.main import main
+
+
+@pytest.fixture
+def mpa(capsys, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def call(*args: object) -> Result:
+        capsys.readouterr()
+        try:
+            code = main([str(arg) for arg in args])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return Result(code, *capsys.readouterr())
+
+    return call
+
+
+def test_decode_by_a_path_of_the_hub(hub, published, mpa, sample, tmp_path, monkeypatch):
+    photo = sample.crop((0, 0, 70, 50))
+    photo.save(tmp_path / "photo.png")
+    coded, shown = tmp_path / "photo.mpa", tmp_path / "shown.png"
+    done = mpa("encode", tmp_path / "photo.png", "-o", coded, "--base", "lab/base", "-q", "3")
+    assert done.code == 0, done.err
+    done = mpa("decode", coded, "-o", shown, "--path", "lab/cls")
+    assert done.code == 0, done.err
+    want = published.decode(coded.read_bytes(), "cls")
+    with Image.open(shown) as picture:
+        assert picture.convert("RGB").tobytes() == want.tobytes()
+    # Everything is here now: with no server it is the same.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    done = mpa("decode", coded, "-o", tmp_path / "mix.png", "--base", "lab/base",
+               "--load", "mine=lab/cls@main", "--mix", "mine=1")  # fmt: skip
+    assert done.code == 0, done.err
+    assert (tmp_path / "mix.png").read_bytes() == shown.read_bytes()
+
+
+def test_pull_and_list(hub, published, mpa):
+    done = mpa("hub", "pull", "lab/cls", "--format", "json")
+    assert done.code == 0, done.err
+    found = done.data
+    assert (found["kind"], found["path"], found["base"]) == ("path", "cls", "lab/base")
+    assert found["base_revision"] == published.origin.revision
+    assert found["plugin"].endswith("(not needed to decode)")
+    assert (Path(found["base_folder"]) / "model.safetensors").is_file()
+    (Path(found["folder"]).parents[1] / "snapshots" / "x").mkdir()
+    listed = mpa("hub", "ls", "--format", "json").data
+    assert [(row["repository"], row["kind"], row["base"]) for row in listed] == [
+        ("lab/base", "base", None),
+        ("lab/cls", "path", "lab/base"),
+    ]
+    assert "lab/cls" in mpa("hub", "ls").out
+    hub.repositories["lab/cls"].refs["v1"] = hub.repositories["lab/cls"].refs["main"]
+    assert mpa("hub", "pull", "lab/cls@v1").code == 0
+    assert mpa("hub", "pull", "lab/cls@v1", "--revision", "v2").code == 2
+    assert mpa("hub", "pull", "mpa-small").code == 2
+    there = mpa("hub", "ls", "lab", "--format", "json").data
+    assert [(row["repository"], row["kind"]) for row in there] == [
+        ("lab/base", "base"),
+        ("lab/cls", "path"),
+    ]
+    assert mpa("hub", "ls", "nobody").out == "nobody has published nothing that is tagged mpa\n"
+
+
+def test_list_an_empty_cache(hub, mpa, tmp_path):
+    nothing = "no base and no path of the Hub is in the cache\n"
+    assert mpa("hub", "ls", "--cache-dir", tmp_path / "none").out == nothing
+
+
+def test_push_a_folder(hub, published, mpa, tmp_path):
+    published.save_pretrained(tmp_path / "base", license="mit")
+    done = mpa("hub", "push", tmp_path / "base", "lab/second", "--private", "--format", "json")
+    assert done.code == 0, done.err
+    assert done.data["commit"] == hub.repositories["lab/second"].refs["main"]
+    assert hub.repositories["lab/second"].private
+    assert [text.split(":")[0] for text in done.data["card_lacks"]] == [
+        "no figures",
+        "no sample picture",
+    ]
+    assert MPACodec.from_pretrained("lab/second").fingerprint == published.fingerprint
+    published.save_path("cls", tmp_path / "cls")
+    shutil.rmtree(tmp_path / "base")
+    done = mpa("hub", "push", tmp_path / "cls", "lab/third", "--branch", "try", "--message", "Hi")
+    assert done.code == 0, done.err
+    assert "the card has no licence: --license ID" in done.out
+    assert MPACodec.from_path("lab/third@try").paths == ("cls",)
+    assert mpa("hub", "push", tmp_path, "lab/third").code == 1
+    assert mpa("hub", "push", tmp_path / "cls", "lab/third@try").code == 1
+
+
+def test_complete_a_card(hub, published, mpa, sample, tmp_path):
+    folder = tmp_path / "cls"
+    published.save_path("cls", folder)
+    done = mpa("hub", "card", folder, "--format", "json")
+    assert done.code == 0, done.err
+    assert len(done.data["lacks"]) == 3
+    sample.crop((0, 0, 64, 64)).save(tmp_path / "photo.png")
+    done = mpa("hub", "card", folder, "--license", "mit", "--sample", tmp_path / "photo.png",
+               "--format", "json")  # fmt: skip
+    assert done.code == 0, done.err
+    assert done.data["metadata"]["license"] == "mit"
+    assert done.data["metadata"]["base_model_relation"] == "adapter"
+    assert done.data["lacks"] == ["no figures: --results results.json, of mpa eval"]
+    with Image.open(folder / "sample.png") as picture:
+        assert picture.size == (3 * 64 + 2 * 6, 64)
+    done = mpa("hub", "card", "lab/cls")
+    assert done.code == 0 and done.out.startswith("---\nlicense: mit\n")
+    assert mpa("hub", "card", "lab/cls", "--license", "mit").code == 2
+    assert mpa("hub", "card", folder, "--results", tmp_path / "none.json").code == 1
