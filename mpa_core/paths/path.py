@@ -145,7 +145,8 @@ class TaskPath(nn.Module):
     @property
     def is_plain(self) -> bool:
         """Whether it is side MLPs and predictors of the SDK's and nothing else, by a class without
-        code of its own: then it can be built from its config alone, without its plugin."""
+        code of its own: then it can be built from its config alone, without its plugin.
+        """
         classes = type(self).__mro__[: type(self).__mro__.index(TaskPath)]
         own = {name for each in classes for name in vars(each)}
         if own - _NO_CODE or set(self.Config.model_fields) != set(PathConfig.model_fields):

@@ -263,7 +263,7 @@ def test_several_files_are_the_work_of_several_processes(
     words = (command, "--base", base, "--format", "json")
     done = shell(*words, tmp_path, "-o", tmp_path / "out", OMP_DISPLAY_ENV="verbose")
     assert done.returncode == 0, done.stderr
-    files = json.loads(done.stdout)["files"]
+    files = [json.loads(line) for line in done.stdout.splitlines()[:-1]]
     assert [Path(row["input"]).stem for row in files] == ["a", "b", "c"]
     if MARK not in done.stderr:
         pytest.skip("torch has another OpenMP, which does not say what it was told")
@@ -301,11 +301,11 @@ NAMES = ["0-none", "0", "1", "2", "3-none", "3", "4", "5"]
 def test_rows_come_in_the_order_of_the_inputs(start, base, uneven, tmp_path, jobs):
     words = ("encode", uneven, "-o", tmp_path / "out", "--base", base, *jobs)
     done = start(*words, "--format", "json").wait()
-    assert [Path(row["input"]).stem for row in done.data["files"]] == NAMES
-    assert [set(row) == {"input", "output", "error"} for row in done.data["files"]] == [
+    assert [Path(row["input"]).stem for row in done.rows] == NAMES
+    assert [set(row) == {"input", "output", "error"} for row in done.rows] == [
         name.endswith("none") for name in NAMES
     ]
-    assert (done.code, done.data["done"], done.data["failed"]) == (1, 6, 2)
+    assert (done.code, done.sums["done"], done.sums["failed"]) == (1, 6, 2)
     assert [re.search(r"[03]-none", line)[0] for line in done.errors[:-1]] == ["0-none", "3-none"]
 
 
@@ -317,8 +317,8 @@ def test_lines_of_text_and_skipped_rows_come_so_too(start, base, uneven, tmp_pat
     assert [Path(row).stem for row in rows] == [name for name in NAMES if "none" not in name]
     assert text.errors[-1] == "mpa: 8 inputs: 6 done, 0 skipped, 2 failed"
     again = start(*words, "--resume", "--format", "json").wait()
-    assert [Path(row["input"]).stem for row in again.data["files"]] == NAMES
-    assert (again.data["skipped"], again.data["failed"]) == (6, 2)
+    assert [Path(row["input"]).stem for row in again.rows] == NAMES
+    assert (again.sums["skipped"], again.sums["failed"]) == (6, 2)
 
 
 def test_what_waits_for_its_turn_is_counted_when_the_run_ends(tmp_path, capsys):
@@ -329,9 +329,9 @@ def test_what_waits_for_its_turn_is_counted_when_the_run_ends(tmp_path, capsys):
     assert '"0"' in first
     assert '"2"' not in first
     report.close(signalled="SIGTERM")
-    data = json.loads(first + capsys.readouterr().out)
-    assert [row["input"] for row in data["files"]] == ["0", "2", "3"]
-    assert (data["done"], data["total"], data["stopped"]) == (3, 4, "SIGTERM")
+    *rows, sums = map(json.loads, (first + capsys.readouterr().out).splitlines())
+    assert [row["input"] for row in rows] == ["0", "2", "3"]
+    assert (sums["done"], sums["total"], sums["stopped"]) == (3, 4, "SIGTERM")
 
 
 TASK = """

@@ -72,7 +72,9 @@ def recogniser_state(constants: Constants, nodes: Sequence[Any]) -> dict[str, Te
         found |= {f"{name}.weight": weight, f"{name}.bias": bias}
     for kind, prefix in ((nn.Linear, "linear"), (nn.LayerNorm, "layer_norm")):
         numbers = sorted(
-            int(match[1]) for key in constants if (match := re.fullmatch(rf"{prefix}_(\d+)\.w_0", key))
+            int(match[1])
+            for key in constants
+            if (match := re.fullmatch(rf"{prefix}_(\d+)\.w_0", key))
         )
         for (name, _), number in zip(_parts(network, kind), numbers, strict=True):
             # Paddle's matrices are [in, out].

@@ -26,7 +26,9 @@ def character_error_rate(read: Read, name: str) -> Metric:
 
     def statistics(x_hat: Tensor, batch: PathBatch) -> Tensor:
         rows = []
-        targets = zip(x_hat.clamp(0, 1), batch.targets["boxes"], batch.targets["texts"], strict=True)
+        targets = zip(
+            x_hat.clamp(0, 1), batch.targets["boxes"], batch.targets["texts"], strict=True
+        )
         for picture, boxes, texts in targets:
             lines, where, widths = cut_lines(picture[None], boxes[None])
             written = [alphabet.decode(codes) for codes in texts[where[:, 1]]]

@@ -70,7 +70,10 @@ class Masks:
         stroke = max(1, round(0.05 * height)) if line.outlined else 0
         layers = [Image.new("L", (size[0], size[1])) for _ in range(3)]
         plate, outline, letters = map(ImageDraw.Draw, layers)
-        edge = [(side - inner) / 2 for side, inner in zip(size, (self.width * _FINE, height), strict=True)]
+        edge = [
+            (side - inner) / 2
+            for side, inner in zip(size, (self.width * _FINE, height), strict=True)
+        ]
         plate.rounded_rectangle(
             (edge[0], edge[1], size[0] - edge[0], size[1] - edge[1]), height / 6, fill=255
         )
@@ -84,7 +87,9 @@ class Masks:
         turned = layer.rotate(math.degrees(angle), Image.Resampling.BICUBIC, expand=True)
         sides = [math.ceil(side / (2 * _FINE)) * 2 for side in turned.size]
         middle = Image.new("L", (sides[0] * _FINE, sides[1] * _FINE))
-        middle.paste(turned, tuple((a - b) // 2 for a, b in zip(middle.size, turned.size, strict=True)))
+        middle.paste(
+            turned, tuple((a - b) // 2 for a, b in zip(middle.size, turned.size, strict=True))
+        )
         return np.asarray(middle.reduce(_FINE), dtype=np.float64) / 255
 
 
@@ -117,7 +122,12 @@ def draw_line(fonts: Sequence[Font], random: np.random.Generator) -> Line:
 
 
 def write(
-    picture: NDArray[np.float64], masks: Masks, line: Line, left: int, top: int, random: np.random.Generator
+    picture: NDArray[np.float64],
+    masks: Masks,
+    line: Line,
+    left: int,
+    top: int,
+    random: np.random.Generator,
 ) -> None:
     """Put a line on ``picture`` [H, W, 3] in [0, 1], in place; its colours are drawn."""
     height, width = masks.letters.shape
@@ -129,7 +139,9 @@ def write(
         behind = line.plate * color + (1 - line.plate) * behind
     letters = _tinted(_apart(float(behind @ _LUMA), random), random)
     if line.outlined:
-        here += masks.outline[..., None] * (_tinted(_apart(float(letters @ _LUMA), random), random) - here)
+        here += masks.outline[..., None] * (
+            _tinted(_apart(float(letters @ _LUMA), random), random) - here
+        )
     here += masks.letters[..., None] * (letters - here)
 
 

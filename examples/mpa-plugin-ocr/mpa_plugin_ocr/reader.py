@@ -41,9 +41,7 @@ class Alphabet:
     def best_path(self, logits: Tensor) -> list[str]:
         """Logits [N, T, 6625] -> the texts of the most likely class at each place, as CTC has it:
         repetitions count once, and blanks part them."""
-        return [
-            self.decode(torch.unique_consecutive(places)) for places in logits.argmax(-1).cpu()
-        ]
+        return [self.decode(torch.unique_consecutive(places)) for places in logits.argmax(-1).cpu()]
 
 
 def cut_lines(images: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -81,7 +79,9 @@ def cut_lines(images: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             (2 * places[where[:, 0] == number] - 1).reshape(1, -1, width, 2),
             padding_mode="border",
             align_corners=False,
-        )[0].unflatten(1, (-1, HEIGHT)).transpose(0, 1)
+        )[0]
+        .unflatten(1, (-1, HEIGHT))
+        .transpose(0, 1)
         for number, image in enumerate(images)
     ]
     inside = columns < widths[:, None, None, None]
