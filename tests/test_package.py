@@ -11,7 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
-from importlib.metadata import distribution, entry_points, packages_distributions
+from importlib.metadata import distribution, distributions, entry_points
 from pathlib import Path
 from types import ModuleType
 
@@ -207,11 +207,12 @@ def not_required() -> list[str]:
             for requirement in map(Requirement, distribution(name).requires or ())
             if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
         } - {*required, "compressai"}
-    return [
-        module
-        for module, owners in packages_distributions().items()
-        if not required.intersection(map(canonicalize_name, owners))
-    ]
+    modules: dict[bool, set[str]] = {True: set(), False: set()}
+    for installed in distributions():
+        firsts = {file.parts[0] for file in installed.files or () if file.suffix in {".py", ".so"}}
+        names = {first.partition(".")[0] for first in firsts - {"..", "__pycache__"}}
+        modules[canonicalize_name(installed.metadata["Name"]) in required] |= names
+    return sorted(modules[False] - modules[True])
 
 
 def test_the_wheel_alone_codes_by_every_bundled_path(distributions, tmp_path: Path):

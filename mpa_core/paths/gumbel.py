@@ -94,10 +94,10 @@ class GumbelAggregator:
 
         free = torch.full((len(tokens),), logits[0].numel())
         counts = token_counts(self._main_share, [1.0], free)
-        parties = allocate(logits.flatten(1).unsqueeze(0), counts).view_as(logits)
-        self.masks[stage] = parties
+        routes = allocate(logits.flatten(1).unsqueeze(0), counts).view_as(logits)
+        self.masks[stage] = routes
         self.soft_masks[stage] = soft
-        hard = 1.0 - parties
+        hard = 1.0 - routes
         return MixedBlocks(hard + (soft - soft.detach()), module.mlps, self._path.name)
 
     def ratio_loss(self) -> Tensor:

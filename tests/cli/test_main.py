@@ -194,7 +194,7 @@ def test_info_says_what_is_in_the_file(mpa, encoded):
     data = encoded.read_bytes()
     container = unpack(data)
     done = mpa("info", encoded, "--format", "json")
-    (entry,) = done.data["files"]
+    (entry,) = done.rows
     assert (entry["width"], entry["height"], entry["quality"]) == (80, 48, 3.0)
     assert entry["fingerprint"] == container.fingerprint.hex()
     assert entry["streams"] == {n: len(s) for n, s in container.named_streams.items()}
@@ -213,9 +213,9 @@ def test_info_on_several_files(mpa, encoded, tmp_path):
     (tmp_path / "bad.mpa").write_bytes(b"bad")
     done = mpa("info", tmp_path / "bad.mpa", encoded, "--format", "json")
     assert done.code == 1
-    assert done.data["failed"] == 1
-    assert "error" in done.data["files"][0]
-    assert done.data["files"][1]["width"] == 80
+    assert done.sums["failed"] == 1
+    assert "error" in done.rows[0]
+    assert done.rows[1]["width"] == 80
     assert len(done.errors) == 2
 
 
