@@ -26,7 +26,9 @@ def character_error_rate(read: Read, name: str) -> Metric:
 
     def statistics(x_hat: Tensor, batch: PathBatch) -> Tensor:
         rows = []
-        targets = zip(x_hat.clamp(0, 1), batch.targets["boxes"], batch.targets["texts"], strict=True)
+        targets = zip(
+            x_hat.clamp(0, 1), batch.targets["boxes"], batch.targets["texts"], strict=True
+        )
         for picture, boxes, texts in targets:
             lines, where, widths = cut_lines(picture[None], boxes[None])
             written = [alphabet.decode(codes) for codes in texts[where[:, 1]]]
@@ -45,7 +47,7 @@ def errors(written: Sequence[str], read: Sequence[str]) -> int:
         return 0
     plain = ["".join(text.split()) for text in read]
     found = jiwer.process_characters(list(written), plain)
-    return found.substitutions + found.deletions + found.insertions
+    return int(found.substitutions + found.deletions + found.insertions)
 
 
 def reader_judge(reader: Reader) -> Read:

@@ -58,7 +58,9 @@ class Tesseract:
                 timeout=_SECONDS,
             )
         # A table of pages, blocks, ..., words: a line on which it sees nothing has no words.
-        rows = list(csv.DictReader(found.stdout.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE))
+        rows = list(
+            csv.DictReader(found.stdout.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+        )
         pages = [row for row in rows if row["level"] == _PAGE]
         if found.returncode or len(pages) != len(names):
             raise ConfigError(
