@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-import mpa_core
 import numpy as np
 import pytest
 import torch
+from mpa_plugin_detection.recipe import DetectionRecipe
+
+import mpa_core
 from mpa_core import MPACodec
 from mpa_core.tasks import PathBatch, load_image, to_tensor
-from mpa_plugin_detection.recipe import DetectionRecipe
 
 PHOTO = Path(mpa_core.__file__).parent / "assets" / "chelsea.png"
 
