@@ -20,6 +20,7 @@ from mpa_core.bitstream import rans
 from mpa_core.bitstream.container import unpack
 from mpa_core.cli import output
 from mpa_core.cli.main import GROUPS, build_parser
+from mpa_core.coding.stored import StoredCodec
 from mpa_core.errors import ImageError
 from mpa_core.importing.keys import base_key, path_key
 
@@ -102,7 +103,7 @@ def test_version(mpa):
 
 def test_unexpected_errors_are_one_line_with_a_hint(mpa, picture, tmp_path, monkeypatch):
     """No input is known to reach a bug, so one is made: a method that is gone."""
-    monkeypatch.delattr(MPACodec, "from_pretrained")
+    monkeypatch.delattr(StoredCodec, "from_pretrained")
     words = ("encode", picture, "-o", tmp_path / "a.mpa", "--format", "json")
     done = mpa(*words)
     assert done.code == 1
