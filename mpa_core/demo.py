@@ -6,7 +6,6 @@ every path that has weights, prints a table and writes the files and one side-by
 
 from __future__ import annotations
 
-import argparse
 import io
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,11 +19,13 @@ from rich.table import Table
 
 from mpa_core.cli.machine import LoadMeter
 from mpa_core.cli.threads import add_threads_argument, computing
-from mpa_core.errors import BaseMismatchError, MPAError
+from mpa_core.errors import BaseMismatchError
 from mpa_core.evaluation.classic import ClassicFormat, nearest_in_size
 from mpa_core.io.files import write_bytes
 from mpa_core.io.folders import claim_output
 from mpa_core.plugins.registry import registry
+from mpa_core.runtime.commands import Parser, run_command
+from mpa_core.runtime.streams import stdout
 
 # Modules that import torch are imported where needed, after the threads are chosen.
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def run(image: Path | None, base: str, qualities: Sequence[float], out: Path) ->
     draw(original, groups).save(sheet, "PNG")
     write_bytes(out / COMPARISON, sheet.getvalue())
     name = image.name if image else SAMPLE
-    console = Console(highlight=False)
+    console = Console(file=stdout(), highlight=False)
     console.print(f"{name}, {original.width} x {original.height}, base {codec.name}\n")
     console.print(table(groups))
     console.print(f"\nSide by side: {out / COMPARISON}", soft_wrap=True)
@@ -162,7 +163,7 @@ def run(image: Path | None, base: str, qualities: Sequence[float], out: Path) ->
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse arguments and run; returns 0 for success, 1 after one line on stderr otherwise."""
     meter = LoadMeter()
-    parser = argparse.ArgumentParser(prog="python -m mpa_core.demo", description=__doc__)
+    parser = Parser(prog="python -m mpa_core.demo", description=__doc__)
     parser.add_argument("image", nargs="?", type=Path, help="a photo (default: a bundled one)")
     parser.add_argument("--base", default=BASE, help="bundled base or folder (%(default)s)")
     parser.add_argument(
@@ -170,14 +171,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder (%(default)s)")
     add_threads_argument(parser)
-    options = parser.parse_args(argv)
-    try:
+
+    def command() -> int:
+        options = parser.parse_args(argv)
         with computing(options, meter):
             run(options.image, options.base, options.quality, options.out)
-    except MPAError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+        return 0
+
+    return run_command("mpa_core.demo", command, for_good=argv is None)
 
 
 if __name__ == "__main__":

@@ -97,7 +97,9 @@ def test_bad_input_is_one_line(
 ):
     monkeypatch.chdir(tmp_path)
     Path("taken").write_text("a file", encoding="utf-8")
-    assert demo.main([f"--base={base}", "--quality=1", *arguments]) == 1
+    usual = {"--base": str(base), "--quality": "1"}
+    others = [word for name in usual if name not in arguments for word in (name, usual[name])]
+    assert demo.main([*arguments, *others]) == 1
     printed = capsys.readouterr().err
     assert message in printed
     assert printed.count("\n") == 1

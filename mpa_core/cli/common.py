@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mpa_core.cli.streams import stdin
 from mpa_core.cli.threads import add_threads_argument, counted
 from mpa_core.errors import BitstreamError, DamageWarning, MetadataWarning, MPAError, PictureWarning
+from mpa_core.runtime.streams import stdin
 
 if TYPE_CHECKING:
     from mpa_core.bitstream.metadata import Metadata

@@ -20,8 +20,8 @@ from mpa_core.cli.common import (
     noting,
     read_input,
 )
-from mpa_core.cli.streams import stdin
 from mpa_core.errors import BitstreamError, ImageError
+from mpa_core.runtime.streams import stdin
 
 if TYPE_CHECKING:
     from mpa_core.codec import MPACodec

@@ -8,8 +8,8 @@ from typing import Any
 
 from mpa_core.cli.common import read_input
 from mpa_core.cli.output import emit_line, facts, report_error
-from mpa_core.cli.streams import stdout
 from mpa_core.errors import MPAError
+from mpa_core.runtime.streams import stdout
 
 
 def register(

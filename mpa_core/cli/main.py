@@ -19,9 +19,10 @@ from typing import Any
 from mpa_core.cli.common import STREAM, UsageError
 from mpa_core.cli.machine import LoadMeter
 from mpa_core.cli.output import emit_line, report_error
-from mpa_core.cli.streams import own_streams, stdout
 from mpa_core.cli.threads import computing
 from mpa_core.errors import AmbiguousNameWarning
+from mpa_core.runtime.commands import Parser
+from mpa_core.runtime.streams import own_streams, stdout
 
 GROUPS = (
     "encode",
@@ -45,14 +46,14 @@ _STDOUT_FILES = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the whole command line; every leaf sets ``run(args) -> exit code``."""
-    parser = _Parser(
+    parser = Parser(
         prog="mpa",
         description="Learned image coding for people and machines: one file, many readers.",
         epilog="Results go to stdout, everything else to stderr. "
         "MPA_DEBUG=1 shows the traceback of an error.",
     )
     parser.add_argument("--version", action=_Version, help="print the version and exit")
-    common = argparse.ArgumentParser(add_help=False)
+    common = Parser(add_help=False)
     common.add_argument(
         "--format",
         choices=("text", "json"),
@@ -99,14 +100,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             if args.format == "json":
                 emit_line({"error": described})
             return 1
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser that prints help on the commands' stdout, with their errors if that fails."""
-
-    def print_help(self, file: Any = None) -> None:
-        """Print the help text."""
-        print(self.format_help(), end="", file=file or stdout(), flush=True)
 
 
 @contextmanager

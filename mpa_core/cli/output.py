@@ -10,9 +10,9 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mpa_core.cli.streams import stdout
 from mpa_core.errors import MPAError
 from mpa_core.runtime.foreign import text_of
+from mpa_core.runtime.streams import stdout
 
 
 def emit(args: argparse.Namespace, data: Any, text: str | Callable[[], str]) -> None:

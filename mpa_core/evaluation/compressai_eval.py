@@ -8,18 +8,20 @@ registers the base as architecture ``mpa`` and passes everything else to
 
 from __future__ import annotations
 
-import argparse
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 from torch import Tensor, nn
 
 from mpa_core.codec import MPACodec
-from mpa_core.errors import MissingDependencyError, MPAError
+from mpa_core.errors import MissingDependencyError
 from mpa_core.evaluation.learned import check_mixes
 from mpa_core.mix import Mix
+from mpa_core.runtime.commands import Parser, run_command
+from mpa_core.runtime.streams import stdout
 
 ARCHITECTURE = "mpa"
 
@@ -98,20 +100,21 @@ def evaluation() -> Any:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Register a base, then run CompressAI's command with the other arguments."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = Parser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--base", default="mpa-small", help="bundled base or folder (%(default)s)")
     parser.add_argument("--paths", nargs="+", default=[], help="to load: NAME or NAME=FOLDER")
     parser.add_argument("--mix", default="main=1", help="decode by, for example cls=0.4,mse=0.2")
-    options, others = parser.parse_known_args(argv)
-    try:
+
+    def command() -> int:
+        options, others = parser.parse_known_args(argv)
         codec = MPACodec.from_pretrained(options.base)
         codec.load_paths(options.paths)
         register(codec, Mix.parse(options.mix))
-    except MPAError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 -- a command of its own
-        return 1
-    evaluation().main(others)
-    return 0
+        with redirect_stdout(stdout()):  # it prints its results
+            evaluation().main(others)
+        return 0
+
+    return run_command("compressai_eval", command, for_good=argv is None)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ FULL = Path("/dev/full")
 NUMBERS = {"stdin": 0, "stdout": 1, "stderr": 2}
 
 
-def mpa(*words: object, closed: str = "", stdout: object = subprocess.PIPE):
+def mpa(*words: object, closed: str = "", stdout=subprocess.PIPE, stderr=subprocess.PIPE):
     """The command in a process of its own, in which the streams named in ``closed`` are closed."""
 
     def close() -> None:
@@ -29,7 +29,7 @@ def mpa(*words: object, closed: str = "", stdout: object = subprocess.PIPE):
         [*COMMAND, *map(str, words)],
         stdin=subprocess.DEVNULL,
         stdout=stdout,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         env=ENVIRONMENT,
         errors="replace",
@@ -146,3 +146,30 @@ print("mine")
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("mine\n")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no device that is always full")
+@pytest.mark.parametrize(
+    ("text", "code"), [("info {mpa}", 0), ("info {out}", 1), ("info", 2), ("decode", 2)]
+)
+def test_a_full_stderr_changes_no_exit_status(words, text, code):
+    with FULL.open("w") as full:
+        done = mpa(*words(text), stderr=full)
+    assert done.returncode == code
+    assert bool(done.stdout) == (code == 0)
+
+
+@pytest.mark.parametrize("module", ["mpa_core.demo", "mpa_core.evaluation.compressai_eval"])
+@pytest.mark.skipif(not FULL.exists(), reason="no device that is always full")
+def test_other_commands_say_so_too(module):
+    with FULL.open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", module, "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=ENVIRONMENT,
+        )
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert "error: cannot write to stdout: No space left on device; give " in line

@@ -83,7 +83,7 @@ def test_compressai_command(one_thread, sample: Image.Image, tmp_path: Path, cap
     printed = capsys.readouterr().out
     assert '"psnr-rgb"' in printed
     assert compressai_eval.main(["--base", str(tmp_path / "none"), "pretrained"]) == 1
-    assert capsys.readouterr().err.startswith("error: ")
+    assert capsys.readouterr().err.startswith("compressai_eval: error: ")
 
 
 def test_compressai_with_a_mix_that_has_no_path():
@@ -100,5 +100,7 @@ def test_without_compressai(tmp_path: Path):
         text=True,
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("error: CompressAI cannot be imported (none here)")
+    assert done.stderr.startswith(
+        "compressai_eval: error: CompressAI cannot be imported (none here)"
+    )
     assert done.stderr.count("\n") == 1

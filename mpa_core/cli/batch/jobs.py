@@ -12,9 +12,9 @@ from typing import Any, Literal, Protocol
 from mpa_core.cli.batch.plan import make_folder
 from mpa_core.cli.common import STREAM, Job
 from mpa_core.cli.output import debugging, describe_error
-from mpa_core.cli.streams import stdout
 from mpa_core.errors import CheckpointError, OutputError, PathNotFoundError, QualityError
 from mpa_core.io.files import check_writable, write_bytes
+from mpa_core.runtime.streams import stdout
 
 State = Literal["done", "skipped", "failed", "stopped"]
 

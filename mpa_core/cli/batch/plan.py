@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mpa_core.cli.common import STREAM, Job, UsageError
-from mpa_core.cli.streams import stdin
 from mpa_core.errors import OutputError
 from mpa_core.io.folders import counted, find_files, remarks_on
+from mpa_core.runtime.streams import stdin
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from mpa_core.cli.batch.jobs import Outcome
 from mpa_core.cli.batch.plan import Plan
 from mpa_core.cli.batch.signals import uninterrupted
 from mpa_core.cli.output import emit_line, say_error, table
-from mpa_core.cli.streams import stdout
 from mpa_core.io.folders import counted
+from mpa_core.runtime.streams import stdout
 
 if TYPE_CHECKING:
     from rich.progress import Progress

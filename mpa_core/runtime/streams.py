@@ -42,7 +42,8 @@ def own_streams(*, for_good: bool) -> Iterator[None]:
     """Reserve stdout for :func:`stdout`; all other writing to it goes to stderr.
 
     This concerns what plugins, recipes and libraries print, and what their C code and the processes
-    they start write to file descriptor 1. If stderr is closed, it is dropped.
+    they start write to file descriptor 1. What cannot be written to stderr (a full disk, a closed
+    stderr, a reader that is gone) is dropped: it changes no result and no exit code.
 
     Args:
         for_good: redirect other writing after the block, too: code of others also runs when the
@@ -50,8 +51,7 @@ def own_streams(*, for_good: bool) -> Iterator[None]:
     """
     before = sys.stdout, sys.stderr
     _occupy_standard_descriptors()
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    sys.stderr = _forgiving(sys.stderr)
     descriptor = _descriptor_of(sys.stdout)
     ours = sys.stdout if descriptor is None and sys.stdout is not None else _wrap(descriptor)
     if descriptor is not None:
@@ -82,6 +82,21 @@ def _occupy_standard_descriptors() -> None:
         while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
             os.set_inheritable(descriptor, True)
         os.close(descriptor)
+
+
+def _forgiving(stream: TextIO | None) -> TextIO:
+    """Return ``stream``, the process's stderr, so that nothing written there fails."""
+    if stream is None:
+        return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123
+    with suppress(OSError, ValueError, AttributeError):
+        if stream.fileno() == 2:
+            return io.TextIOWrapper(
+                io.BufferedWriter(_Dropping(2, "wb", closefd=False)),
+                encoding=stream.encoding,
+                errors="backslashreplace",
+                line_buffering=True,
+            )
+    return stream
 
 
 def _descriptor_of(stream: TextIO | None) -> int | None:
@@ -119,6 +134,16 @@ class _Open(io.FileIO):
             if isinstance(error, BrokenPipeError):
                 raise
             raise _output_error(error.strerror or str(error), error.errno) from error
+
+
+class _Dropping(io.FileIO):
+    """A stderr that drops what it cannot write."""
+
+    def write(self, data: ReadableBuffer) -> int:
+        """Write ``data``, or as much of it as can be written."""
+        with suppress(OSError):
+            return super().write(data)
+        return memoryview(data).nbytes
 
 
 class _Closed(io.RawIOBase):
