@@ -10,7 +10,7 @@ from mpa_core import Mix, MPACodec
 def test_it_offers_one_path_with_weights_for_the_shipped_base():
     (spec,) = mpa_task_paths()
     assert spec.name == "ocr"
-    assert spec.bundled_bases() == ["mpa-small"]
+    assert spec.bundled_bases() == ("mpa-small",)
 
 
 def test_its_weights_load_and_take_part_in_a_mix(lettered):
