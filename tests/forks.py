@@ -65,7 +65,18 @@ class Result:
 
     @property
     def data(self) -> Any:
+        """The result as one document of JSON."""
         return json.loads(self.out)
+
+    @property
+    def rows(self) -> list[Any]:
+        """The lines of JSON of the single files."""
+        return [json.loads(line) for line in self.out.splitlines()[:-1]]
+
+    @property
+    def sums(self) -> Any:
+        """The last line of JSON, behind those of the files."""
+        return json.loads(self.out.splitlines()[-1])
 
     @property
     def raw(self) -> bytes:

@@ -110,14 +110,14 @@ def busy_processes(count: int) -> Iterator[None]:
 
 
 def measure(
-    crews: Mapping[str, Sequence[Encoder]], options: argparse.Namespace
+    encoders_by_setting: Mapping[str, Sequence[Encoder]], options: argparse.Namespace
 ) -> dict[str, dict[str, float]]:
     """Pictures a second of each policy in each situation, of all its encoders together."""
-    sums = {name: dict.fromkeys(SITUATIONS, 0.0) for name in crews}
+    sums = {name: dict.fromkeys(SITUATIONS, 0.0) for name in encoders_by_setting}
     for _ in range(options.rounds):
         for situation in SITUATIONS:
-            for name, crew in crews.items():
-                at_work = crew if situation == "side by side" else crew[:1]
+            for name, encoders in encoders_by_setting.items():
+                at_work = encoders if situation == "side by side" else encoders[:1]
                 with busy_processes(usable_cpus() if situation == SITUATIONS[-1] else 0):
                     for encoder in at_work:
                         encoder.begin(options.seconds)
@@ -146,15 +146,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     others = LoadMeter().read()
     with ExitStack() as stack:
-        crews: dict[str, list[Encoder]] = {}
+        encoders_by_setting: dict[str, list[Encoder]] = {}
         for name, policy in POLICIES.items():
-            crews[name] = [Encoder(options, policy) for _ in range(options.encoders)]
-            for encoder in crews[name]:
+            encoders_by_setting[name] = [Encoder(options, policy) for _ in range(options.encoders)]
+            for encoder in encoders_by_setting[name]:
                 stack.callback(encoder.end)
-            if not all(encoder.ready() for encoder in crews[name]):
+            if not all(encoder.ready() for encoder in encoders_by_setting[name]):
                 print("error: an encoder has ended; its last line says why", file=sys.stderr)
                 return 1
-        rates = measure(crews, options)
+        rates = measure(encoders_by_setting, options)
     show(rates, options, others)
     if options.json:
         figures = {

@@ -111,14 +111,14 @@ def save_base(
     tensor_io.check_layout(tensors, model.state_dict(), f"base {name!r}")
     kept = tensor_io.stored(tensors, dtype)
     used = tensor_io.used(kept)
-    print_ = fingerprint(used)
+    digest = fingerprint(used)
     model.load_state_dict(used)
     stored_formats = _formats_that_fit(model, formats)
     exact = None if stored_formats is None else exact_fingerprint(used, stored_formats)
     meta = BaseMeta.parse(
         {
             "name": name,
-            "fingerprint": print_,
+            "fingerprint": digest,
             "exact": exact,
             "dtype": dtype,
             "architecture": config,
@@ -126,7 +126,7 @@ def save_base(
         source=f"base {name!r}",
     )
     weights = tensor_io.to_file(
-        kept, {"format": meta.format, "kind": meta.kind, "name": name, "fingerprint": print_}
+        kept, {"format": meta.format, "kind": meta.kind, "name": name, "fingerprint": digest}
     )
     files = {
         BASE_WEIGHTS: weights,
@@ -136,7 +136,7 @@ def save_base(
     if stored_formats is not None and exact is not None:
         files[EXACT_FORMATS] = formats_file(stored_formats, exact)
     write_folder(target, files)
-    return print_
+    return digest
 
 
 @usual_defaults()

@@ -26,11 +26,11 @@ from mpa_core.checkpoints.meta import (
     StorageType,
     canonical_json,
     read_path_meta,
-    satisfies,
 )
 from mpa_core.checkpoints.write import write_folder
 from mpa_core.errors import BaseMismatchError, CheckpointError, ConfigError, OutputError
 from mpa_core.paths.path import TaskPath, building_path
+from mpa_core.requirements import satisfies
 from mpa_core.runtime.normal_tensors import normal_tensors
 from mpa_core.runtime.surroundings import making_weights, usual_defaults
 
@@ -138,7 +138,7 @@ def save_path(
     if not callable(card):
         expect(card, (str, type(None)), "card", "text (str), or what makes it", ConfigError)
     kept = tensor_io.stored(path.state_dict(), dtype)
-    print_ = fingerprint(tensor_io.used(kept))
+    digest = fingerprint(tensor_io.used(kept))
     base = {"repo_id": base_name, "revision": base_revision, "fingerprint": base_fingerprint}
     meta = PathMeta.parse(
         {
@@ -149,7 +149,7 @@ def save_path(
             "config": path.config.model_dump(mode="json"),
             "stages": [stage._asdict() for stage in path.layout],
             "levels": path.levels,
-            "fingerprint": print_,
+            "fingerprint": digest,
             "dtype": dtype,
         },
         source=f"path {path.name!r}",
@@ -161,7 +161,7 @@ def save_path(
             "kind": meta.kind,
             "path_type": meta.path_type,
             "base_fingerprint": base_fingerprint,
-            "fingerprint": print_,
+            "fingerprint": digest,
         },
     )
     text = as_text(card(meta) if callable(card) else card or path_card(meta), "card")
@@ -173,7 +173,7 @@ def save_path(
             CARD: text.encode(),
         },
     )
-    return print_
+    return digest
 
 
 @usual_defaults()

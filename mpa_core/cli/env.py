@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpa_core.bitstream.compiled import compiled_file
-from mpa_core.cli.batch.crew import most_processes
+from mpa_core.cli.batch.pool import most_processes
 from mpa_core.cli.machine import free_memory, usable_cpus
 from mpa_core.cli.output import emit, facts
 from mpa_core.cli.threads import COUNTING, WAITING, Choice, add_threads_argument

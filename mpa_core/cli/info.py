@@ -7,7 +7,8 @@ import sys
 from typing import Any
 
 from mpa_core.cli.common import read_input
-from mpa_core.cli.output import emit, facts, report_error
+from mpa_core.cli.output import emit_line, facts, report_error
+from mpa_core.cli.streams import stdout
 from mpa_core.errors import MPAError
 
 
@@ -28,19 +29,22 @@ def run(args: argparse.Namespace) -> int:
     from mpa_core.checkpoints import bundled_fingerprints
 
     bases = {value[:16]: name for value, name in bundled_fingerprints().items()}
-    results: list[dict[str, Any]] = []
-    failed = 0
+    as_json = args.format == "json"
+    done = failed = 0
     for name in args.files:
         try:
-            results.append({"file": name, **_describe(read_input(name), bases)})
+            row: dict[str, Any] = {"file": name, **_describe(read_input(name), bases)}
         except MPAError as error:
             failed += 1
-            results.append({"file": name, "error": report_error(error, name)})
-    emit(
-        args,
-        {"files": results, "failed": failed},
-        lambda: "\n\n".join(facts(item) for item in results if "error" not in item),
-    )
+            row = {"file": name, "error": report_error(error, name)}
+        else:
+            if not as_json:
+                print("\n" * (done > 0), facts(row), sep="", file=stdout())
+            done += 1
+        if as_json:
+            emit_line(row)
+    if as_json:
+        emit_line({"done": done, "failed": failed, "total": len(args.files)})
     if failed and len(args.files) > 1:
         print(f"mpa: {failed} of {len(args.files)} files failed", file=sys.stderr)
     return 1 if failed else 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ from typing import Any
 
 from mpa_core.cli.common import STREAM, UsageError
 from mpa_core.cli.machine import LoadMeter
-from mpa_core.cli.output import report_error
+from mpa_core.cli.output import emit_line, report_error
 from mpa_core.cli.streams import own_streams, stdout
 from mpa_core.cli.threads import computing
 from mpa_core.errors import AmbiguousNameWarning
@@ -98,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise
             described = report_error(error)
             if args.format == "json":
-                print(json.dumps({"error": described}, indent=2), file=stdout(), flush=True)
+                emit_line({"error": described})
             return 1
 
 

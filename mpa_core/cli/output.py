@@ -31,6 +31,11 @@ def emit(args: argparse.Namespace, data: Any, text: str | Callable[[], str]) -> 
         print(shown, file=stdout())
 
 
+def emit_line(data: Mapping[str, Any]) -> None:
+    """Print ``data`` as a line of JSON on stdout, at once: a result that others follow."""
+    print(json.dumps(data), file=stdout(), flush=True)
+
+
 def table(rows: Sequence[Mapping[str, object]]) -> str:
     """Lay out rows under their keys; numbers to the right, ``None`` as a dash.
 

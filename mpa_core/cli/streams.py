@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
-class _Ours:
+class _Results:
     """The stream for results while a command runs, one per process; None is ``sys.stdout``."""
 
     stream: TextIO | None = None
@@ -27,7 +27,7 @@ def stdout() -> TextIO:
     Writing raises :class:`OutputError` if it fails (a full disk, a closed stdout), and
     ``BrokenPipeError`` if the reader is gone: once, and after that all output is dropped.
     """
-    return sys.stdout if _Ours.stream is None else _Ours.stream
+    return sys.stdout if _Results.stream is None else _Results.stream
 
 
 def stdin(error: type[MPAError]) -> BinaryIO:
@@ -56,11 +56,11 @@ def own_streams(*, for_good: bool) -> Iterator[None]:
     ours = sys.stdout if descriptor is None and sys.stdout is not None else _wrap(descriptor)
     if descriptor is not None:
         os.dup2(2, 1)
-    _Ours.stream, sys.stdout = ours, sys.stderr
+    _Results.stream, sys.stdout = ours, sys.stderr
     try:
         yield
     finally:
-        _Ours.stream = None
+        _Results.stream = None
         if not for_good:
             if sys.stderr is not before[1]:
                 sys.stderr.close()

@@ -54,7 +54,9 @@ def register(
     )
     export.add_argument("--dtype", choices=("float32", "float16"), default="float32")
     export.add_argument(
-        "--license", metavar="ID", help="of the weights, for the card, as the Hub calls it (mit, …)"
+        "--license",
+        metavar="ID",
+        help="of the weights, for the card, as the Hub calls it (such as mit)",
     )
     export.add_argument(
         "--figures",

@@ -1,6 +1,6 @@
 """The aggregator, which sends every token of a stage through one of the chosen paths (inference).
 
-A *party* is the main path (0) or a side path p (p + 1), as the number by which tokens are assigned.
+A *route* is the main path (0) or a side path p (p + 1), as the number by which tokens are assigned.
 """
 
 from __future__ import annotations
@@ -28,25 +28,28 @@ MainMLP = Callable[[Tensor], Tensor]
 class RoutedBlocks:
     """Router of the blocks of one stage: each MLP runs on its own tokens only.
 
-    The tokens of each party are found once per stage; per block they are gathered, go through their
+    The tokens of each route are found once per stage; per block they are gathered, go through their
     MLP, and are written to the result once.
 
     Args:
-        parties: int64 [B, H, W], the party of each token.
-        mlps: the blocks' side MLPs by party.
+        routes: int64 [B, H, W], the route of each token.
+        mlps: the blocks' side MLPs by route.
+        classes: name of the path class by route, for messages.
     """
 
-    def __init__(self, parties: Tensor, mlps: Mapping[int, nn.ModuleList]) -> None:
-        """``parties``: int64 [B, H, W]; ``mlps``: the blocks' side MLPs by party."""
-        flat = parties.flatten()
+    def __init__(
+        self, routes: Tensor, mlps: Mapping[int, nn.ModuleList], classes: Mapping[int, str]
+    ) -> None:
+        flat = routes.flatten()
         index = [(p, (flat == p).nonzero().squeeze(1)) for p in (0, *mlps)]
         self._index = [(p, positions) for p, positions in index if len(positions)]
         self._mlps = mlps
+        self._classes = classes
 
     @property
-    def parties(self) -> tuple[int, ...]:
-        """The parties that have tokens here, ascending."""
-        return tuple(party for party, _ in self._index)
+    def routes(self) -> tuple[int, ...]:
+        """The routes that have tokens here, ascending."""
+        return tuple(route for route, _ in self._index)
 
     def __call__(self, tokens: Tensor, block: int, main: MainMLP) -> Tensor:
         """Return the output [B, H, W, C] of the feed-forward layer for ``tokens`` [B, H, W, C]."""
@@ -54,18 +57,18 @@ class RoutedBlocks:
             return self._run(self._index[0][0], tokens, block, main)
         flat = tokens.reshape(-1, tokens.shape[-1])
         parts = [
-            (index, self._run(party, flat.index_select(0, index), block, main))
-            for party, index in self._index
+            (index, self._run(route, flat.index_select(0, index), block, main))
+            for route, index in self._index
         ]
         out = parts[0][1].new_empty(flat.shape)
         for index, part in parts:
             out.index_copy_(0, index, part.to(out.dtype))
         return out.view(tokens.shape)
 
-    def _run(self, party: int, tokens: Tensor, block: int, main: MainMLP) -> Tensor:
-        if party == 0:
+    def _run(self, route: int, tokens: Tensor, block: int, main: MainMLP) -> Tensor:
+        if route == 0:
             return main(tokens)
-        return run_part(self._mlps[party][block], tokens)
+        return run_part(self._mlps[route][block], tokens, self._classes[route])
 
 
 class Aggregator:
@@ -88,7 +91,7 @@ class Aggregator:
         MixError: a mask is not of the picture's size or kind.
 
     Attributes:
-        names: the side paths in use, sorted; party p + 1 is ``names[p]``.
+        names: the side paths in use, sorted; route p + 1 is ``names[p]``.
         masks: per stage that was run, int64 [B, H, W]: 0 main, p + 1 for ``names[p]``.
     """
 
@@ -115,9 +118,9 @@ class Aggregator:
         self._main_share = torch.full((batch,), mix.main, dtype=torch.float64)
         self._side_shares = [shares.get(name, 0.0) for name in names]
         self._padded_size = padded_size
-        parties = {MAIN: 0, **{name: p + 1 for p, name in enumerate(names)}}
+        routes = {MAIN: 0, **{name: p + 1 for p, name in enumerate(names)}}
         self._regions: list[tuple[int, NDArray[np.bool_]]] = [
-            (parties[name], mask) for name, mask in mix.region_masks(*image_size)
+            (routes[name], mask) for name, mask in mix.region_masks(*image_size)
         ]
 
     @classmethod
@@ -165,13 +168,16 @@ class Aggregator:
             free = (regions == FREE).sum(1)
         counts = token_counts(self._main_share, self._side_shares, free)
         scores = self._scores(modules, counts, tokens)
-        parties = allocate(scores, counts, regions).view(batch, height, width)
-        self.masks[stage] = parties
-        router = RoutedBlocks(parties, {p + 1: m.mlps for p, m in enumerate(modules)})
-        return None if router.parties == (0,) else router
+        routes = allocate(scores, counts, regions).view(batch, height, width)
+        self.masks[stage] = routes
+        router = RoutedBlocks(
+            routes,
+            {p + 1: module.mlps for p, module in enumerate(modules)},
+            {p + 1: path.name for p, path in enumerate(self._paths)},
+        )
+        return None if router.routes == (0,) else router
 
-    @staticmethod
-    def _scores(modules: Sequence[PathStageModule], counts: Tensor, tokens: Tensor) -> Tensor:
+    def _scores(self, modules: Sequence[PathStageModule], counts: Tensor, tokens: Tensor) -> Tensor:
         """Return the logits [P, B, T] of paths that affect the allocation, zeros for the others."""
         batch, height, width = tokens.shape[:3]
         scores = torch.zeros(
@@ -180,5 +186,6 @@ class Aggregator:
         contested = (counts > 0).sum(1) > 1
         for p, module in enumerate(modules):
             if bool((contested & (counts[:, p + 1] > 0)).any()):
-                scores[p] = run_part(module.predictor, tokens).detach().flatten(1)
+                found = run_part(module.predictor, tokens, self._paths[p].name)
+                scores[p] = found.detach().flatten(1)
         return scores

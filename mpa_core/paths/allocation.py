@@ -1,6 +1,6 @@
 """Allocation of tokens to paths, with exact counts, stable ties, and integers for every choice.
 
-A *party* is a number that stands for a path: 0 for the main path, p + 1 for side path p.
+A *route* is a number that stands for a path: 0 for the main path, p + 1 for side path p.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LAST = torch.iinfo(torch.int64).max
 
 
 def token_counts(main_share: Tensor, side_shares: Sequence[float], free: Tensor) -> Tensor:
-    """Return the tokens of each party: main floor(T * rho), the rest by largest remainder.
+    """Return the tokens of each route: main floor(T * rho), the rest by largest remainder.
 
     A product within rounding error below a whole number counts as whole (1e-6 tokens for float64
     shares; T times the spacing of floats for coarser ones), so that rho = 1 - 1/7 of 7 tokens is 6
@@ -60,7 +60,7 @@ def token_counts(main_share: Tensor, side_shares: Sequence[float], free: Tensor)
 
 
 def allocate(scores: Tensor, counts: Tensor, regions: Tensor | None = None) -> Tensor:
-    """Assign every token to one party.
+    """Assign every token to one route.
 
     With one side path this is SPEC section 2: tokens sorted by score, descending and stable (of
     equal scores the lower index comes first), and the first ``counts[:, 0]`` take the main MLP.
@@ -75,11 +75,11 @@ def allocate(scores: Tensor, counts: Tensor, regions: Tensor | None = None) -> T
     Args:
         scores: float [P, B, T], importance of each token to the main path by path p's predictor;
             rows of a path whose count is 0 in every image are not read.
-        counts: int64 [B, P + 1], tokens per party among the free ones.
-        regions: int64 [B, T], a party or :data:`FREE`; None leaves all free.
+        counts: int64 [B, P + 1], tokens per route among the free ones.
+        regions: int64 [B, T], a route or :data:`FREE`; None leaves all free.
 
     Returns:
-        int64 [B, T] of parties, on the device of ``scores``.
+        int64 [B, T] of routes, on the device of ``scores``.
 
     Raises:
         MixError: a row of ``counts`` does not sum to the image's free tokens.
@@ -95,7 +95,7 @@ def allocate(scores: Tensor, counts: Tensor, regions: Tensor | None = None) -> T
         )
     active = [p for p in range(len(scores)) if bool((counts[:, p + 1] > 0).any())]
     counts = counts.to(device)
-    parties = torch.zeros(batch, tokens, dtype=torch.int64, device=device)
+    routes = torch.zeros(batch, tokens, dtype=torch.int64, device=device)
     if active:
         ranks = _ranks(scores[active] if len(active) < len(scores) else scores, free)
         sides = counts[:, [p + 1 for p in active]].T[..., None]
@@ -108,12 +108,12 @@ def allocate(scores: Tensor, counts: Tensor, regions: Tensor | None = None) -> T
             # Paths an image does not use are no rivals there; ranks are never negative.
             rivals = ranks[i + 1 :].masked_fill(sides[i + 1 :] == 0, -tokens)
             taken = _place(rivals.amax(0) - ranks[i], left) < sides[i]
-            parties.masked_fill_(taken, p + 1)
+            routes.masked_fill_(taken, p + 1)
             left = left & ~taken
-        parties.masked_fill_(left, active[-1] + 1)
+        routes.masked_fill_(left, active[-1] + 1)
     if regions is not None and free is not None:
-        parties = torch.where(free, parties, regions.to(device))
-    return parties
+        routes = torch.where(free, routes, regions.to(device))
+    return routes
 
 
 def region_grid(
@@ -127,22 +127,22 @@ def region_grid(
     wins. Padding is at the bottom and the right, and belongs to no region.
 
     Args:
-        masks: (party, boolean [height, width]) in the order they win.
+        masks: (route, boolean [height, width]) in the order they win.
         padded_size: height and width after padding; multiples of the grid's.
         grid: height and width in tokens.
 
     Returns:
-        int64 [grid height, grid width]: a party or :data:`FREE`.
+        int64 [grid height, grid width]: a route or :data:`FREE`.
     """
     import numpy as np
 
-    parties = np.full(grid, FREE, dtype=np.int64)
-    for party, mask in reversed(masks):
+    routes = np.full(grid, FREE, dtype=np.int64)
+    for route, mask in reversed(masks):
         padded = np.zeros(padded_size, dtype=bool)
         padded[: mask.shape[0], : mask.shape[1]] = mask
         cells = padded.reshape(grid[0], padded_size[0] // grid[0], grid[1], -1)
-        parties[cells.any(axis=(1, 3))] = party
-    return torch.from_numpy(parties)
+        routes[cells.any(axis=(1, 3))] = route
+    return torch.from_numpy(routes)
 
 
 def _ranks(scores: Tensor, free: Tensor | None) -> Tensor:

@@ -32,7 +32,7 @@ def test_there_and_back(mpa, base, picture, tmp_path):
     file, out = tmp_path / "a.mpa", tmp_path / "a.png"
     done = mpa("encode", picture, "-o", file, "--base", base, "--quality", 3, "--format", "json")
     assert (done.code, done.err) == (0, "")
-    (entry,) = done.data["files"]
+    (entry,) = done.rows
     codec = MPACodec.from_pretrained(base)
     assert file.read_bytes() == codec.encode(Image.open(picture), quality=3)
     assert entry["bytes"] == file.stat().st_size
@@ -78,8 +78,8 @@ def test_bad_files_do_not_stop_the_others(mpa, base, picture, tmp_path):
     assert "bad.png is not a picture" in done.errors[0]
     assert "missing.jpg does not exist" in done.errors[1]
     assert done.errors[2] == "mpa: 3 inputs: 1 done, 0 skipped, 2 failed"
-    assert done.data["failed"] == 2
-    assert [entry.get("error", {}).get("type") for entry in done.data["files"]] == [
+    assert done.sums["failed"] == 2
+    assert [entry.get("error", {}).get("type") for entry in done.rows] == [
         "ImageError",
         None,
         "ImageError",
@@ -119,8 +119,8 @@ def test_decoding_by_path_mix_and_region(mpa, base, path_folder, encoded, tmp_pa
             *("--load", path_folder, *arguments, "--format", "json"),
         )
         assert done.code == 0, done.err
-        assert done.data["files"][0]["mix"] == {"main": mix.main, **mix.shares}
-        assert done.data["files"][0]["regions"] == list(mix.regions)
+        assert done.rows[0]["mix"] == {"main": mix.main, **mix.shares}
+        assert done.rows[0]["regions"] == list(mix.regions)
         assert np.array_equal(pixels(tmp_path / "a.png"), np.asarray(codec.decode(data, mix)))
     assert not np.array_equal(
         np.asarray(codec.decode(data, Mix(cls=1.0))), np.asarray(codec.decode(data))
@@ -150,10 +150,10 @@ def test_bundled_bases_are_found_by_the_file(mpa, bases, encoded, picture, tmp_p
     files = [encoded, tmp_path / "b.mpa"]
     done = mpa("decode", *files, "-o", tmp_path, "--format", "json")
     assert done.code == 0, done.err
-    used = [entry["base"] for entry in done.data["files"]]
+    used = [entry["base"] for entry in done.rows]
     assert used == [MPACodec.from_pretrained(bases[name]).name for name in ("base", "other")]
     done = mpa("info", *files, "--format", "json")
-    assert [entry["base"] for entry in done.data["files"]] == ["a", "b"]
+    assert [entry["base"] for entry in done.rows] == ["a", "b"]
 
 
 def test_metadata_goes_through(mpa, base, picture, tmp_path):

@@ -20,6 +20,7 @@ from mpa_core.bitstream import rans
 from mpa_core.bitstream.container import unpack
 from mpa_core.cli import output
 from mpa_core.cli.main import GROUPS, build_parser
+from mpa_core.coding.stored import StoredCodec
 from mpa_core.errors import ImageError
 from mpa_core.importing.keys import base_key, path_key
 
@@ -102,7 +103,7 @@ def test_version(mpa):
 
 def test_unexpected_errors_are_one_line_with_a_hint(mpa, picture, tmp_path, monkeypatch):
     """No input is known to reach a bug, so one is made: a method that is gone."""
-    monkeypatch.delattr(MPACodec, "from_pretrained")
+    monkeypatch.delattr(StoredCodec, "from_pretrained")
     words = ("encode", picture, "-o", tmp_path / "a.mpa", "--format", "json")
     done = mpa(*words)
     assert done.code == 1
@@ -193,7 +194,7 @@ def test_info_says_what_is_in_the_file(mpa, encoded):
     data = encoded.read_bytes()
     container = unpack(data)
     done = mpa("info", encoded, "--format", "json")
-    (entry,) = done.data["files"]
+    (entry,) = done.rows
     assert (entry["width"], entry["height"], entry["quality"]) == (80, 48, 3.0)
     assert entry["fingerprint"] == container.fingerprint.hex()
     assert entry["streams"] == {n: len(s) for n, s in container.named_streams.items()}
@@ -212,9 +213,9 @@ def test_info_on_several_files(mpa, encoded, tmp_path):
     (tmp_path / "bad.mpa").write_bytes(b"bad")
     done = mpa("info", tmp_path / "bad.mpa", encoded, "--format", "json")
     assert done.code == 1
-    assert done.data["failed"] == 1
-    assert "error" in done.data["files"][0]
-    assert done.data["files"][1]["width"] == 80
+    assert done.sums["failed"] == 1
+    assert "error" in done.rows[0]
+    assert done.rows[1]["width"] == 80
     assert len(done.errors) == 2
 
 

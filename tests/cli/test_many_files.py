@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import subprocess
 import threading
@@ -30,7 +29,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 
 def sums(done) -> dict[str, int]:
-    return {key: done.data[key] for key in SUMS if done.data[key]}
+    return {key: done.sums[key] for key in SUMS if done.sums[key]}
 
 
 @pytest.fixture(scope="session")
@@ -74,11 +73,11 @@ def test_a_tree_is_mirrored(mpa, encode, codec, base, tree, tmp_path):
     assert set(files_in(back)) == {name.replace(".mpa", ".webp") for name in out}
 
 
-def test_json_is_one_document_with_a_line_for_each_file(encode, tree):
-    lines = encode(tree).out.splitlines()
-    assert len(lines) == 8
-    for line in lines[1:-1]:
-        entry = json.loads(line.removesuffix(","))
+def test_json_is_a_line_for_each_file_and_one_with_the_sums(encode, tree):
+    done = encode(tree)
+    assert len(done.rows) == 6
+    assert "total" in done.sums
+    for entry in done.rows:
         assert Path(entry["output"]).stat().st_size == entry["bytes"]
 
 
@@ -157,15 +156,15 @@ def test_what_systems_put_between_photos_is_left_out(mpa, base, tree, tmp_path):
     assert done.code == 0, done.err
     assert set(files_in(tmp_path / "out")) == {"a.mpa", "linked/x.mpa", "linked/y.mpa"}
     reasons = {"hidden files": 1, "hidden folders": 1, "system folders": 2}
-    assert done.data["left_out_by_reason"] == reasons
-    assert done.data["left_out"] == 4
+    assert done.sums["left_out_by_reason"] == reasons
+    assert done.sums["left_out"] == 4
     for why, count in reasons.items():
         assert f"{count} {why}" in done.errors[0]
     # What is named is taken.
     hidden = source / ".thumbnails" / "a.png"
     done = mpa("encode", hidden, source / ".thumbnails", "--keep-suffix", "--root", source, *words)
     assert done.code == 2  # once by its name and once by its folder's
-    assert mpa("encode", hidden, "--keep-suffix", *words).data["done"] == 1
+    assert mpa("encode", hidden, "--keep-suffix", *words).sums["done"] == 1
 
     nothing = mpa("encode", source / "__MACOSX", *words)
     assert nothing.code == 2
@@ -179,11 +178,11 @@ def test_outputs_below_their_inputs(mpa, base, tree, tmp_path):
     (source / "a.png").write_bytes((tree / "x.png").read_bytes())
     words = ("--base", base, "--format", "json")
     for out in (source, source / "out", source / "out"):
-        assert mpa("encode", source, "-o", out, *words, "--resume").data["total"] == 1
+        assert mpa("encode", source, "-o", out, *words, "--resume").sums["total"] == 1
     done = mpa("decode", source, "-o", source, "--suffix", ".webp", *words)
-    assert (done.code, done.data["total"]) == (0, 2)
+    assert (done.code, done.sums["total"]) == (0, 2)
     done = mpa("encode", source, "-o", source / "out", "--keep-suffix", *words)
-    assert (done.code, done.data["total"]) == (0, 3)
+    assert (done.code, done.sums["total"]) == (0, 3)
 
 
 # ---------------------------------------------------------------------- what goes wrong
@@ -211,7 +210,7 @@ def test_every_kind_of_failure_is_reported_and_the_rest_is_done(
     (out / "blocked").write_bytes(b"a file where a folder should be")
     done = encode(source)
     assert done.code == 1
-    found = {Path(row["input"]).name: row.get("error", {}) for row in done.data["files"]}
+    found = {Path(row["input"]).name: row.get("error", {}) for row in done.rows}
     for name, kind, message in [
         ("0-text.png", "ImageError", "not a picture"),
         ("1-half.png", "ImageError", "damaged or incomplete"),
@@ -260,7 +259,7 @@ def test_a_full_disk_ends_the_run(encode, tree, tmp_path):
     done = encode(tree)
     assert done.code == 1
     assert set(files_in(out)) == {"x.mpa", "a/x.mpa"}
-    assert "No space left on device" in done.data["stopped"]
+    assert "No space left on device" in done.sums["stopped"]
     assert sums(done) == {"done": 2, "failed": 1, "total": 6, "left_out": 1}
     assert done.errors[-1] == (
         "mpa: 6 inputs: 2 done, 0 skipped, 1 failed, 3 not reached: go on with --resume"
@@ -285,16 +284,16 @@ def test_a_really_full_and_a_read_only_file_system(encode, codec, picture, tmp_p
         whole = codec.encode(Image.open(picture))
         done = encode(source)
         assert done.code == 1
-        assert 1 < done.data["done"] < 19
-        assert done.data["failed"] == 1
-        assert "No space left" in done.data["stopped"]
-        assert files_in(out) == {f"{n:02}.mpa": whole for n in range(done.data["done"])}
+        assert 1 < done.sums["done"] < 19
+        assert done.sums["failed"] == 1
+        assert "No space left" in done.sums["stopped"]
+        assert files_in(out) == {f"{n:02}.mpa": whole for n in range(done.sums["done"])}
         subprocess.run(["mount", "-o", "remount,ro", str(out)], check=True)
         again = encode(source, "--resume")
-        assert (again.code, again.data["skipped"], again.data["failed"]) == (
-            1, done.data["done"], 1
+        assert (again.code, again.sums["skipped"], again.sums["failed"]) == (
+            1, done.sums["done"], 1
         )  # fmt: skip
-        assert os.strerror(errno.EROFS) in again.data["stopped"]
+        assert os.strerror(errno.EROFS) in again.sums["stopped"]
     finally:
         subprocess.run(["umount", str(out)], check=True)
 
@@ -350,9 +349,7 @@ def test_resume_adds_what_is_missing(encode, tree, tmp_path):
     done = encode(tree, "--resume")
     assert done.code == 0, done.err
     assert sums(done) == {"done": 1, "skipped": 5, "total": 6, "left_out": 1}
-    assert [Path(row["output"]).name for row in done.data["files"] if "skipped" not in row] == [
-        "x.mpa"
-    ]
+    assert [Path(row["output"]).name for row in done.rows if "skipped" not in row] == ["x.mpa"]
     assert (out / "x.mpa").stat().st_mtime_ns == kept
     assert files_in(out) == before
 
@@ -403,7 +400,7 @@ def test_resumed_decoding(mpa, base, encoded, tmp_path):
     for name in ("a", "b", "c", "d"):
         (source / f"{name}.mpa").write_bytes(encoded.read_bytes())
     words = ("decode", source, "-o", out, "--base", base, "--format", "json", "--resume")
-    assert mpa(*words).data["done"] == 4
+    assert mpa(*words).sums["done"] == 4
     good = files_in(out)
     (out / "a.png").write_bytes(good["a.png"][:2000])
     (out / "b.png").unlink()
@@ -413,7 +410,7 @@ def test_resumed_decoding(mpa, base, encoded, tmp_path):
     assert sums(done) == {"done": 1, "skipped": 1, "failed": 2, "total": 4}
     assert "a.png is not a whole picture" in done.err
     assert "c.png is 3x3, not 80x48" in done.err
-    assert mpa(*words, "--force").data["done"] == 2
+    assert mpa(*words, "--force").sums["done"] == 2
     assert files_in(out) == good
 
 
@@ -434,7 +431,7 @@ def test_damage_is_concealed_file_by_file_and_resumed(mpa, base, encoded, tmp_pa
     again = mpa(*words, "--resume", "--format", "json")
     assert sums(again) == {"skipped": 2, "total": 2}
     forced = mpa(*words, "--force", "--format", "json")
-    assert ["damage" in row for row in forced.data["files"]] == [True, False]
+    assert ["damage" in row for row in forced.rows] == [True, False]
     assert forced.errors[:1] == text.errors[:1]
 
 

@@ -143,11 +143,11 @@ def test_resume_does_not_take_what_should_be_stripped(
         assert said in refused.err
         assert mpa(*command, "--resume", "--force", option).code == 0
         again = mpa(*command, "--resume", option, "--format", "json")
-        assert again.data["skipped"] == 1, again.err
+        assert again.sums["skipped"] == 1, again.err
         # The reverse is not looked at, as docs/cli.md says: --force alone brings metadata back.
         for force in ([], ["--force"]):
             reverse = mpa(*command, "--resume", *force, "--format", "json")
-            assert reverse.data["skipped"] == 1, reverse.err
+            assert reverse.sums["skipped"] == 1, reverse.err
         assert mpa(*command, "--force").code == 0
         assert said in mpa(*command, "--resume", option).err
 
@@ -163,13 +163,13 @@ def test_bytes_apart(mpa, base, tagged, coded, tmp_path):
         "picture_bpp": round(8 * (coded["whole"].stat().st_size - metadata) / (80 * 48), 5),
         "metadata_bytes": metadata,
     }
-    (info,) = mpa("info", coded["whole"], "--format", "json").data["files"]
+    (info,) = mpa("info", coded["whole"], "--format", "json").rows
     assert {key: info[key] for key in wanted} == wanted
     assert info["metadata"] == {"icc_profile": len(P3), "exif": len(EXIF)}
     command = ("encode", tagged, "-o", tmp_path / "a.mpa", "--base", base, "--format", "json")
-    (row,) = mpa(*command).data["files"]
+    (row,) = mpa(*command).rows
     assert {key: row[key] for key in wanted} == wanted
-    (info,) = mpa("info", coded["bare"], "--format", "json").data["files"]
+    (info,) = mpa("info", coded["bare"], "--format", "json").rows
     assert (info["picture_bytes"], info["metadata_bytes"], info["metadata"]) == (bare, 0, {})
     assert info["bpp"] == info["picture_bpp"]
 
@@ -186,7 +186,7 @@ def test_large_exif_is_a_warning_and_exit_code_0(mpa, base, picture, tmp_path):
     assert done.code == 0
     (line,) = done.errors
     assert line.startswith(f"mpa: warning: {tmp_path / 'a.mpa'}: the EXIF of {len(block)} bytes")
-    assert done.data["files"][0]["warnings"] == [line.partition("a.mpa: ")[2]]
+    assert done.rows[0]["warnings"] == [line.partition("a.mpa: ")[2]]
     assert load_image(tmp_path / "a.jpg").getexif()[0x010F] == "Maker of cameras"
     done = mpa(*decode, "--force", "--strip")
     assert (done.code, done.err) == (0, "")
@@ -204,7 +204,7 @@ def test_a_damaged_chunk(mpa, base, coded, tmp_path):
         assert "stands for more than" in refused.err
     done = mpa(*decode, "--errors", "conceal", "--format", "json")
     assert done.code == 0
-    (damage,) = done.data["files"][0]["damage"]
+    (damage,) = done.rows[0]["damage"]
     assert "chunk ICCZ" in damage
     assert "it was left out" in damage
     with Image.open(tmp_path / "a.png") as image:

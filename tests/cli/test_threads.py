@@ -15,10 +15,10 @@ import pytest
 import torch
 from PIL import Image
 
-from mpa_core.cli.batch import crew, workers
-from mpa_core.cli.batch.crew import Crew, choose_crew
+from mpa_core.cli.batch import pool, workers
 from mpa_core.cli.batch.jobs import Outcome, Rules
 from mpa_core.cli.batch.plan import Group, Plan
+from mpa_core.cli.batch.pool import Pool, choose_pool
 from mpa_core.cli.batch.report import Report
 from mpa_core.cli.encode import EncodeTask
 from mpa_core.cli.main import build_parser
@@ -200,36 +200,36 @@ def plan_of(count: int, folder: Path) -> Plan:
 @pytest.mark.parametrize(
     ("jobs", "threads", "said", "files", "cpus", "gibibytes", "expected"),
     [
-        (None, None, {}, 20, 8, 64, Crew(8, 1)),
-        (None, None, {}, 3, 8, 64, Crew(3, 1)),
-        (None, None, {}, 1, 8, 64, Crew(0, 1)),
-        (None, None, {}, 20, 1, 64, Crew(0, 1)),
-        (None, None, {}, 20, 8, None, Crew(8, 1)),
-        (None, 2, {}, 20, 8, 64, Crew(4, 2)),
-        (None, 3, {}, 20, 8, 64, Crew(2, 3)),
-        (None, 8, {}, 20, 8, 64, Crew(0, 8)),
-        (None, 9, {}, 20, 8, 64, Crew(0, 9)),
+        (None, None, {}, 20, 8, 64, Pool(8, 1)),
+        (None, None, {}, 3, 8, 64, Pool(3, 1)),
+        (None, None, {}, 1, 8, 64, Pool(0, 1)),
+        (None, None, {}, 20, 1, 64, Pool(0, 1)),
+        (None, None, {}, 20, 8, None, Pool(8, 1)),
+        (None, 2, {}, 20, 8, 64, Pool(4, 2)),
+        (None, 3, {}, 20, 8, 64, Pool(2, 3)),
+        (None, 8, {}, 20, 8, 64, Pool(0, 8)),
+        (None, 9, {}, 20, 8, 64, Pool(0, 9)),
         # As many processors are used as the user means to be used.
-        (None, None, {"OMP_NUM_THREADS": "1"}, 20, 8, 64, Crew(0, 1)),
-        (None, None, {"OMP_NUM_THREADS": "3"}, 20, 8, 64, Crew(3, 1)),
-        (None, 2, {"OMP_NUM_THREADS": "4"}, 20, 8, 64, Crew(2, 2)),
-        (None, None, {"OMP_NUM_THREADS": "64"}, 20, 8, 64, Crew(8, 1)),
+        (None, None, {"OMP_NUM_THREADS": "1"}, 20, 8, 64, Pool(0, 1)),
+        (None, None, {"OMP_NUM_THREADS": "3"}, 20, 8, 64, Pool(3, 1)),
+        (None, 2, {"OMP_NUM_THREADS": "4"}, 20, 8, 64, Pool(2, 2)),
+        (None, None, {"OMP_NUM_THREADS": "64"}, 20, 8, 64, Pool(8, 1)),
         # Pictures of 4 megapixels take about 2.6 GiB each.
-        (None, None, {}, 20, 8, 8, Crew(3, 1)),
-        (None, None, {}, 20, 8, 4, Crew(0, 1)),
-        (None, None, {}, 20, 8, 0, Crew(0, 1)),
+        (None, None, {}, 20, 8, 8, Pool(3, 1)),
+        (None, None, {}, 20, 8, 4, Pool(0, 1)),
+        (None, None, {}, 20, 8, 0, Pool(0, 1)),
         # What is asked for is done.
-        (5, None, {"OMP_NUM_THREADS": "1"}, 20, 2, 0, Crew(5, 1)),
-        (5, 4, {}, 20, 2, 0, Crew(5, 4)),
-        (5, None, {}, 3, 2, 64, Crew(3, 1)),
-        (1, None, {}, 1, 2, 64, Crew(1, 1)),
+        (5, None, {"OMP_NUM_THREADS": "1"}, 20, 2, 0, Pool(5, 1)),
+        (5, 4, {}, 20, 2, 0, Pool(5, 4)),
+        (5, None, {}, 3, 2, 64, Pool(3, 1)),
+        (1, None, {}, 1, 2, 64, Pool(1, 1)),
     ],
 )
-def test_crew(monkeypatch, tmp_path, jobs, threads, said, files, cpus, gibibytes, expected):
+def test_pool(monkeypatch, tmp_path, jobs, threads, said, files, cpus, gibibytes, expected):
     """The largest of the pictures looked at counts; what is none is left to its turn."""
     memory = None if gibibytes is None else gibibytes * GIB
-    monkeypatch.setattr(crew, "usable_cpus", lambda: cpus)
-    monkeypatch.setattr(crew, "free_memory", lambda: memory)
+    monkeypatch.setattr(pool, "usable_cpus", lambda: cpus)
+    monkeypatch.setattr(pool, "free_memory", lambda: memory)
     (tmp_path / "0.png").write_bytes(b"no picture")
     os.mkfifo(tmp_path / "1.png")  # opening it would wait for ever
     Image.new("1", (2500, 1600)).save(tmp_path / "2.png")
@@ -237,7 +237,7 @@ def test_crew(monkeypatch, tmp_path, jobs, threads, said, files, cpus, gibibytes
     choice = choose(threads, said, cpus=cpus, busy=0)
     args = argparse.Namespace(jobs=jobs, threads=threads, choice=choice)
     task = EncodeTask("mpa-small", 4.5, None, "exact", False, None, True)
-    assert choose_crew(args, plan_of(files, tmp_path), task) == expected
+    assert choose_pool(args, plan_of(files, tmp_path), task) == expected
 
 
 def test_a_few_pictures_of_many_are_looked_at(monkeypatch, tmp_path):
@@ -246,7 +246,7 @@ def test_a_few_pictures_of_many_are_looked_at(monkeypatch, tmp_path):
     plan = plan_of(1000, tmp_path)
     for job in plan:
         Path(job.source).touch()
-    assert list(crew._pixels(plan, task)) == [1] * len(looked)
+    assert list(pool._pixels(plan, task)) == [1] * len(looked)
     assert 16 < len(looked) <= 32
     assert looked[0] == str(tmp_path / "0.png")
     assert int(Path(looked[-1]).stem) > 950
@@ -263,7 +263,7 @@ def test_several_files_are_the_work_of_several_processes(
     words = (command, "--base", base, "--format", "json")
     done = shell(*words, tmp_path, "-o", tmp_path / "out", OMP_DISPLAY_ENV="verbose")
     assert done.returncode == 0, done.stderr
-    files = json.loads(done.stdout)["files"]
+    files = [json.loads(line) for line in done.stdout.splitlines()[:-1]]
     assert [Path(row["input"]).stem for row in files] == ["a", "b", "c"]
     if MARK not in done.stderr:
         pytest.skip("torch has another OpenMP, which does not say what it was told")
@@ -301,11 +301,11 @@ NAMES = ["0-none", "0", "1", "2", "3-none", "3", "4", "5"]
 def test_rows_come_in_the_order_of_the_inputs(start, base, uneven, tmp_path, jobs):
     words = ("encode", uneven, "-o", tmp_path / "out", "--base", base, *jobs)
     done = start(*words, "--format", "json").wait()
-    assert [Path(row["input"]).stem for row in done.data["files"]] == NAMES
-    assert [set(row) == {"input", "output", "error"} for row in done.data["files"]] == [
+    assert [Path(row["input"]).stem for row in done.rows] == NAMES
+    assert [set(row) == {"input", "output", "error"} for row in done.rows] == [
         name.endswith("none") for name in NAMES
     ]
-    assert (done.code, done.data["done"], done.data["failed"]) == (1, 6, 2)
+    assert (done.code, done.sums["done"], done.sums["failed"]) == (1, 6, 2)
     assert [re.search(r"[03]-none", line)[0] for line in done.errors[:-1]] == ["0-none", "3-none"]
 
 
@@ -317,8 +317,8 @@ def test_lines_of_text_and_skipped_rows_come_so_too(start, base, uneven, tmp_pat
     assert [Path(row).stem for row in rows] == [name for name in NAMES if "none" not in name]
     assert text.errors[-1] == "mpa: 8 inputs: 6 done, 0 skipped, 2 failed"
     again = start(*words, "--resume", "--format", "json").wait()
-    assert [Path(row["input"]).stem for row in again.data["files"]] == NAMES
-    assert (again.data["skipped"], again.data["failed"]) == (6, 2)
+    assert [Path(row["input"]).stem for row in again.rows] == NAMES
+    assert (again.sums["skipped"], again.sums["failed"]) == (6, 2)
 
 
 def test_what_waits_for_its_turn_is_counted_when_the_run_ends(tmp_path, capsys):
@@ -329,9 +329,9 @@ def test_what_waits_for_its_turn_is_counted_when_the_run_ends(tmp_path, capsys):
     assert '"0"' in first
     assert '"2"' not in first
     report.close(signalled="SIGTERM")
-    data = json.loads(first + capsys.readouterr().out)
-    assert [row["input"] for row in data["files"]] == ["0", "2", "3"]
-    assert (data["done"], data["total"], data["stopped"]) == (3, 4, "SIGTERM")
+    *rows, sums = map(json.loads, (first + capsys.readouterr().out).splitlines())
+    assert [row["input"] for row in rows] == ["0", "2", "3"]
+    assert (sums["done"], sums["total"], sums["stopped"]) == (3, 4, "SIGTERM")
 
 
 TASK = """
@@ -370,7 +370,7 @@ def test_workers_talk_on_stderr_and_warn_once(tmp_path, monkeypatch, capfd):
     rules = Rules(force=False, resume=False, make_folders=False)
     jobs = iter(list(enumerate(plan)))
     with pytest.warns(UserWarning) as caught:
-        outcomes = list(workers.work_in_processes(Noisy(), jobs, rules, Crew(2, 3)))
+        outcomes = list(workers.work_in_processes(Noisy(), jobs, rules, Pool(2, 3)))
     assert sorted(place for place, _ in outcomes) == [0, 1, 2, 3]
     assert all(outcome.row["threads"] == 3 for _, outcome in outcomes)
     texts = sorted(f"{warning.category.__name__}: {warning.message}" for warning in caught)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -140,8 +141,7 @@ def test_one_clear_line(mpa, wrong, tmp_path, case):
 
     as_json = mpa(*words, *force, "--format", "json")
     assert as_json.err == done.err
-    found = as_json.data
-    error = found["error"] if "error" in found else found["files"][0]["error"]
+    error = json.loads(as_json.out.splitlines()[0])["error"]
     assert f"mpa: error: {error['message']}" == done.errors[0]
 
 

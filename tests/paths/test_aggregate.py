@@ -66,17 +66,17 @@ def test_every_token_gets_its_own_mlp() -> None:
     main, tokens = make_main(), torch.randn(2, *GRID, DIM)
     router = aggregator(paths, Mix(a=0.3, b=0.3))
     blocks = router(1, tokens)
-    parties = router.masks[1]
+    routes = router.masks[1]
     assert router.names == ("a", "b")
-    assert parties.shape == (2, *GRID)
+    assert routes.shape == (2, *GRID)
     # floor(0.4 * 384) = 153 to main, 231 left: 116 to a, whose name comes first, and 115 to b.
-    for image in parties:
+    for image in routes:
         assert image.flatten().bincount().tolist() == [153, 116, 115]
     for block in range(2):
         outs = torch.stack(
             [main(tokens), *(paths[n].stage(1).mlps[block](tokens) for n in ("a", "b"))]
         )
-        expected = outs.gather(0, parties[None, ..., None].expand(1, *tokens.shape))[0]
+        expected = outs.gather(0, routes[None, ..., None].expand(1, *tokens.shape))[0]
         assert torch.allclose(blocks(tokens, block, main), expected, atol=1e-5)
 
 

@@ -86,7 +86,7 @@ def test_one_path_is_the_stable_top_k(scores: list[float], rho: float) -> None:
 
 def reference(scores: list[list[float]], counts: list[int], regions: list[int]) -> list[int]:
     """The rule of ``allocate`` for one image, in plain Python."""
-    free = [t for t, party in enumerate(regions) if party == FREE]
+    free = [t for t, route in enumerate(regions) if route == FREE]
     paths = [p for p in range(len(scores)) if counts[p + 1]]
     rank = {
         p: {t: r for r, t in enumerate(sorted(free, key=lambda t: -scores[p][t]))} for p in paths
@@ -130,14 +130,14 @@ def test_allocation_is_the_reference(
     problem: tuple[list[list[list[float]]], list[list[int]], list[list[int]]],
 ) -> None:
     scores, counts, regions = problem
-    parties = allocate(torch.tensor(scores), torch.tensor(counts), torch.tensor(regions))
-    for b, row in enumerate(parties.tolist()):
+    routes = allocate(torch.tensor(scores), torch.tensor(counts), torch.tensor(regions))
+    for b, row in enumerate(routes.tolist()):
         assert row == reference([path[b] for path in scores], counts[b], regions[b])
-        for party, count in enumerate(counts[b]):
+        for route, count in enumerate(counts[b]):
             free = [p for p, region in zip(row, regions[b], strict=True) if region == FREE]
-            assert free.count(party) == count
-    if all(party == FREE for row in regions for party in row):
-        assert torch.equal(parties, allocate(torch.tensor(scores), torch.tensor(counts)))
+            assert free.count(route) == count
+    if all(route == FREE for row in regions for route in row):
+        assert torch.equal(routes, allocate(torch.tensor(scores), torch.tensor(counts)))
 
 
 def test_scale_of_the_logits_has_no_weight() -> None:
@@ -151,20 +151,20 @@ def test_scale_of_the_logits_has_no_weight() -> None:
 def test_each_path_gets_what_it_wants() -> None:
     # Tokens 0-1 matter to both; path 0 wants 2-3, path 1 wants 4-5.
     scores = torch.tensor([[[9.0, 8, 0, 1, 5, 6]], [[9.0, 8, 5, 6, 0, 1]]])
-    parties = allocate(scores, torch.tensor([[2, 2, 2]]))
-    assert parties.tolist() == [[0, 0, 1, 1, 2, 2]]
+    routes = allocate(scores, torch.tensor([[2, 2, 2]]))
+    assert routes.tolist() == [[0, 0, 1, 1, 2, 2]]
 
 
 def test_equal_scores_go_by_index() -> None:
-    parties = allocate(torch.zeros(3, 1, 8), torch.tensor([[2, 2, 2, 2]]))
-    assert parties.tolist() == [[0, 0, 1, 1, 2, 2, 3, 3]]
+    routes = allocate(torch.zeros(3, 1, 8), torch.tensor([[2, 2, 2, 2]]))
+    assert routes.tolist() == [[0, 0, 1, 1, 2, 2, 3, 3]]
     assert allocate(torch.tensor([[[0.0, -0.0]]]), torch.tensor([[1, 1]])).tolist() == [[0, 1]]
 
 
 def test_counts_hold_for_scores_that_are_no_numbers() -> None:
     scores = torch.tensor([[[math.nan, 1.0, math.inf, -math.inf]]] * 2)
-    parties = allocate(scores, torch.tensor([[1, 2, 1]]))
-    assert parties.flatten().bincount().tolist() == [1, 2, 1]
+    routes = allocate(scores, torch.tensor([[1, 2, 1]]))
+    assert routes.flatten().bincount().tolist() == [1, 2, 1]
 
 
 def test_counts_that_do_not_fit() -> None:
@@ -178,8 +178,8 @@ def test_large_maps_do_not_overflow() -> None:
     tokens = 2**18
     counts = token_counts(f64(0.4), [0.4, 0.2], torch.tensor([tokens]))
     scores = torch.randn(2, 1, tokens, generator=torch.Generator().manual_seed(1))
-    parties = allocate(scores, counts)
-    assert parties.flatten().bincount().tolist() == counts[0].tolist()
+    routes = allocate(scores, counts)
+    assert routes.flatten().bincount().tolist() == counts[0].tolist()
 
 
 def test_region_takes_every_cell_it_touches() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from typing_extensions import Self
 from mpa_core.cli.batch.jobs import Outcome
 from mpa_core.cli.batch.plan import Plan
 from mpa_core.cli.batch.signals import uninterrupted
-from mpa_core.cli.output import say_error, table
+from mpa_core.cli.output import emit_line, say_error, table
 from mpa_core.cli.streams import stdout
 from mpa_core.io.folders import counted
 
@@ -29,9 +28,8 @@ _BLOCK = 1000
 class Report:
     """Prints outcomes as they come; inside its context, a terminal shows a progress bar.
 
-    As JSON it is one document, ``{"files": [...], "done": …}``, with every file on a line of its
-    own that is written as soon as the file is finished. As text it is a table; errors go to stderr
-    in both.
+    As JSON it is a line for every file, which is written as soon as the file is finished, and a
+    last line with the sums. As text it is a table; errors go to stderr in both.
 
     Args:
         plan: the jobs.
@@ -52,7 +50,6 @@ class Report:
         self._remarks = plan.remarks
         self._as_json = as_json
         self._silent = plan.to_stdout
-        self._begun = False
         self._next = 0
         self._early: dict[int, Outcome] = {}
         """Outcomes, by place in the plan, of jobs that finished before one that precedes them."""
@@ -111,7 +108,7 @@ class Report:
         state = "failed" if error is not None else outcome.state
         self.counts[state] += 1
         if self._as_json:
-            self._print_json(outcome.row)
+            emit_line(outcome.row)
         elif state == "done":
             self._rows.append(outcome.row)
             if len(self._rows) == _BLOCK:
@@ -123,7 +120,7 @@ class Report:
         for place in sorted(self._early):  # a job before these was not finished
             self._add(self._early.pop(place))
         if self._as_json:
-            self._close_json()
+            self._print_sums()
         else:
             self._print_table()
         if self.leftovers:
@@ -135,22 +132,16 @@ class Report:
             sums += [f"{rest} not reached: go on with --resume"] if rest else []
             _say(f"{self._total} inputs: {', '.join(sums)}")
 
-    def _print_json(self, row: dict[str, Any]) -> None:
-        stdout().write((",\n" if self._begun else '{"files": [\n') + json.dumps(row))
-        stdout().flush()
-        self._begun = True
-
-    def _close_json(self) -> None:
-        if not self._begun and self._error is not None:
-            print(json.dumps({"error": self._error}, indent=2), file=stdout())
+    def _print_sums(self) -> None:
+        if self._error is not None and not self.counts:
+            emit_line({"error": self._error})
             return
-        tail: dict[str, Any] = {state: self.counts[state] for state in _STATES}
-        tail |= {"total": self._total, "left_out": self._left_out.total()}
-        tail["left_out_by_reason"] = dict(self._left_out)
+        sums: dict[str, Any] = {state: self.counts[state] for state in _STATES}
+        sums |= {"total": self._total, "left_out": self._left_out.total()}
+        sums["left_out_by_reason"] = dict(self._left_out)
         if self.stopped:
-            tail["stopped"] = self.stopped
-        head = "\n], " if self._begun else '{"files": [], '
-        print(head, json.dumps(tail)[1:], sep="", file=stdout())
+            sums["stopped"] = self.stopped
+        emit_line(sums)
 
     def _print_table(self) -> None:
         if self._rows and not self._silent:

@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterator
 from contextlib import closing
 
-from mpa_core.cli.batch.crew import choose_crew
 from mpa_core.cli.batch.jobs import Outcome, Rules, Task, attempt, failure
 from mpa_core.cli.batch.plan import Plan
+from mpa_core.cli.batch.pool import choose_pool
 from mpa_core.cli.batch.report import Report
 from mpa_core.cli.batch.signals import Terminated, ending_signals
 from mpa_core.cli.batch.workers import work_in_processes
@@ -26,7 +26,7 @@ def run_jobs(args: argparse.Namespace, plan: Plan, task: Task) -> int:
     an output without space left.
 
     Args:
-        args: has ``force``, ``resume``, ``format``, and the options that :func:`choose_crew` needs.
+        args: has ``force``, ``resume``, ``format``, and the options that :func:`choose_pool` needs.
         plan: the jobs.
         task: the settings of the run, started in this process, or in each of the workers.
 
@@ -37,8 +37,8 @@ def run_jobs(args: argparse.Namespace, plan: Plan, task: Task) -> int:
         KeyboardInterrupt: Ctrl-C was pressed; finished jobs have been reported.
         MPAError: ``task`` could not be started in this process.
     """
-    crew = choose_crew(args, plan, task)
-    worker = None if crew.workers else task.start()
+    pool = choose_pool(args, plan, task)
+    worker = None if pool.workers else task.start()
     rules = Rules(force=args.force, resume=args.resume, make_folders=plan.to_folder)
     report = Report(plan, as_json=args.format == "json")
     try:
@@ -47,7 +47,7 @@ def run_jobs(args: argparse.Namespace, plan: Plan, task: Task) -> int:
             outcomes = (
                 ((place, attempt(worker, job, rules)) for place, job in jobs)
                 if worker is not None
-                else work_in_processes(task, jobs, rules, crew)
+                else work_in_processes(task, jobs, rules, pool)
             )
             for outcome in _unreadable(plan):
                 report.add(outcome)

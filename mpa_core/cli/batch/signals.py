@@ -13,13 +13,13 @@ from types import FrameType
 _ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
-class _Shield:
+class _Deferred:
     """The state of :func:`uninterrupted`: whether a signal has to wait, and which one waits.
 
     There is one for the process, as for signals.
     """
 
-    up = False
+    active = False
     pending: int | None = None
 
 
@@ -60,12 +60,12 @@ def uninterrupted() -> Iterator[None]:
 
     A second signal does not wait, since the block may be blocked by a reader that never reads.
     """
-    _Shield.up = True
+    _Deferred.active = True
     try:
         yield
     finally:
-        _Shield.up = False
-        number, _Shield.pending = _Shield.pending, None
+        _Deferred.active = False
+        number, _Deferred.pending = _Deferred.pending, None
         if number is not None:
             _end(number, None)
 
@@ -86,8 +86,8 @@ def children_without_ctrl_c() -> Iterator[None]:
 
 
 def _end(number: int, _: FrameType | None) -> None:
-    if _Shield.up and _Shield.pending is None:
-        _Shield.pending = number
+    if _Deferred.active and _Deferred.pending is None:
+        _Deferred.pending = number
     elif number == signal.SIGINT:
         raise KeyboardInterrupt
     else:

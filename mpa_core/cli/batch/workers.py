@@ -21,8 +21,8 @@ from types import ModuleType
 from typing import NamedTuple, cast
 
 from mpa_core import errors
-from mpa_core.cli.batch.crew import Crew
 from mpa_core.cli.batch.jobs import Outcome, Rules, Task, attempt, failure
+from mpa_core.cli.batch.pool import Pool
 from mpa_core.cli.batch.signals import Terminated, children_without_ctrl_c, ending_signals
 from mpa_core.cli.common import Job
 from mpa_core.errors import MPAError
@@ -36,7 +36,7 @@ class WorkerError(MPAError):
 
 
 @dataclass
-class _Hand:
+class _WorkerProcess:
     """A worker process, as the main process keeps track of it."""
 
     process: SpawnProcess
@@ -57,9 +57,9 @@ class _Warning(NamedTuple):
 
 
 def work_in_processes(
-    task: Task, jobs: Iterator[tuple[int, Job]], rules: Rules, crew: Crew
+    task: Task, jobs: Iterator[tuple[int, Job]], rules: Rules, pool: Pool
 ) -> Generator[tuple[int | None, Outcome], None, None]:
-    """Do ``jobs``, each with its place in the plan, with the workers of ``crew``.
+    """Do ``jobs``, each with its place in the plan, with the workers of ``pool``.
 
     Outcomes come in the order in which jobs are finished, each with its job's place, or None for an
     outcome of no job.
@@ -67,22 +67,22 @@ def work_in_processes(
     A job is taken from ``jobs`` only when a worker is free for it. Closing the generator ends the
     workers, and their unfinished jobs are undone.
     """
-    hands: dict[Connection, _Hand] = {}
-    leaving: list[SpawnProcess] = []
+    workers: dict[Connection, _WorkerProcess] = {}
+    ending: list[SpawnProcess] = []
     warned: set[_Warning] = set()
     try:
-        for _ in range(crew.workers):
-            _hire(hands, task, rules, crew.threads)
-        while hands:
-            for connection in wait(list(hands)):
-                hand = hands[cast(Connection, connection)]
+        for _ in range(pool.workers):
+            _start(workers, task, rules, pool.threads)
+        while workers:
+            for connection in wait(list(workers)):
+                worker = workers[cast(Connection, connection)]
                 try:
-                    answer: Outcome | _Warning | None = hand.connection.recv()
+                    answer: Outcome | _Warning | None = worker.connection.recv()
                 except (EOFError, OSError):
-                    yield hand.place, _death(hand)
-                    _dismiss(hands, hand, leaving)
-                    if hand.job is not None:
-                        _hire(hands, task, rules, crew.threads)
+                    yield worker.place, _failure_of(worker)
+                    _release(workers, worker, ending)
+                    if worker.job is not None:
+                        _start(workers, task, rules, pool.threads)
                     continue
                 if isinstance(answer, _Warning):
                     if answer not in warned:
@@ -90,32 +90,34 @@ def work_in_processes(
                         _show(answer)
                     continue
                 if answer is not None:
-                    yield hand.place, answer
-                hand.place, hand.job = next(jobs, (None, None))
-                if hand.job is None:
-                    _dismiss(hands, hand, leaving)
+                    yield worker.place, answer
+                worker.place, worker.job = next(jobs, (None, None))
+                if worker.job is None:
+                    _release(workers, worker, ending)
                 else:
                     with suppress(BrokenPipeError):  # it has died, which the next round finds out
-                        hand.connection.send(hand.job)
+                        worker.connection.send(worker.job)
     finally:
-        for hand in hands.values():
-            hand.process.terminate()
-            leaving.append(hand.process)
-        for process in leaving:
+        for worker in workers.values():
+            worker.process.terminate()
+            ending.append(worker.process)
+        for process in ending:
             process.join(_GRACE_SECONDS)
             if process.is_alive():
                 process.kill()
                 process.join()
 
 
-def _hire(hands: dict[Connection, _Hand], task: Task, rules: Rules, threads: int) -> None:
+def _start(
+    workers: dict[Connection, _WorkerProcess], task: Task, rules: Rules, threads: int
+) -> None:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, task, rules, threads), daemon=True)
     with children_without_ctrl_c(), _no_main():
         process.start()
     theirs.close()
-    hands[ours] = _Hand(process, ours)
+    workers[ours] = _WorkerProcess(process, ours)
 
 
 @contextmanager
@@ -138,18 +140,20 @@ def _show(warning: _Warning) -> None:
     warnings.showwarning(category(warning.text), category, warning.file, warning.line)
 
 
-def _dismiss(hands: dict[Connection, _Hand], hand: _Hand, leaving: list[SpawnProcess]) -> None:
+def _release(
+    workers: dict[Connection, _WorkerProcess], worker: _WorkerProcess, ending: list[SpawnProcess]
+) -> None:
     """Close a worker's connection, by which it ends; its end is awaited later."""
-    del hands[hand.connection]
-    hand.connection.close()
-    leaving.append(hand.process)
+    del workers[worker.connection]
+    worker.connection.close()
+    ending.append(worker.process)
 
 
-def _death(hand: _Hand) -> Outcome:
-    hand.process.join()
-    code = hand.process.exitcode or 0
+def _failure_of(worker: _WorkerProcess) -> Outcome:
+    worker.process.join()
+    code = worker.process.exitcode or 0
     how = f"was ended by {Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    if hand.job is None:
+    if worker.job is None:
         return failure(
             "stopped",
             {},
@@ -157,9 +161,9 @@ def _death(hand: _Hand) -> Outcome:
         )
     return failure(
         "failed",
-        {"input": hand.job.source, "output": hand.job.target},
+        {"input": worker.job.source, "output": worker.job.target},
         WorkerError(
-            f"{hand.job.source}: the worker process that did it {how}; if memory was short, "
+            f"{worker.job.source}: the worker process that did it {how}; if memory was short, "
             "try fewer --jobs"
         ),
     )

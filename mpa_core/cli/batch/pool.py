@@ -23,7 +23,7 @@ _PIXEL_BYTES = 450
 
 
 @dataclass(frozen=True)
-class Crew:
+class Pool:
     """The processes that do the work.
 
     Attributes:
@@ -35,7 +35,7 @@ class Crew:
     threads: int
 
 
-def choose_crew(args: argparse.Namespace, plan: Plan, task: Task) -> Crew:
+def choose_pool(args: argparse.Namespace, plan: Plan, task: Task) -> Pool:
     """Choose the processes that do the jobs of ``plan``.
 
     Without ``--jobs``, this process does a single input, and input from stdin or output to stdout.
@@ -49,13 +49,13 @@ def choose_crew(args: argparse.Namespace, plan: Plan, task: Task) -> Crew:
     """
     threads = args.threads or 1
     if args.jobs is not None:
-        return Crew(min(args.jobs, len(plan)), threads)
+        return Pool(min(args.jobs, len(plan)), threads)
     workers = min(len(plan), most_processes(args.choice, threads))
     if multiprocessing.current_process().daemon:
         workers = 0  # Python allows a daemon no child processes
     if workers > 1 and (memory := free_memory()) is not None:
         workers = min(workers, memory // _bytes_of_one(plan, task))
-    return Crew(workers if workers > 1 else 0, threads)
+    return Pool(workers if workers > 1 else 0, threads)
 
 
 def most_processes(choice: Choice, threads: int) -> int:
