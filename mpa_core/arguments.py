@@ -7,9 +7,10 @@ nor numpy is imported.
 
 from __future__ import annotations
 
+import difflib
 import errno
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -214,6 +215,12 @@ def as_sequence(value: Any, name: str, what: str, error: type[MPAError]) -> Sequ
     if isinstance(value, (str, bytes, bytearray, Mapping)) or not isinstance(value, Sequence):
         raise error(f"{name} is {shown(value)}, expected a list of {what}; give such a one")
     return value
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """End of an error about ``name``: the one of ``known`` that is most like it, if any is."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def as_device(value: Any) -> torch.device:

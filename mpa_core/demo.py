@@ -65,7 +65,7 @@ def load_bundled_paths(codec: MPACodec) -> None:
     """Attach every registered path that has weights for this base; print those that do not fit."""
     found = registry()
     for path in found.paths():
-        if path.name in found.conflicts() or path.spec.bundled_weights(codec.name) is None:
+        if found.name_of(path) != path.name or path.spec.bundled_weights(codec.name) is None:
             continue
         try:
             codec.load_path(path.name)

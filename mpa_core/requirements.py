@@ -15,6 +15,7 @@ from mpa_core.errors import MissingDependencyError, MPAError
 
 if TYPE_CHECKING:  # imported where needed, since this very library may be missing
     from packaging.requirements import Requirement
+    from packaging.specifiers import SpecifierSet
 
 DISTRIBUTION = "mpa-core"
 
@@ -63,6 +64,49 @@ def needs() -> dict[str, list[Need]]:
             "reinstall it"
         ) from error
     return found
+
+
+def sdk_version() -> str:
+    """Return the version of this SDK."""
+    from mpa_core import __version__
+
+    return str(__version__)
+
+
+def satisfies(version: str, requires: str | SpecifierSet) -> bool:
+    """Return whether ``version`` is in the range; a pre-release counts as its final release."""
+    from packaging.specifiers import SpecifierSet
+    from packaging.version import Version
+
+    specifier = SpecifierSet(requires) if isinstance(requires, str) else requires
+    return specifier.contains(Version(version).base_version)
+
+
+def needs_other_sdk(requires: str | SpecifierSet) -> str | None:
+    """Return the text on an SDK that is none of the versions ``requires``; None if this one is.
+
+    It begins with ``"needs mpa-core"`` and ends with the line that installs one.
+    """
+    if satisfies(sdk_version(), requires):
+        return None
+    return (
+        f"needs {DISTRIBUTION}{requires}, this is {sdk_version()}; run: "
+        f'pip install --upgrade "{DISTRIBUTION}{requires}"'
+    )
+
+
+def asked_of_sdk(distribution: str) -> str | None:
+    """Return the versions of mpa-core that an installed distribution requires; None if any."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        listed = metadata.requires(distribution) or []
+        asked = [Requirement(text) for text in listed]
+    except (metadata.PackageNotFoundError, InvalidRequirement, OSError, ValueError):
+        return None
+    plain = [need for need in asked if need.marker is None or need.marker.evaluate({"extra": ""})]
+    found = [str(need.specifier) for need in plain if need.name == DISTRIBUTION and need.specifier]
+    return ",".join(found) or None
 
 
 def missing(

@@ -56,6 +56,14 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The source distribution of the repository, unpacked, and the wheel that is built of it."""
+    from distributions import build_sdk
+
+    return build_sdk(ROOT, tmp_path_factory.mktemp("distributions"))
+
+
+@pytest.fixture(scope="session")
 def sample() -> Image.Image:
     """The bundled photo, 451 x 300."""
     with Image.open(SAMPLE) as image:

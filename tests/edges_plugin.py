@@ -89,7 +89,7 @@ from torch import nn
 
 from mpa_core import Metric, Recipe, Sample
 from mpa_core.config import StrictModel
-from mpa_core.tasks import freeze
+from mpa_core.tasks import PLAIN, freeze
 
 
 class Marked:
@@ -134,7 +134,8 @@ class EdgesRecipe(Recipe):
             difference = self.model(x_hat) - self.model(batch.images)
             return difference.square().mean((1, 2, 3)) * batch.targets["weight"]
 
-        return {**super().metrics(), "edges": Metric(statistics, higher_is_better=False)}
+        edges = Metric(statistics, higher_is_better=False, unit=PLAIN)
+        return {**super().metrics(), "edges": edges}
 '''
 
 

@@ -7,16 +7,16 @@ import importlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import sysconfig
 import zipfile
-from importlib.metadata import distribution, entry_points, packages_distributions
+from importlib.metadata import distribution, distributions, entry_points
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from distributions import FILES, FOLDERS
 from packaging.metadata import Metadata
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -24,29 +24,14 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
 import mpa_core
-from mpa_core import checkpoints, tasks
+from mpa_core import checkpoints, tasks, testing
 
 MAX_WHEEL_BYTES = 16 * 2**20
 INFO = f"mpa_core-{Version(mpa_core.__version__)}.dist-info"
 
-# What a source distribution is made of.
-FOLDERS = ("docs", "examples", "mpa_core", "mpa_plugins", "tests")
-FILES = (
-    "CHANGELOG.md",
-    "CONTRIBUTING.md",
-    "LICENSE",
-    "MANIFEST.in",
-    "Makefile",
-    "README.md",
-    "constraints.txt",
-    "mkdocs.yml",
-    "pyproject.toml",
-    "setup.py",
-)
-
 
 LAZY = pytest.mark.parametrize(
-    "package", [mpa_core, tasks, checkpoints], ids=lambda package: package.__name__
+    "package", [mpa_core, tasks, checkpoints, testing], ids=lambda package: package.__name__
 )
 
 
@@ -81,6 +66,8 @@ def test_all_of_tasks_is_imported_when_used():
         "mpa_core.plugins",
         "mpa_core.checkpoints",
         "mpa_core.tasks",
+        "mpa_core.testing",
+        "mpa_core.testing.pytest_plugin",
     ],
 )
 def test_light_imports(module: str):
@@ -123,30 +110,6 @@ def test_plugins_are_named_in_examples_alone(root: Path):
             if named.search(node.value) and not re.search("such as|for example", node.value)
         ]
     assert names and found == []
-
-
-@pytest.fixture(scope="module")
-def distributions(root: Path, tmp_path_factory) -> tuple[Path, Path]:
-    """The source distribution of the repository, unpacked, and the wheel that is built of it."""
-    folder = tmp_path_factory.mktemp("distributions")
-    source = folder / "source"  # a build writes beside its sources
-    unwanted = shutil.ignore_patterns("__pycache__", "*.so", "*.pyd", ".*")
-    for name in FOLDERS:
-        shutil.copytree(root / name, source / name, ignore=unwanted)
-    for name in FILES:
-        shutil.copy(root / name, source)
-
-    def build(what: str, where: Path) -> None:
-        code = f"from setuptools import build_meta; build_meta.build_{what}({str(folder)!r})"
-        subprocess.run([sys.executable, "-c", code], cwd=where, check=True, capture_output=True)
-
-    build("sdist", source)
-    (packed,) = folder.glob("*.tar.gz")
-    shutil.unpack_archive(packed, folder, filter="data")
-    unpacked = folder / packed.name.removesuffix(".tar.gz")
-    build("wheel", unpacked)
-    (wheel,) = folder.glob("*.whl")
-    return unpacked, wheel
 
 
 def files_below(folder: Path) -> set[str]:
@@ -244,11 +207,12 @@ def not_required() -> list[str]:
             for requirement in map(Requirement, distribution(name).requires or ())
             if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
         } - {*required, "compressai"}
-    return [
-        module
-        for module, owners in packages_distributions().items()
-        if not required.intersection(map(canonicalize_name, owners))
-    ]
+    modules: dict[bool, set[str]] = {True: set(), False: set()}
+    for installed in distributions():
+        firsts = {file.parts[0] for file in installed.files or () if file.suffix in {".py", ".so"}}
+        names = {first.partition(".")[0] for first in firsts - {"..", "__pycache__"}}
+        modules[canonicalize_name(installed.metadata["Name"]) in required] |= names
+    return sorted(modules[False] - modules[True])
 
 
 def test_the_wheel_alone_codes_by_every_bundled_path(distributions, tmp_path: Path):

@@ -111,7 +111,7 @@ def path_card(meta: PathMeta, *, licence: str | None = None, notes: str | None =
 
 
 def front_matter(values: Mapping[str, str | Sequence[str]]) -> str:
-    """A YAML block of texts and lists of texts; any text is read back as it was."""
+    """Return a YAML block of texts and lists of texts; any text is read back as it was."""
     lines = []
     for key, value in values.items():
         if isinstance(value, str):
@@ -122,11 +122,11 @@ def front_matter(values: Mapping[str, str | Sequence[str]]) -> str:
 
 
 def _scalar(text: str) -> str:
-    """A text of YAML 1.1 and 1.2: as it is where it can mean nothing else, else as JSON has it."""
+    """Return a text of YAML 1.1 and 1.2, quoted as in JSON where it could mean something else."""
     plain = _PLAIN.fullmatch(text) and text.lower() not in _WORDS
     return text if plain else json.dumps(text)
 
 
 def licence_note(licence: str | None) -> str:
-    """The section of a card whose author states no licence; else nothing."""
+    """Return the section of a card whose author states no licence, or nothing."""
     return "" if licence else f"\n## Licence\n\n{NO_LICENCE}\n"

@@ -24,10 +24,9 @@ from mpa_core.checkpoints.meta import (
     PATH_CONFIG,
     PATH_WEIGHTS,
     is_revision,
-    sdk_version,
 )
 from mpa_core.errors import ConfigError, HubError
-from mpa_core.requirements import missing
+from mpa_core.requirements import missing, sdk_version
 
 BASE_FILES = (BASE_CONFIG, BASE_WEIGHTS, EXACT_FORMATS, CARD)
 PATH_FILES = (PATH_CONFIG, PATH_WEIGHTS, CARD)
@@ -73,18 +72,18 @@ class HubOptions:
         as_flag(self.force_download, "force_download")
 
     def at(self, revision: str | None) -> HubOptions:
-        """These options for another revision."""
+        """Return these options for another revision."""
         return replace(self, revision=revision)
 
 
 def split_repository(text: str) -> tuple[str, str | None] | None:
-    """``("org/repo", revision)`` of what is written as one; None for anything else."""
+    """Return repository and revision of ``org/repo@revision``; None for any other text."""
     found = _REPOSITORY.fullmatch(text)
     return None if found is None else (found[1], found[2])
 
 
 def library() -> ModuleType:
-    """huggingface_hub itself.
+    """Return the module huggingface_hub.
 
     Raises :class:`MissingDependencyError` where it is not installed.
     """
@@ -98,12 +97,12 @@ def library() -> ModuleType:
 
 
 def api(token: str | bool | None = None) -> Any:
-    """A client of the Hub, ``huggingface_hub.HfApi``, that says who it works for."""
+    """Return a client of the Hub, ``huggingface_hub.HfApi``, that says who it works for."""
     return library().HfApi(token=token, library_name=LIBRARY, library_version=sdk_version())
 
 
 def fetch(repo_id: str, files: tuple[str, ...], options: HubOptions) -> Path:
-    """The folder with a repository's ``files``, from the cache as far as they are there.
+    """Return the folder with a repository's ``files``, and fetch those that the cache lacks.
 
     The server is asked which commit ``options.revision`` is; where it cannot be reached, the copy
     that was made last is taken, as huggingface_hub does it everywhere. Files are held to the

@@ -18,7 +18,7 @@ _LOGIN = "log in with: hf auth login, or set HF_TOKEN"
 def in_a_line(
     repo_id: str, revision: str | None, doing: Doing, local_files_only: bool = False
 ) -> Iterator[None]:
-    """A block that calls huggingface_hub, whose errors become :class:`HubError`.
+    """Turn the errors of huggingface_hub in a block into :class:`HubError`.
 
     A full disk or a folder that cannot be written is an :class:`OutputError`. Errors of the SDK
     pass as they are.
@@ -49,7 +49,7 @@ class _Place:
         return self.repo_id + (f"@{self.revision}" if self.revision else "")
 
     def explained(self, error: BaseException) -> MPAError:
-        """The error that says what ``error``, or what it is made of, means."""
+        """Return the error that says what ``error``, or its cause, means."""
         from huggingface_hub import constants, errors
 
         endpoint = constants.ENDPOINT
@@ -109,7 +109,7 @@ class _Place:
         )
 
     def _refused(self, endpoint: str, error: Any) -> HubError:
-        """What the server answered, by its status."""
+        """Return the error for what the server answered, by its status."""
         status = error.response.status_code
         said = _text(error.server_message or error)
         found = f"cannot {self.doing} {self}: {endpoint} answers {status}"
@@ -152,6 +152,6 @@ def _is_transport(error: BaseException) -> bool:
 
 
 def _text(error: object) -> str:
-    """In one line, and not too long."""
+    """Return the text of an error in one line, shortened."""
     text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return text if len(text) <= 160 else text[:159] + "…"

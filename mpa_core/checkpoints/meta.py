@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import Version
 from pydantic import Field, field_validator
 
 from mpa_core.arguments import as_path
@@ -23,7 +22,9 @@ from mpa_core.config import (
     Width,
 )
 from mpa_core.errors import CheckpointError, ConfigError
+from mpa_core.io.folders import LAYOUTS
 from mpa_core.plugins.bases import Architecture
+from mpa_core.requirements import DISTRIBUTION, satisfies, sdk_version
 
 BASE_CONFIG = "config.json"
 BASE_WEIGHTS = "model.safetensors"
@@ -32,7 +33,6 @@ PATH_CONFIG = "path_config.json"
 PATH_WEIGHTS = "path.safetensors"
 CARD = "README.md"
 
-DISTRIBUTION = "mpa-core"
 REQUIRES = ">=0.1"
 """SDK versions that can read the files of this version."""
 
@@ -49,19 +49,6 @@ Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(min_length=1, max_length=96)]
 StorageType = Literal["float32", "float16"]
 """Element type of the large floating-point tensors in the file; in use they are float32."""
-
-
-def sdk_version() -> str:
-    """Return the version of this SDK."""
-    from mpa_core import __version__
-
-    return str(__version__)
-
-
-def satisfies(version: str, requires: str | SpecifierSet) -> bool:
-    """Return whether ``version`` is in the range; a pre-release counts as its final release."""
-    specifier = SpecifierSet(requires) if isinstance(requires, str) else requires
-    return specifier.contains(Version(version).base_version)
 
 
 def is_revision(text: str) -> bool:
@@ -127,7 +114,7 @@ class BaseRef(StrictModel):
 
     @classmethod
     def of(cls, name: str, fingerprint: str, origin: Origin | None) -> BaseRef:
-        """A base called ``name``, or the copy of a repository, which everybody can fetch."""
+        """Make the reference of a base: by its repository if it has one, else by its name."""
         if origin is None:
             return cls(repo_id=name, fingerprint=fingerprint)
         return cls(repo_id=origin.repo_id, revision=origin.revision, fingerprint=fingerprint)
@@ -221,6 +208,11 @@ def _read(
             raise CheckpointError(
                 f"{folder} is a {other_kind} folder (it has {other_file}), expected a {kind} "
                 f"folder with {file}; load it with {loader}"
+            )
+        if all((folder / name).exists() for name in LAYOUTS["train"][0]):
+            raise CheckpointError(
+                f"{folder} is the folder of a training run, expected a {kind} folder with {file}; "
+                f"write its weights as one first: mpa train export {folder} OUT"
             )
         what = "has no " + file if folder.is_dir() else "is not a folder"
         raise CheckpointError(

@@ -24,7 +24,7 @@ PICTURES = "pictures"
 
 
 def read_card(text: str) -> ModelCard:
-    """A card as huggingface_hub reads it.
+    """Return a card as huggingface_hub reads it.
 
     Raises:
         HubError: its front matter is none that the Hub takes.
@@ -51,7 +51,7 @@ def complete_card(
     eval_results: Sequence[EvalResult] = (),
     sample: str | None = None,
 ) -> str:
-    """A card with all that the Hub shows of a checkpoint.
+    """Return a card with all that the Hub shows of a checkpoint.
 
     What the author wrote stays, also other keys of the front matter; the sections made here are
     replaced when the card is completed again.
@@ -94,7 +94,7 @@ def complete_card(
 
 
 def checked_results(results: Sequence[EvalResult]) -> list[EvalResult]:
-    """``results``, each of which says how many pictures it is of; else a :class:`ConfigError`."""
+    """Return ``results``; :class:`ConfigError` for one that does not say of how many pictures."""
     found = list(as_sequence(results, "eval_results", "EvalResult", ConfigError))
     for result in found:
         if not isinstance(result, library().EvalResult):
@@ -112,7 +112,7 @@ def checked_results(results: Sequence[EvalResult]) -> list[EvalResult]:
 
 
 def missing_of(card: ModelCard) -> list[str]:
-    """What a card lacks, each with what adds it."""
+    """Return what a card lacks, each with what adds it."""
     data: Any = card.data
     found = []
     if data.license is None:
@@ -129,7 +129,7 @@ def _name(meta: BaseMeta | PathMeta) -> str:
 
 
 def _with_section(text: str, title: str, body: str) -> str:
-    """``text`` with a section of ours, in place of the one it had."""
+    """Return ``text`` with a section of ours, in place of the one it had."""
     begin, end = f"<!-- mpa: {title} -->", f"<!-- mpa: end of {title} -->"
     section = f"{begin}\n## {title}\n\n{body}\n{end}"
     older = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)

@@ -23,7 +23,7 @@ class Origin:
 
 
 def origin_of(folder: Path) -> Origin | None:
-    """Where a folder in the cache of the Hub comes from; None for any other folder.
+    """Return where a folder in the cache of the Hub comes from; None for any other folder.
 
     Told by its place, ``models--org--repo/snapshots/COMMIT``: no name of a repository has ``--``.
     """

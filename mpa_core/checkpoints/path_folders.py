@@ -26,11 +26,11 @@ from mpa_core.checkpoints.meta import (
     StorageType,
     canonical_json,
     read_path_meta,
-    satisfies,
 )
 from mpa_core.checkpoints.write import write_folder
 from mpa_core.errors import BaseMismatchError, CheckpointError, ConfigError, OutputError
 from mpa_core.paths.path import TaskPath, building_path
+from mpa_core.requirements import satisfies
 from mpa_core.runtime.normal_tensors import normal_tensors
 from mpa_core.runtime.surroundings import making_weights, usual_defaults
 

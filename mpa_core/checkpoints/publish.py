@@ -64,7 +64,7 @@ class Published:
 
 
 def meta_of(folder: Path) -> BaseMeta | PathMeta:
-    """What a folder holds, by its config; :class:`CheckpointError` if it is none of ours."""
+    """Read what a folder holds; :class:`CheckpointError` if it is none of ours."""
     path, base = (folder / PATH_CONFIG).is_file(), (folder / BASE_CONFIG).is_file()
     if path and base:
         raise CheckpointError(
@@ -133,7 +133,7 @@ def push_files(files: Mapping[str, bytes | Path], target: Target, kind: str) -> 
 
 
 def folder_files(folder: Path) -> dict[str, bytes | Path]:
-    """The files of a checkpoint's folder that are published, by name; its sample picture too."""
+    """Return the files of a checkpoint's folder to publish, by name, its sample picture too."""
     names = (*(PATH_FILES if (folder / PATH_CONFIG).is_file() else BASE_FILES), SAMPLE)
     return {name: folder / name for name in names if (folder / name).is_file()}
 
@@ -155,7 +155,7 @@ class Copy:
 
 
 def cached(cache_dir: str | Path | None = None) -> list[Copy]:
-    """Every checkpoint of ours in the cache of the Hub, by name; asks no server.
+    """List every checkpoint of ours in the cache of the Hub, by name; no server is asked.
 
     Raises:
         HubError: the cache cannot be read.
@@ -203,7 +203,7 @@ class Listed:
 
 
 def listed(author: str, token: str | bool | None = None) -> list[Listed]:
-    """The repositories of an account or organisation that are tagged ``mpa``, by name.
+    """List the repositories of an account or organisation that are tagged ``mpa``, by name.
 
     Raises:
         HubError: the Hub cannot be reached or refuses.

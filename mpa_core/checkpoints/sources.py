@@ -213,7 +213,7 @@ def path_on(*bases: str) -> Kind:
 
 
 def base_folder(base: BaseRef, options: HubOptions | None = None) -> Path:
-    """The folder of the base that a path names, bundled or from the Hub.
+    """Return the folder of the base that a path names, bundled or from the Hub.
 
     What a path says of its base is a stranger's word: it is never taken for a folder here.
 

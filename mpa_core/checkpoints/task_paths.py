@@ -15,7 +15,7 @@ from mpa_core.requirements import version_of
 
 
 def build_path(loaded: LoadedPath) -> TaskPath:
-    """The path of a folder, in eval mode on the CPU; it keeps which base it was trained on.
+    """Build the path of a folder, in eval mode on the CPU; it keeps which base it belongs to.
 
     Nothing of the folder is run. Its class is the one that the installed plugin has under the
     folder's ``path_type``; a path whose class has no code of its own is built without its plugin.
@@ -37,7 +37,7 @@ def build_path(loaded: LoadedPath) -> TaskPath:
 
 
 def read_task_path(source: str | Path, path_class: type[TaskPath], options: HubOptions) -> TaskPath:
-    """What :meth:`mpa_core.TaskPath.from_pretrained` returns for ``path_class``.
+    """Return what :meth:`mpa_core.TaskPath.from_pretrained` of ``path_class`` does.
 
     Raises:
         PluginError: the folder's path is of another class.
@@ -58,7 +58,7 @@ def read_task_path(source: str | Path, path_class: type[TaskPath], options: HubO
 
 
 def plugin_of(path: TaskPath) -> PluginRef:
-    """The distribution that has the class of ``path``, for the folder it is saved in.
+    """Return the distribution that has the class of ``path``, for the folder it is saved in.
 
     Raises:
         PluginError: no installed plugin offers its class, so nobody could load the folder.
@@ -70,7 +70,7 @@ def plugin_of(path: TaskPath) -> PluginRef:
 
 
 def base_of(path: TaskPath) -> BaseRef | None:
-    """The base that ``path`` was trained on, where it was read from a folder."""
+    """Return the base that ``path`` was trained on, where it was read from a folder."""
     return path.trained_on if isinstance(path.trained_on, BaseRef) else None
 
 

@@ -14,8 +14,9 @@ from mpa_core.io.files import write_bytes
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write ``files`` (name to content) into ``folder``, which is made if it is missing.
 
-    Everything is first written beside the folder; only then are the files moved into place, and if
-    one cannot be moved, the others are put back. Other files in the folder are left alone.
+    Into a new folder a name may be one in a folder of its own (``a/b``). Everything is first
+    written beside the folder; only then are the files moved into place, and if one cannot be moved,
+    the others are put back. Other files in the folder are left alone.
 
     Raises:
         OutputError: something cannot be written; the folder is as it was before.
@@ -28,6 +29,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         staging.mkdir()
         for name, data in files.items():
+            (staging / name).parent.mkdir(parents=True, exist_ok=True)
             write_bytes(staging / name, data)
         if folder.exists():
             _exchange(staging, folder, list(files))

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from mpa_core.checkpoints.sources import Kind
     from mpa_core.io.stripping import What
 
+DEFAULT_BASE = "mpa-small"
+"""The base of a command that is told none."""
+
 STREAM = "-"
 """Argument that stands for stdin as an input and for stdout as the output."""
 
@@ -165,7 +168,7 @@ def read_input(name: str) -> bytes:
 
 
 def fetched(said: str | None, kind: Kind) -> str | None:
-    """What a user said of a base or a path; of a repository of the Hub its folder in the cache.
+    """Return ``said``, a base or a path; of a repository of the Hub its folder in the cache.
 
     So it is fetched once, before workers begin, and they ask no server.
 

@@ -130,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _fetched(args: argparse.Namespace) -> tuple[str | None, str | None, tuple[str, ...]]:
-    """Base, path and paths to load first, of which what is in repositories has been fetched.
+    """Return base, path and paths to load first, after fetching what is in repositories.
 
     A path of a folder or a repository is loaded from there and called by its own name. Without
     ``--base``, such a path's base is taken if it is not bundled.
@@ -188,12 +188,12 @@ class DecodeTask:
 
         output_format(self.suffix)
         masks = {name: load_image(file) for name, file in self.regions.items()}
-        # A path given as distribution:name is loaded under its name alone.
-        asked = MAIN if self.path is None else self.path
-        path = asked.rpartition(":")[2]
-        load = self.load if path == asked else (*self.load, asked)
-        mix = Mix.parse(f"{path}=1" if self.mix is None else self.mix, regions=masks)
-        return Decoder(self, _Codecs(self.base, load, mix), mix)
+        asked = Mix.parse(
+            f"{MAIN if self.path is None else self.path}=1" if self.mix is None else self.mix,
+            regions=masks,
+        )
+        mix, qualified = _by_local_name(asked)
+        return Decoder(self, _Codecs(self.base, (*self.load, *qualified), mix), mix)
 
     def pixels(self, job: Job) -> int:
         """Return width times height of the picture in an undamaged file."""
@@ -286,6 +286,24 @@ class _Codecs:
                 codec.load_path(name)
         self._loaded[base] = codec
         return codec
+
+
+def _by_local_name(mix: Mix) -> tuple[Mix, list[str]]:
+    """Return ``mix`` by the names that paths are loaded under, and those to load by a longer one.
+
+    A path asked for as ``distribution:name`` is loaded as ``name``.
+    """
+    from mpa_core.mix import Mix
+
+    local = {name: name.rpartition(":")[2] for name in mix.path_names}
+    if len(set(local.values())) < len(local):
+        raise UsageError(
+            f"{', '.join(local)} cannot be loaded under one name; load one of them under another: "
+            "--load OTHER=DISTRIBUTION:NAME, and mix it as OTHER"
+        )
+    shares: dict[str, Any] = {local[name]: share for name, share in mix.shares.items()}
+    regions = {local.get(name, name): mask for name, mask in mix.regions.items()}
+    return Mix(regions=regions, **shares), [name for name in local if name != local[name]]
 
 
 def _bundled_base(prefix: bytes) -> str:

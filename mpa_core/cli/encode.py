@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpa_core.cli.common import (
+    DEFAULT_BASE,
     STREAM,
     Job,
     add_job_arguments,
@@ -39,7 +40,7 @@ def register(
     add_job_arguments(parser, "pictures of any format Pillow reads", "pictures")
     parser.add_argument(
         "--base",
-        default="mpa-small",
+        default=DEFAULT_BASE,
         metavar="ID",
         help="bundled base, folder, or org/repo of the Hub (%(default)s)",
     )

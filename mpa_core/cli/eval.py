@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mpa_core.cli.common import DEFAULT_BASE
 from mpa_core.cli.threads import add_threads_argument
 
 
@@ -24,7 +25,19 @@ def register(
     parser.add_argument("--resume", action="store_true", help="measure only what is not in --out")
 
     ours = parser.add_argument_group("ours")
-    ours.add_argument("--base", metavar="ID", help="base to measure; without it classic codecs")
+    ours.add_argument(
+        "--base",
+        default=DEFAULT_BASE,
+        metavar="ID",
+        help="base to measure, bundled or a folder (%(default)s)",
+    )
+    ours.add_argument(
+        "--no-base",
+        dest="base",
+        action="store_const",
+        const=None,
+        help="measure the classic codecs of --codecs alone",
+    )
     ours.add_argument(
         "--paths", default="", metavar="LIST", help="paths to load: NAME or NAME=FOLDER, by commas"
     )
@@ -103,9 +116,9 @@ def run(args: argparse.Namespace) -> int:
     if args.dataset is None or args.out is None:
         raise UsageError("mpa eval: give DATASET and --out DIR, or --report RESULTS.json…")
     if args.base is None and (args.paths or args.mixes or args.sweep or args.match):
-        raise UsageError("mpa eval: --paths, --mixes, --sweep and --match need --base")
+        raise UsageError("mpa eval: --paths, --mixes, --sweep and --match ask for a base")
     if args.base is None and not args.codecs:
-        raise UsageError("mpa eval: give --base ID, --codecs LIST or both")
+        raise UsageError("mpa eval: --no-base leaves nothing to measure; give --codecs LIST")
     return _measure(args)
 
 

@@ -204,7 +204,7 @@ def run_ls(args: argparse.Namespace) -> int:
 
 
 def _pulled(said: str, options: HubOptions) -> Path:
-    """The copy of a repository of either kind, its sample picture left out."""
+    """Fetch a repository of either kind, its sample picture left out."""
     from mpa_core.checkpoints.hub import BASE_FILES, PATH_FILES, fetch, split_repository
     from mpa_core.cli.common import UsageError
 
@@ -265,7 +265,7 @@ def _figures(results: Path | None, meta: BaseMeta | PathMeta) -> list[EvalResult
 def _sample(
     args: argparse.Namespace, folder: Path, meta: BaseMeta | PathMeta
 ) -> tuple[bytes | None, str | None]:
-    """The picture that ``--sample`` asks for, and what it shows."""
+    """Make the picture that ``--sample`` asks for, and the line that says what it shows."""
     if args.sample is None:
         return None, None
     from mpa_core.checkpoints import PathMeta, base_folder

@@ -27,15 +27,7 @@ def run_ls(args: argparse.Namespace) -> int:
     from mpa_core.plugins.registry import registry
 
     found = registry()
-    conflicts = found.conflicts()
-    rows = [
-        (
-            path.qualified_name if path.name in conflicts else path.name,
-            path,
-            path.spec.bundled_bases(),
-        )
-        for path in found.paths()
-    ]
+    rows = [(found.name_of(path), path, path.spec.bundled_bases()) for path in found.paths()]
     data = [
         {
             "name": name,

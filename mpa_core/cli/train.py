@@ -56,7 +56,7 @@ def register(
     export.add_argument(
         "--license",
         metavar="ID",
-        help="of the weights, for the card, as the Hub calls it (mit, ...)",
+        help="of the weights, for the card, as the Hub calls it (such as mit)",
     )
     export.add_argument(
         "--figures",

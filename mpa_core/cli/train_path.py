@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-DEFAULT_BASE = "mpa-small"
+from mpa_core.cli.common import DEFAULT_BASE
 
 
 def register(
@@ -45,10 +45,9 @@ def run_path(args: argparse.Namespace) -> int:
     Ends with a checkpoint.
     """
     from mpa_core.cli.train import budget_overrides, report
-    from mpa_core.tasks.recipe import load_recipe
     from mpa_core.training.runs.folder import stored_config
     from mpa_core.training.runs.run import Run, train
-    from mpa_core.training.settings.path import load_path_config
+    from mpa_core.training.settings.path import load_path_config, recipe_defaults
 
     defaults: dict[str, Any]
     base = args.base
@@ -56,7 +55,7 @@ def run_path(args: argparse.Namespace) -> int:
         defaults = stored_config(args.out)
         base = base or defaults["base"]
     else:
-        defaults = dict(load_recipe(args.name).defaults)
+        defaults = recipe_defaults(args.name)
     overrides = [*args.overrides, *budget_overrides(args, defaults)]
     if args.cache is not None:
         defaults["cache"] = {**defaults.get("cache", {}), "dir": args.cache}

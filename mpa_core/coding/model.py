@@ -364,6 +364,12 @@ class MPAModel(nn.Module):
         missing = [name for name in mix.path_names if name not in self.paths]
         if missing:
             loaded = ", ".join(self.paths) or "none"
+            local = missing[0].rpartition(":")[2]
+            if local != missing[0] and local in self.paths:
+                raise PathNotFoundError(
+                    f"a path that is loaded is called by its local name, not {missing[0]!r}; "
+                    f"write {local!r}"
+                )
             raise PathNotFoundError(
                 f"no path {missing[0]!r} is loaded (loaded: {loaded}); "
                 f"call load_path({missing[0]!r}) first"

@@ -25,7 +25,7 @@ _GAP = 6
 def sample_picture(
     codec: Decoder, image: ImageLike | None, path: str | None, quality: float
 ) -> tuple[bytes, str]:
-    """A PNG of original, main path and ``path`` side by side, and a line that says what it is.
+    """Make a PNG of original, main path and ``path`` side by side, and a line about it.
 
     Args:
         codec: has ``path`` loaded, if one is named.

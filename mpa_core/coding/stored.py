@@ -83,7 +83,7 @@ class StoredCodec(LoadedPaths):
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
     ) -> Self:
-        """A codec with a path on it: the base that the path names, bundled or from the Hub.
+        """Load a path and the base that it names, bundled or from the Hub.
 
         Args:
             source: a path's repository, ``"org/repo"`` or ``"org/repo@revision"``, or its folder.

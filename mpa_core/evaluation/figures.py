@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def card_figures(file: Path, meta: BaseMeta | PathMeta) -> list[EvalResult]:
-    """The figures of ``file`` that are about the checkpoint, each with its number of pictures.
+    """Return the figures of ``file`` that are about the checkpoint, for its card.
 
     Of a base those of its main path, of a path those of the whole picture through it, told by the
     fingerprints in the results.

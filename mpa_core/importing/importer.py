@@ -36,6 +36,7 @@ from mpa_core.importing.keys import PRIOR_CONSTANTS, Keys, base_key, path_key
 from mpa_core.io.files import already_exists
 from mpa_core.paths.path import TaskPath
 from mpa_core.plugins.registry import registry
+from mpa_core.requirements import DISTRIBUTION
 from mpa_core.runtime.surroundings import making_weights
 
 _OF_A_TASK = re.compile(r"g_s\d+\..*\.(?:mlp_list\.(\d+)\.|score_predictor\.(\d+)\.0\.)")
@@ -261,6 +262,7 @@ def official_path(task: int, source: str) -> str:
         PluginError: several do.
     """
     found = [path for path in registry().paths() if path.spec.official == task]
+    found = [path for path in found if path.distribution == DISTRIBUTION] or found
     if not found:
         raise CheckpointError(
             f"{source} has a task {task}, which is none of the installed paths; install the plugin "

@@ -34,14 +34,17 @@ class RoutedBlocks:
     Args:
         routes: int64 [B, H, W], the route of each token.
         mlps: the blocks' side MLPs by route.
+        classes: name of the path class by route, for messages.
     """
 
-    def __init__(self, routes: Tensor, mlps: Mapping[int, nn.ModuleList]) -> None:
-        """``routes``: int64 [B, H, W]; ``mlps``: the blocks' side MLPs by route."""
+    def __init__(
+        self, routes: Tensor, mlps: Mapping[int, nn.ModuleList], classes: Mapping[int, str]
+    ) -> None:
         flat = routes.flatten()
         index = [(p, (flat == p).nonzero().squeeze(1)) for p in (0, *mlps)]
         self._index = [(p, positions) for p, positions in index if len(positions)]
         self._mlps = mlps
+        self._classes = classes
 
     @property
     def routes(self) -> tuple[int, ...]:
@@ -65,7 +68,7 @@ class RoutedBlocks:
     def _run(self, route: int, tokens: Tensor, block: int, main: MainMLP) -> Tensor:
         if route == 0:
             return main(tokens)
-        return run_part(self._mlps[route][block], tokens)
+        return run_part(self._mlps[route][block], tokens, self._classes[route])
 
 
 class Aggregator:
@@ -167,11 +170,14 @@ class Aggregator:
         scores = self._scores(modules, counts, tokens)
         routes = allocate(scores, counts, regions).view(batch, height, width)
         self.masks[stage] = routes
-        router = RoutedBlocks(routes, {p + 1: m.mlps for p, m in enumerate(modules)})
+        router = RoutedBlocks(
+            routes,
+            {p + 1: module.mlps for p, module in enumerate(modules)},
+            {p + 1: path.name for p, path in enumerate(self._paths)},
+        )
         return None if router.routes == (0,) else router
 
-    @staticmethod
-    def _scores(modules: Sequence[PathStageModule], counts: Tensor, tokens: Tensor) -> Tensor:
+    def _scores(self, modules: Sequence[PathStageModule], counts: Tensor, tokens: Tensor) -> Tensor:
         """Return the logits [P, B, T] of paths that affect the allocation, zeros for the others."""
         batch, height, width = tokens.shape[:3]
         scores = torch.zeros(
@@ -180,5 +186,6 @@ class Aggregator:
         contested = (counts > 0).sum(1) > 1
         for p, module in enumerate(modules):
             if bool((contested & (counts[:, p + 1] > 0)).any()):
-                scores[p] = run_part(module.predictor, tokens).detach().flatten(1)
+                found = run_part(module.predictor, tokens, self._paths[p].name)
+                scores[p] = found.detach().flatten(1)
         return scores

@@ -17,16 +17,17 @@ class MixedBlocks:
     Args:
         mask: [B, H, W], 1 where main; the value is hard, the gradient is the soft mask's.
         mlps: the blocks' side MLPs.
+        path: name of their path class, for messages.
     """
 
-    def __init__(self, mask: Tensor, mlps: nn.ModuleList) -> None:
-        """``mask``: [B, H, W], 1 where main; the value is hard, the gradient is the soft mask's."""
+    def __init__(self, mask: Tensor, mlps: nn.ModuleList, path: str) -> None:
         self._mask = mask.unsqueeze(-1)
         self._mlps = mlps
+        self._path = path
 
     def __call__(self, tokens: Tensor, block: int, main: MainMLP) -> Tensor:
         """Return mask * main(tokens) + (1 - mask) * side(tokens), for ``tokens`` [B, H, W, C]."""
-        by_main, by_side = main(tokens), run_part(self._mlps[block], tokens)
+        by_main, by_side = main(tokens), run_part(self._mlps[block], tokens, self._path)
         # lerp is exact at 0 and 1: the result is the chosen MLP's output, as in inference.
         mixed: Tensor = torch.lerp(by_side.to(by_main.dtype), by_main, self._mask.to(by_main.dtype))
         return mixed
@@ -83,7 +84,7 @@ class GumbelAggregator:
             raise MixError(
                 f"{len(self._main_share)} shares for a batch of {len(tokens)}; give one per image"
             )
-        logits = run_part(module.predictor, tokens).float()
+        logits = run_part(module.predictor, tokens, self._path.name).float()
         if self._noise:
             # The difference of two Gumbel variables is logistic.
             uniform = torch.rand_like(logits).clamp(1e-7, 1 - 1e-7)
@@ -97,7 +98,7 @@ class GumbelAggregator:
         self.masks[stage] = routes
         self.soft_masks[stage] = soft
         hard = 1.0 - routes
-        return MixedBlocks(hard + (soft - soft.detach()), module.mlps)
+        return MixedBlocks(hard + (soft - soft.detach()), module.mlps, self._path.name)
 
     def ratio_loss(self) -> Tensor:
         """Return equation 4: the mean over predictors and images of (rho - mean soft mask)**2.

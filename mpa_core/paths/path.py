@@ -14,7 +14,7 @@ from mpa_core.arguments import as_sequence, as_whole, expect
 from mpa_core.config import PathConfig, PathStage
 from mpa_core.errors import ConfigError
 from mpa_core.paths.mlp import SideMLP
-from mpa_core.paths.predictor import Predictor
+from mpa_core.paths.predictor import OwnPredictor, Predictor, ShiftedPredictor
 from mpa_core.runtime.foreign import foreign_code
 
 _NO_CODE = {
@@ -28,10 +28,10 @@ _NO_CODE = {
 class PathStageModule(nn.Module):
     """A path's parts at one stage: ``predictor``, and ``mlps``, one for each block of the stage."""
 
-    predictor: Predictor
+    predictor: ShiftedPredictor
     mlps: nn.ModuleList
 
-    def __init__(self, predictor: Predictor, mlps: Sequence[nn.Module]) -> None:
+    def __init__(self, predictor: ShiftedPredictor, mlps: Sequence[nn.Module]) -> None:
         super().__init__()
         self.predictor = predictor
         self.mlps = nn.ModuleList(mlps)
@@ -77,7 +77,7 @@ class TaskPath(nn.Module):
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
     ) -> Self:
-        """The path of a folder or of a repository of the Hugging Face Hub, on the CPU.
+        """Load the path of a folder or of a repository of the Hugging Face Hub, on the CPU.
 
         ``codec.attach_path(path)`` puts it on its base. A subclass takes paths of its own type
         alone; ``TaskPath`` takes any, by the class of the installed plugin. Nothing of a
@@ -128,7 +128,7 @@ class TaskPath(nn.Module):
         self.stages = nn.ModuleDict(
             {
                 str(stage): PathStageModule(
-                    self.build_predictor(dim), [self.build_mlp(dim) for _ in range(depth)]
+                    self._predictor(dim), [self.build_mlp(dim) for _ in range(depth)]
                 )
                 for stage, dim, depth in stages
             }
@@ -138,14 +138,24 @@ class TaskPath(nn.Module):
         """Build the MLP of one block, [..., dim] to [..., dim]; called once per block."""
         return SideMLP(dim, self.config.hidden_ratio)
 
-    def build_predictor(self, dim: int) -> Predictor:
-        """Build the predictor of one stage, for tokens [B, H, W, dim]; called once per stage."""
+    def build_predictor(self, dim: int) -> nn.Module:
+        """Build the predictor of one stage, [B, H, W, dim] to [B, H, W]; called once per stage.
+
+        A module that is no :class:`~mpa_core.paths.predictor.Predictor` is given the shift for
+        each level that training needs; the keys of its tensors then begin with ``predictor.own``.
+        """
         return Predictor(dim, self.levels)
+
+    def _predictor(self, dim: int) -> ShiftedPredictor:
+        built = self.build_predictor(dim)
+        return built if isinstance(built, ShiftedPredictor) else OwnPredictor(built, self.levels)
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is side MLPs and predictors of the SDK's and nothing else, by a class without
-        code of its own: then it can be built from its config alone, without its plugin.
+        """Whether the class has no code of its own.
+
+        The path is then side MLPs and predictors of the SDK and nothing else, and its config is
+        enough to build it, without its plugin.
         """
         classes = type(self).__mro__[: type(self).__mro__.index(TaskPath)]
         own = {name for each in classes for name in vars(each)}
@@ -167,12 +177,12 @@ def building_path(path_class: type[TaskPath]) -> AbstractContextManager[None]:
     return foreign_code(f"task path {path_class.name!r} cannot be built")
 
 
-def run_part(part: nn.Module, tokens: Tensor) -> Tensor:
-    """Return the output of a predictor or an MLP of a path for ``tokens``.
+def run_part(part: nn.Module, tokens: Tensor, path: str) -> Tensor:
+    """Return the output of a predictor or an MLP of the path class ``path`` for ``tokens``.
 
     Raises:
         PluginError: it fails, in whatever way; see :func:`foreign_code`.
     """
-    with foreign_code(f"{type(part).__name__} of a task path fails"):
+    with foreign_code(f"{type(part).__name__} of task path {path!r} fails"):
         out: Tensor = part(tokens)
         return out

@@ -8,7 +8,43 @@ from torch import Tensor, nn
 from mpa_core.base.linear import TokenLinear
 
 
-class Predictor(nn.Module):
+class ShiftedPredictor(nn.Module):
+    """A predictor that can be trained: scores, and a shift of them for each quality level."""
+
+    shift: nn.Parameter
+    """One entry for each quality level, 0 at first."""
+
+    def shift_at(self, level: Tensor) -> Tensor:
+        """Return ``shift`` [B] at real-valued levels, linear between neighbours.
+
+        Args:
+            level: [B], counted as quality is: 1 is the first entry, ``levels`` the last; values
+                outside take the nearest.
+        """
+        last = len(self.shift) - 1
+        position = (level - 1).clamp(0, last)
+        lower = position.floor().long()
+        upper = (lower + 1).clamp(max=last)
+        return torch.lerp(
+            self.shift[lower], self.shift[upper], (position - lower).to(self.shift.dtype)
+        )
+
+
+class OwnPredictor(ShiftedPredictor):
+    """A plugin's own predictor, any module from [B, H, W, dim] to [B, H, W], with that shift."""
+
+    def __init__(self, own: nn.Module, levels: int) -> None:
+        super().__init__()
+        self.own = own
+        self.shift = nn.Parameter(torch.zeros(levels))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the logits [B, H, W] of ``tokens`` [B, H, W, dim]."""
+        logits: Tensor = self.own(tokens)
+        return logits
+
+
+class Predictor(ShiftedPredictor):
     """A predictor of the importance of each token to the main path (SPEC section 2).
 
     LayerNorm -> Linear(dim, dim/4) -> GELU, half of the channels replaced by their spatial mean, ->
@@ -42,18 +78,3 @@ class Predictor(nn.Module):
         hidden = torch.cat([local, mean], dim=-1)
         logits: Tensor = self.fc3(self.act(self.fc2(hidden)))
         return logits.squeeze(-1)
-
-    def shift_at(self, level: Tensor) -> Tensor:
-        """Return ``shift`` [B] at real-valued levels, linear between neighbours.
-
-        Args:
-            level: [B], counted as quality is: 1 is the first entry, ``levels`` the last; values
-                outside take the nearest.
-        """
-        last = len(self.shift) - 1
-        position = (level - 1).clamp(0, last)
-        lower = position.floor().long()
-        upper = (lower + 1).clamp(max=last)
-        return torch.lerp(
-            self.shift[lower], self.shift[upper], (position - lower).to(self.shift.dtype)
-        )

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, SerializeAsAny, ValidationError
 
-from mpa_core.arguments import as_text, shown
+from mpa_core.arguments import as_text, did_you_mean, shown
 from mpa_core.base.tinylic.presets import PRESETS
 from mpa_core.config import TINYLIC, BaseConfig
 from mpa_core.errors import ConfigError, PluginError
 from mpa_core.plugins.entries import normalize
 from mpa_core.plugins.hookspecs import BaseSpec
-from mpa_core.plugins.registry import RegisteredBase, did_you_mean, load_target, registry
+from mpa_core.plugins.registry import RegisteredBase, load_target, registry
+from mpa_core.requirements import DISTRIBUTION, sdk_version
 from mpa_core.runtime.foreign import foreign_code
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ class _OwnBase(RegisteredBase):
 
 @cache
 def _tinylic() -> RegisteredBase:
-    from mpa_core.checkpoints.meta import DISTRIBUTION, sdk_version
-
     spec = BaseSpec(
         name=TINYLIC,
         base="mpa_core.base.tinylic.codec:TinyLIC",
@@ -72,6 +71,8 @@ def find_base(type_: str) -> RegisteredBase:
         and (not distribution or normalize(base.distribution) == normalize(distribution))
     ]
     if len(found) == 1:
+        if problem := found[0].spec.unmet:
+            raise PluginError(f"base type {found[0].type!r} {problem}")
         return found[0]
     if found:
         types = " or ".join(repr(base.type) for base in found)

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import keyword
 import re
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pluggy
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from pydantic import Field, field_validator
 
 from mpa_core.arguments import as_text
 from mpa_core.config import CallersModel
+from mpa_core.errors import ConfigError
+from mpa_core.requirements import needs_other_sdk
 
 PROJECT = "mpa"
 HOOK_PREFIX = "mpa_"
@@ -42,6 +46,32 @@ class _Spec(CallersModel):
 
     name: str
     summary: str
+    requires: str = ""
+
+    if not TYPE_CHECKING:  # which knows the fields
+
+        def __init__(self, /, **data: Any) -> None:
+            try:
+                super().__init__(**data)
+            except ConfigError as error:
+                # What this SDK does not know may be what a newer one, which it needs, does.
+                if problem := _unmet(data.get("requires")):
+                    raise ConfigError(f"{data.get('name')!r} {problem}") from error
+                raise
+
+    @property
+    def unmet(self) -> str | None:
+        """Text on the SDK that is needed and how to install it; None if this SDK will do."""
+        return needs_other_sdk(self.requires)
+
+    @field_validator("requires")
+    @classmethod
+    def _check_requires(cls, value: str) -> str:
+        try:
+            SpecifierSet(value)
+        except InvalidSpecifier:
+            raise ValueError(f"{value!r} is no range of versions such as '>=0.2,<0.3'") from None
+        return value
 
     @field_validator("name")
     @classmethod
@@ -56,6 +86,12 @@ class _Spec(CallersModel):
         if not value.strip() or "\n" in value:
             raise ValueError(f"{value!r} is not one line of text")
         return value
+
+
+def _unmet(requires: object) -> str | None:
+    with suppress(InvalidSpecifier):
+        return needs_other_sdk(requires) if isinstance(requires, str) else None
+    return None
 
 
 def _checked_target(value: str | None) -> str | None:
@@ -85,7 +121,12 @@ class PathSpec(_Spec):
     """Name of a measure that ``mpa eval`` takes of every picture and that this path is made for,
     such as ``"psnr"``. None for a path that serves a task: it is judged by the metrics of its
     recipe."""
-
+    requires: str = ""
+    """Versions of mpa-core that the path needs, as a PEP 440 specifier such as ``">=0.2"``; empty
+    for any. They are compared when the path is used: a path that needs another SDK is listed."""
+    weight_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
+    """Upper limit on the parameters of the path, with the defaults of its ``Config``, as a fraction
+    of those of the base ``mpa-small``; ``mpa plugins check`` compares it."""
     official: Annotated[int, Field(ge=0)] | None = None
     """Number of this path's task, from 0, in the checkpoints that the paper's authors released
     (``mpa import-official``); None if it is none of theirs."""
@@ -174,6 +215,8 @@ class BaseSpec(_Spec):
     architecture is read, so its module must not import torch."""
     summary: str
     """One line that describes the type."""
+    requires: str = ""
+    """Versions of mpa-core that the type needs, as for a path."""
     presets: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Fields of ``config`` by the name of the preset, which ``MPACodec.from_preset`` takes."""
 

@@ -71,5 +71,6 @@ def describe(error: BaseException) -> str:
     return " ".join(f"{text}{place}".split())
 
 
-_OURS = {__file__, str(Path(__file__).parents[1] / "plugins" / "registry.py")}
+_PLUGINS = Path(__file__).parents[1] / "plugins"
+_OURS = {__file__, str(_PLUGINS / "registry.py"), str(_PLUGINS / "discovery.py")}
 """Files that call other people's code: as the place of an error they tell nothing."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import torch
 from torch import Tensor
 
+from mpa_core.arguments import number, shown
 from mpa_core.errors import ConfigError, TrainingError
 from mpa_core.runtime.foreign import foreign_code
 from mpa_core.tasks.samples import PathBatch
@@ -78,6 +79,15 @@ PERCENT = Unit("%", digits=1, factor=100.0, of_differences="points", after_value
 """Unit of a share: the metric's value lies in [0, 1] and is written in percent."""
 
 
+_EXAMPLES = {
+    "statistics": "statistics",
+    "value": "mean_iou",
+    "higher_is_better": "True",
+    "label": '"boxes found"',
+    "unit": "PERCENT",
+}
+
+
 def _mean(totals: Tensor) -> float:
     return float(totals[0] / totals[1])
 
@@ -89,28 +99,46 @@ class Metric:
     Since it is additive, one pass over the pictures serves its value, its confidence interval (by
     resampling pictures) and the paired difference of two codecs.
 
+    All but the first are given by keyword::
+
+        Metric(statistics, higher_is_better=True, unit=PERCENT, label="boxes found")
+
     Raises:
-        TrainingError: ``unit`` is no :class:`Unit`.
+        TrainingError: one of them is of another type.
     """
 
     statistics: Callable[[Tensor, PathBatch], Tensor]
     """(x_hat [B, 3, H, W] in [0, 1], batch) -> [B, K], the amount each picture adds to the totals;
     [B] is short for (value, 1), whose default ``value`` is the mean over pictures."""
+    _: KW_ONLY
     higher_is_better: bool
+    unit: Unit
+    """Unit of the value: :data:`PERCENT` for a share in [0, 1], :data:`DECIBEL`, ``Unit("px")``, or
+    :data:`PLAIN` for a number without one."""
     value: Callable[[Tensor], float] = _mean
     """Totals [K] -> the value of the metric."""
     label: str = ""
     """Name for tables and plots, without the unit: ``"top-1 agreement (EfficientNet-Lite0)"``."""
-    unit: Unit = PLAIN
-    """Unit of the value: :data:`PERCENT` for a share in [0, 1], :data:`DECIBEL`, ``Unit("px")``."""
 
     def __post_init__(self) -> None:
-        """Refuse a unit that is no :class:`Unit`."""
-        if not isinstance(self.unit, Unit):
-            raise TrainingError(
-                f"metric {self.label or 'without a label'}: its unit is {self.unit!r}, expected a "
-                'mpa_core.tasks.Unit; write for example unit=Unit("px")'
-            )
+        """Refuse fields of another type."""
+        for name, right, expected in (
+            ("statistics", callable(self.statistics), "a function of (x_hat, batch)"),
+            ("value", callable(self.value), "a function of the totals"),
+            ("higher_is_better", isinstance(self.higher_is_better, bool), "True or False"),
+            ("label", isinstance(self.label, str), "text"),
+            ("unit", isinstance(self.unit, Unit), 'a mpa_core.tasks.Unit such as Unit("px")'),
+        ):
+            if not right:
+                raise TrainingError(
+                    f"{self.name}: {name} is {shown(getattr(self, name))}, expected {expected}; "
+                    f"write for example {name}={_EXAMPLES[name]}"
+                )
+
+    @property
+    def name(self) -> str:
+        """Name of the metric in messages: ``metric`` and its label."""
+        return f"metric {self.label}" if self.label else "metric without a label"
 
     @property
     def is_mean(self) -> bool:
@@ -125,12 +153,18 @@ class Metric:
             PluginError: they cannot be computed.
         """
         with self._computing(), torch.no_grad():
-            found = self.statistics(x_hat, batch).detach().double().cpu()
+            found = self.statistics(x_hat, batch)
+        if not isinstance(found, Tensor):
+            raise TrainingError(
+                f"{self.name}: statistics are {shown(found)}, expected a tensor [B] or [B, K]; "
+                "return what each picture adds to the totals"
+            )
+        found = found.detach().double().cpu()
         if found.ndim == 1:
             found = torch.stack([found, torch.ones_like(found)], dim=1)
         if found.ndim != 2 or len(found) != len(x_hat):
             raise TrainingError(
-                f"metric {self.label or 'without a label'}: statistics of shape "
+                f"{self.name}: statistics of shape "
                 f"{tuple(found.shape)} for {len(x_hat)} pictures; expected [B] or [B, K]"
             )
         return found
@@ -140,12 +174,19 @@ class Metric:
 
         Raises:
             PluginError: it cannot be computed.
+            TrainingError: it is not a number.
         """
         with self._computing():
-            return self.value(totals)
+            found = self.value(totals)
+        figure = number(found)
+        if figure is None:
+            raise TrainingError(
+                f"{self.name}: value gave {shown(found)}, expected one number; return a float"
+            )
+        return figure
 
     def _computing(self) -> AbstractContextManager[None]:
-        return foreign_code(f"metric {self.label or 'without a label'} fails")
+        return foreign_code(f"{self.name} fails")
 
 
 def squared_error_255(x: Tensor, x_hat: Tensor) -> Tensor:

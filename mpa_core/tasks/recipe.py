@@ -143,6 +143,7 @@ def load_recipe(name: str) -> type[Recipe]:
         PluginError: the recipe cannot be imported, or is no :class:`Recipe`.
     """
     found = registry().get(name)
+    found.require_sdk()
     target = found.spec.recipe
     if target is None:
         raise TrainingError(

@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from mpa_core.arguments import shown
 from mpa_core.config import StrictModel
+from mpa_core.errors import TrainingError
+from mpa_core.plugins.registry import registry
 from mpa_core.runtime.foreign import foreign_code
 from mpa_core.tasks.metric import Metric
 from mpa_core.tasks.photos import Indexed
 from mpa_core.tasks.recipe import Recipe, Split, load_recipe
 from mpa_core.tasks.samples import PathBatch, Sample
 from mpa_core.tasks.settings import CropSettings
+
+Value = TypeVar("Value")
 
 
 class RecipeCalls:
@@ -41,6 +46,8 @@ class RecipeCalls:
         seed: int = 0,
     ) -> None:
         self.name = name
+        self.who = registry().get(name).recipe_name
+        """What messages call it: the path's name and where it comes from."""
         recipe_class = load_recipe(name)
         with self._calling("__init__"):
             self.recipe: Recipe = recipe_class(settings, data=data, seed=seed)
@@ -51,22 +58,55 @@ class RecipeCalls:
             self.recipe.setup(device)
 
     def task_loss(self, x_hat: Tensor, batch: PathBatch) -> Tensor:
-        """Call :meth:`Recipe.task_loss`."""
+        """Call :meth:`Recipe.task_loss`.
+
+        Raises:
+            TrainingError: it returns no tensor.
+        """
         with self._calling("task_loss"):
-            return self.recipe.task_loss(x_hat, batch)
+            loss = self.recipe.task_loss(x_hat, batch)
+        return self._expect(loss, Tensor, "task_loss() returned", "a tensor: a scalar, or [B]")
 
     def dataset(self, root: Path, split: Split, crop: int | None) -> Sequence[Sample]:
-        """Call :meth:`Recipe.dataset`; asking for a sample later is a call of the recipe, too."""
+        """Call :meth:`Recipe.dataset`; asking for a sample later is a call of the recipe, too.
+
+        Raises:
+            TrainingError: it returns no sequence, or an item of that is no sample.
+        """
         with self._calling("dataset"):
-            return _Samples(self, self.recipe.dataset(root, split, crop))
+            samples = self.recipe.dataset(root, split, crop)
+            sized = hasattr(samples, "__len__") and hasattr(samples, "__getitem__")
+        if not sized:
+            raise TrainingError(
+                f"{self.who}: dataset() returned {shown(samples)}, expected a sequence of "
+                "mpa_core.Sample; give it __len__ and __getitem__"
+            )
+        with self._calling("dataset"):
+            return _Samples(self, samples)
 
     def metrics(self) -> Mapping[str, Metric]:
-        """Call :meth:`Recipe.metrics`."""
+        """Call :meth:`Recipe.metrics`.
+
+        Raises:
+            TrainingError: what it returns is not a mapping of names to metrics.
+        """
         with self._calling("metrics"):
-            return dict(self.recipe.metrics())
+            found = dict(self.recipe.metrics())
+        for name, metric in found.items():
+            what = f"metrics() has {shown(name)}:"
+            self._expect(name, str, what, "names that are text")
+            self._expect(metric, Metric, what, "a mpa_core.Metric")
+        return found
+
+    def _expect(self, found: object, kind: type[Value], what: str, expected: str) -> Value:
+        if isinstance(found, kind):
+            return found
+        raise TrainingError(
+            f"{self.who}: {what} {shown(found)}, expected {expected}; see docs/spec/plugin-api.md"
+        )
 
     def _calling(self, hook: str) -> AbstractContextManager[None]:
-        return foreign_code(f"{hook} of the recipe of task path {self.name!r} fails")
+        return foreign_code(f"{self.who}: {hook}() failed")
 
 
 class _Samples(Indexed[Sample]):
@@ -83,4 +123,5 @@ class _Samples(Indexed[Sample]):
     def item(self, index: int) -> Sample:
         """Return sample ``index``."""
         with self._calls._calling("dataset"):
-            return self._samples[index]
+            found = self._samples[index]
+        return self._calls._expect(found, Sample, "dataset() has", "a mpa_core.Sample")

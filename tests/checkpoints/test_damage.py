@@ -11,9 +11,9 @@ import torch
 from folder_tools import CONFIG, WidePath, edit, one_line, reweigh
 
 from mpa_core import checkpoints
-from mpa_core.checkpoints.meta import satisfies
 from mpa_core.errors import BaseMismatchError, CheckpointError
 from mpa_core.paths.path import TaskPath
+from mpa_core.requirements import satisfies
 
 
 def flip_bit(base: Path) -> None:

@@ -29,7 +29,7 @@ def test_path_config_has_the_documented_keys(saved_path):
     data = json.loads(text)
     assert data.keys() == {
         "base", "config", "dtype", "fingerprint", "format", "kind", "levels", "path_type",
-        "plugin", "requires", "stages",
+        "plain", "plugin", "requires", "stages",
     }  # fmt: skip
     assert data["config"] == {"hidden_ratio": 1.5, "note": "ünïcode"}
     assert "ünïcode" in text

@@ -51,7 +51,7 @@ def test_measures_then_makes_the_page(mpa, base, path_folder, photos, tmp_path):
     text = page.read_text("utf-8")
     assert f"--band {band} --band 90:91\n" in text
 
-    assert mpa("eval", photos, "--out", out, "--codecs", "jpeg").code == 1
+    assert mpa("eval", photos, "--out", out, "--no-base", "--codecs", "jpeg").code == 1
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ def test_measures_then_makes_the_page(mpa, base, path_folder, photos, tmp_path):
     [
         ([], "give DATASET and --out"),
         (["photos"], "give DATASET and --out"),
-        (["photos", "--out", "x"], "--base ID, --codecs LIST or both"),
-        (["photos", "--out", "x", "--codecs", "jpeg", "--sweep", "main:cls:3"], "need --base"),
+        (["photos", "--out", "x", "--no-base"], "leaves nothing to measure; give --codecs LIST"),
+        (["photos", "--out", "x", "--no-base", "--sweep", "main:cls:3"], "--match ask for a base"),
         (["photos", "--out", "x", "--codecs", "jpeg", "--band", "0.1:0.2"], "that --report makes"),
         (["--report", "r.json", "--markdown", "m.md", "--band", "0.2:0.1"], "such as 0.15:0.3"),
         (["photos", "--out", "x", "--base", "mpa-small", "--sweep", "main"], "FROM:TO:STEPS"),
@@ -80,7 +80,7 @@ def test_arguments_that_make_no_sense(mpa, arguments, message):
 
 
 def test_options_of_recipes(mpa, photos, tmp_path):
-    given = ["eval", photos, "--out", tmp_path, "--codecs", "jpeg", "--perceptual", ""]
+    given = ["eval", photos, "--out", tmp_path, "--no-base", "--codecs", "jpeg", "--perceptual", ""]
     done = mpa(*given, "--tasks", "mse", "--set", "mse.nonsense=3", "--set", "mse.word=abc")
     assert done.code == 1
     assert "nonsense" in done.errors[-1]
@@ -92,7 +92,7 @@ def test_options_of_recipes(mpa, photos, tmp_path):
 def test_what_was_written_below_the_photos_is_never_measured(mpa, photos, tmp_path, caplog):
     dataset = tmp_path / "photos"
     shutil.copytree(photos, dataset)
-    words = ["--codecs", "jpeg", "--perceptual", "", "--format", "json"]
+    words = ["--no-base", "--codecs", "jpeg", "--perceptual", "", "--format", "json"]
     counts = []
     for out, *more in ([dataset / "out"], [dataset / "out", "--resume"], [dataset / "later"]):
         done = mpa("eval", dataset, "--out", out, *words, *more)

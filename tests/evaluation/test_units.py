@@ -52,7 +52,7 @@ class DotsPath(TaskPath):
     "recipe": """
 import torch
 
-from mpa_core.tasks import PERCENT, Metric, Recipe, Unit
+from mpa_core.tasks import PERCENT, PLAIN, Metric, Recipe, Unit
 
 
 def brightest(x):
@@ -72,7 +72,7 @@ class DotsRecipe(Recipe):
 
         px = Metric(offset, higher_is_better=False, label="offset", unit=Unit("px", digits=1))
         share = Metric(hits, higher_is_better=True, label="found", unit=PERCENT)
-        plain = Metric(offset, higher_is_better=False)
+        plain = Metric(offset, higher_is_better=False, unit=PLAIN)
         return {**super().metrics(), "offset": px, "found": share, "plain": plain}
 """,
 }

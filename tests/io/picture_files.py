@@ -70,7 +70,9 @@ def _packed(samples: np.ndarray, bits: int) -> bytes:
     rows = []
     for row in samples.reshape(samples.shape[0], -1):
         text = "".join(f"{int(value):0{bits}b}" for value in row)
-        rows.append(int(text.ljust(-(-len(text) // 8) * 8, "0"), 2).to_bytes(-(-len(text) // 8)))
+        rows.append(
+            int(text.ljust(-(-len(text) // 8) * 8, "0"), 2).to_bytes(-(-len(text) // 8), "big")
+        )
     return b"".join(rows)
 
 

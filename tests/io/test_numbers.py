@@ -143,7 +143,7 @@ def test_other_inks_are_refused():
     ],
 )
 def test_white_of_a_pgm(white, values, expected):
-    samples = b"".join(v.to_bytes(2 if white > 255 else 1) for v in values)
+    samples = b"".join(v.to_bytes(2 if white > 255 else 1, "big") for v in values)
     assert grays(f"P5 3 1 {white}\n".encode() + samples) == expected
 
 

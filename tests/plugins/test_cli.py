@@ -70,7 +70,7 @@ def test_check_fails_on_a_path_that_breaks_the_contract(site, commands):
     done = site.run(code, check=False, server=commands)
     assert done.code == 1
     assert "ok      cls  (mpa-core " in done.out
-    assert "broken  mpa-plugin-det  (mpa-plugin-det 1.2.0; paths: det)" in done.out
+    assert "broken  mpa-plugin-det  (mpa-plugin-det 1.2.0; paths: det; " in done.out
     assert "has name = 'dett', expected 'det'" in done.out
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shlex
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
@@ -14,11 +15,14 @@ from second_base import plugin_source
 
 import mpa_core
 import mpa_plugins
-from mpa_core import Metric, PathBatch, Recipe, Sample, errors, paths, tasks
+from mpa_core import Metric, PathBatch, Recipe, Sample, errors, paths, tasks, testing
 from mpa_core.plugins import hookspecs
 from mpa_core.plugins.hookspecs import RESERVED_NAMES, PathSpec
+from mpa_core.plugins.scaffold import new_plugin
+from mpa_core.testing import all_checks
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
+MODULES = ("__init__.py", "path.py", "recipe.py")
 TUTORIAL = (DOCS / "write-a-plugin.md").read_text(encoding="utf-8")
 SPECIFICATION = (DOCS / "spec" / "plugin-api.md").read_text(encoding="utf-8")
 
@@ -29,56 +33,68 @@ def file_in_tutorial(name: str) -> str:
     return found[1]
 
 
-def install_the_tutorial(site) -> Path:
+@pytest.fixture(scope="module")
+def scaffold(tmp_path_factory) -> Path:
+    """What the tutorial's ``mpa plugins new`` writes."""
+    (command,) = re.findall(r"^\$ mpa plugins new (.*)$", TUTORIAL, re.M)
+    name, option, summary = shlex.split(command)
+    assert option == "--summary"
+    return new_plugin(name, tmp_path_factory.mktemp("new") / "plugin", summary=summary)
+
+
+def install_the_tutorial(site, scaffold: Path) -> Path:
     """The package's folder."""
-    entry = re.search(
-        r'^\[project.entry-points."mpa.plugins"\]\n(\w+) = "(\w+)"$',
-        file_in_tutorial("pyproject.toml"),
-        re.M,
-    )
-    assert entry
+    files = {file: (scaffold / "mpa_plugin_det" / file).read_text() for file in MODULES}
     package = site.install(
         "mpa-plugin-det",
         "mpa_plugin_det",
-        file_in_tutorial("mpa_plugin_det/__init__.py"),
-        path=file_in_tutorial("mpa_plugin_det/path.py"),
-        entry=f"{entry[1]} = {entry[2]}",
+        files["__init__.py"],
+        path=files["path.py"],
+        entry="det = mpa_plugin_det",
         version="0.1.0",
     )
-    (package / "recipe.py").write_text(file_in_tutorial("mpa_plugin_det/recipe.py"))
+    (package / "recipe.py").write_text(files["recipe.py"])
     return package
 
 
-def test_the_tutorial_makes_a_plugin_that_passes_the_check(site):
-    package = install_the_tutorial(site)
+def test_the_tutorial_shows_what_is_written(scaffold: Path):
+    for name in ("pyproject.toml", *(f"mpa_plugin_det/{file}" for file in MODULES)):
+        assert file_in_tutorial(name) == (scaffold / name).read_text(), name
+    tree = TUTORIAL.partition("mpa-plugin-det/\n")[2].partition("```")[0]
+    lines = [re.sub(r" {3,}.*", "", line.lstrip("│├└─ ")) for line in tree.splitlines()]
+    named = {name.rstrip("/") for line in lines for name in line.split()}
+    written = {str(path.relative_to(scaffold)) for path in scaffold.rglob("*")}
+    assert {"pyproject.toml", "__init__.py", "py.typed", "tests"} <= named
+    assert all(any(path.endswith(name) for path in written) for name in named)
+
+
+def test_the_tutorials_path_decodes(site, scaffold: Path):
+    package = install_the_tutorial(site, scaffold)
     weights = re.search(r"^mpa_plugin_det/(weights/mpa-small)/path_config.json$", TUTORIAL, re.M)
     assert weights
     (package / weights[1]).mkdir(parents=True)
     assert site.discover()["det"]["error"] is None
-    use = re.search(r"^## 5.*?^```python\n(.*?)^```$", TUTORIAL, re.M | re.S)
+    use = re.search(r"^## 4.*?^```python\n(.*?)^```$", TUTORIAL, re.M | re.S)
     assert use
     code = f"""
 import json, sys, warnings
 from mpa_core.plugins.registry import registry
-found = registry()
-bases = found.get("det").spec.bundled_bases()
+bases = registry().get("det").spec.bundled_bases()
 assert "torch" not in sys.modules
 warnings.simplefilter("default")  # from here on other libraries are imported
-from mpa_core.plugins.check import check_plugin
-problems = [check_plugin(found, plugin) for plugin in found.select("det")]
 import numpy as np
 image = np.full((40, 50, 3), 99, dtype=np.uint8)
 {use[1]}
-print(json.dumps([bases, problems, list(for_detector.shape)]))
+print(json.dumps([bases, list(for_detector.shape)]))
 """
-    assert json.loads(site.run(code).out) == [["mpa-small"], [[]], [3, 40, 50]]
+    assert json.loads(site.run(code).out) == [["mpa-small"], [3, 40, 50]]
 
 
-def test_the_tutorial_trains_its_path(site, sample, tmp_path):
+def test_the_tutorial_trains_its_path(site, scaffold, sample, tmp_path):
     """Its two recipes and its commands, on a few small photos and the smallest base."""
-    section = re.search(r"^## 6\. Train it$(.*?)^## 7", TUTORIAL, re.M | re.S)
+    section = re.search(r"^## 5\. Write the recipe$(.*?)^## 7", TUTORIAL, re.M | re.S)
     assert section
-    install_the_tutorial(site)
+    install_the_tutorial(site, scaffold)
     for folder in ("PHOTOS", "VALIDATION"):
         (tmp_path / folder).mkdir()
         sample.crop((80, 40, 300, 260)).save(tmp_path / folder / "7.png")
@@ -128,7 +144,12 @@ def public_names() -> dict[str, list[str]]:
     found = {key.strip("`"): names for key, names in documented("module | names").items()}
     classes = [name for name, value in vars(errors).items() if isinstance(value, type)]
     complete = {"mpa_core": mpa_core.__all__, "mpa_core.errors": classes}
-    return {**found, **complete, "mpa_core.tasks": tasks.__all__}
+    return {
+        **found,
+        **complete,
+        "mpa_core.tasks": tasks.__all__,
+        "mpa_core.testing": testing.__all__,
+    }
 
 
 def imported(code: str) -> list[tuple[str, str]]:
@@ -170,6 +191,13 @@ def test_plugins_and_the_tutorial_import_public_names_only(code: str):
     public = public_names()
     for module, name in imported(code):
         assert name in public.get(module, ()), f"{module}.{name} is not public"
+
+
+def test_every_check_is_in_the_reference_as_it_says_itself():
+    text = (DOCS / "reference" / "testing.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(check_\w+)` \| (.*) \|$", text, re.M)
+    said = {check.name: check.purpose.rstrip(".") for check in all_checks()}
+    assert {name: asks[0].upper() + asks[1:] for name, asks in rows} == said
 
 
 def test_the_specification_lists_every_field_and_hook():

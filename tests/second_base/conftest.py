@@ -22,7 +22,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (package / f"{name}.py").write_text(text)
     info = folder / "mpa_plugin_plain-0.3.0.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {DISTRIBUTION}\nVersion: 0.3.0\n")
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.4\nName: {DISTRIBUTION}\nVersion: 0.3.0\nLicense-Expression: MIT\n"
+        "Requires-Dist: mpa-core>=0.1,<0.2\n"
+    )
     (info / "entry_points.txt").write_text("[mpa.plugins]\nplain = mpa_plugin_plain\n")
     return folder
 

@@ -8,6 +8,8 @@ import torch
 from mpa_core.errors import ConfigError, TrainingError
 from mpa_core.tasks import DECIBEL, PERCENT, PLAIN, Metric, PathBatch, Unit, psnr_metric
 
+HIGHER = {"higher_is_better": True, "unit": PLAIN}
+
 
 def test_metrics_add_up_over_pictures():
     batch = PathBatch(torch.zeros(3, 3, 4, 4), {}, torch.ones(3))
@@ -16,9 +18,9 @@ def test_metrics_add_up_over_pictures():
     found = psnr.per_picture(x_hat, batch)
     torch.testing.assert_close(found[:, 0], torch.tensor([20.0, 40.0, 0.0], dtype=torch.float64))
     assert psnr.value(found.sum(0)) == pytest.approx(20.0)
-    ratio = Metric(lambda x, b: torch.tensor([[1, 2], [3, 4], [0, 2]]), True, label="ratio")
+    ratio = Metric(lambda x, b: torch.tensor([[1, 2], [3, 4], [0, 2]]), **HIGHER, label="ratio")
     assert ratio.value(ratio.per_picture(x_hat, batch).sum(0)) == 0.5
-    wrong = Metric(lambda x, b: torch.zeros(2), True, label="wrong")
+    wrong = Metric(lambda x, b: torch.zeros(2), **HIGHER, label="wrong")
     with pytest.raises(TrainingError, match=r"metric wrong: .*\(2, 2\) for 3 pictures"):
         wrong.per_picture(x_hat, batch)
 
@@ -47,6 +49,33 @@ def test_units_that_nothing_can_be_written_in(field, value):
         Unit("px", **{field: value})
 
 
-def test_a_unit_that_is_none_is_refused_where_the_metric_is_made():
-    with pytest.raises(TrainingError, match="metric offset: its unit is 'px', expected a"):
-        Metric(lambda x, b: torch.zeros(1), False, label="offset", unit="px")
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("unit", "px", "unit is 'px', expected a mpa_core.tasks.Unit"),
+        ("statistics", 3, "statistics is 3, expected a function of .x_hat, batch"),
+        ("value", 0.5, "value is 0.5, expected a function of the totals"),
+        ("higher_is_better", len, "higher_is_better is an object of type builtin_function_or"),
+        ("label", None, "label is None, expected text"),
+    ],
+)
+def test_what_makes_no_metric_is_refused_where_it_is_made(field, value, said):
+    fields = {"statistics": lambda x, b: torch.zeros(1), **HIGHER, "label": "offset", field: value}
+    with pytest.raises(TrainingError, match=said):
+        Metric(fields.pop("statistics"), **fields)
+
+
+def test_all_but_the_statistics_are_given_by_name():
+    with pytest.raises(TypeError, match="positional"):
+        Metric(lambda x, b: torch.zeros(1), float)
+    with pytest.raises(TypeError, match="unit"):
+        Metric(lambda x, b: torch.zeros(1), higher_is_better=True)
+
+
+def test_statistics_and_figures_are_numbers():
+    batch = PathBatch(torch.zeros(1, 3, 4, 4), {}, torch.ones(1))
+    with pytest.raises(TrainingError, match=r"offset: statistics are 0\.5, expected a tensor"):
+        Metric(lambda x, b: 0.5, **HIGHER, label="offset").per_picture(batch.images, batch)
+    metric = Metric(lambda x, b: torch.zeros(1), **HIGHER, value=lambda totals: "much", label="o")
+    with pytest.raises(TrainingError, match=r"metric o: value gave 'much', expected one number"):
+        metric.figure(torch.ones(2))

@@ -5,8 +5,8 @@ Once, where ``onnx`` and the file are::
     python -m mpa_plugin_ocr.convert ch_PP-OCRv4_rec_infer.onnx
 
 The file is ``rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx`` in the wheel of
-``rapidocr-onnxruntime`` 1.4.4 (Apache-2.0). Its tensors are called as in PaddlePaddle and numbered in
-the order in which they are used. Batch normalisation, and the scale and shift behind each
+``rapidocr-onnxruntime`` 1.4.4 (Apache-2.0). Its tensors are called as in PaddlePaddle and numbered
+in the order in which they are used. Batch normalisation, and the scale and shift behind each
 re-parameterised convolution, are folded into the convolution before them.
 """
 
@@ -81,7 +81,7 @@ def recogniser_state(constants: Constants, nodes: Sequence[Any]) -> dict[str, Te
             found[f"{name}.weight"] = constants[f"{prefix}_{number}.w_0"].T
             found[f"{name}.bias"] = constants[f"{prefix}_{number}.b_0"]
     state = {
-        name: torch.from_numpy(np.ascontiguousarray(value, dtype=np.float32))
+        name: torch.from_numpy(np.array(value, dtype=np.float32, order="C"))
         for name, value in found.items()
     }
     network.load_state_dict(state)  # all that the network has, each of its shape

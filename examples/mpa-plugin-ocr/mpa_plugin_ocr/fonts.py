@@ -80,7 +80,7 @@ def find_fonts(folder: Path | None, split: FontSplit) -> list[Font]:
 
 @lru_cache(maxsize=4)
 def _usable(folders: Sequence[Path]) -> list[Font]:
-    """One file for each family and style, sorted by these, so that the order is the same anywhere."""
+    """One file for each family and style, sorted by these: the order is the same anywhere."""
     known: dict[tuple[str, str], Font] = {}
     for folder in folders:
         for path in sorted(item for item in folder.rglob("*") if item.suffix.lower() in _SUFFIXES):

@@ -47,7 +47,7 @@ def errors(written: Sequence[str], read: Sequence[str]) -> int:
         return 0
     plain = ["".join(text.split()) for text in read]
     found = jiwer.process_characters(list(written), plain)
-    return found.substitutions + found.deletions + found.insertions
+    return int(found.substitutions + found.deletions + found.insertions)
 
 
 def reader_judge(reader: Reader) -> Read:

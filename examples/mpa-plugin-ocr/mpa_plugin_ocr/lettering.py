@@ -55,7 +55,7 @@ class Line:
 
 
 class Masks:
-    """The pixels of a line around its centre: plate, outline and letters, each uint8 [h, w]."""
+    """The pixels of a line around its centre: plate, outline and letters, each [h, w] in [0, 1]."""
 
     def __init__(self, line: Line) -> None:
         face, top, bottom = _face(line.font, line.height * _FINE / (1 + 2 * MARGIN))
@@ -87,9 +87,8 @@ class Masks:
         turned = layer.rotate(math.degrees(angle), Image.Resampling.BICUBIC, expand=True)
         sides = [math.ceil(side / (2 * _FINE)) * 2 for side in turned.size]
         middle = Image.new("L", (sides[0] * _FINE, sides[1] * _FINE))
-        middle.paste(
-            turned, tuple((a - b) // 2 for a, b in zip(middle.size, turned.size, strict=True))
-        )
+        offset = [(a - b) // 2 for a, b in zip(middle.size, turned.size, strict=True)]
+        middle.paste(turned, (offset[0], offset[1]))
         return np.asarray(middle.reduce(_FINE), dtype=np.float64) / 255
 
 
@@ -114,7 +113,7 @@ def draw_line(fonts: Sequence[Font], random: np.random.Generator) -> Line:
         text=draw_string(random),
         font=styles[int(random.integers(len(styles)))],
         # Whole pixels, so that few faces are opened.
-        height=round(math.exp(random.uniform(*map(math.log, HEIGHTS)))),
+        height=round(math.exp(random.uniform(math.log(HEIGHTS[0]), math.log(HEIGHTS[1])))),
         angle=random.uniform(-TURN, TURN),
         plate=random.uniform(0.6, 1.0) if way < 0.5 else 0.0,
         outlined=way > 0.75,
@@ -159,7 +158,8 @@ def _tinted(luma: float, random: np.random.Generator) -> Color:
     color = color - color @ _LUMA  # of luma 0, and so a direction in which luma stays
     with np.errstate(divide="ignore"):
         room = np.where(color > 0, (1 - luma) / color, -luma / color)
-    return np.clip(luma + random.uniform(0, min(1.0, float(room.min()))) * color, 0, 1)
+    tinted: Color = luma + random.uniform(0, min(1.0, float(room.min()))) * color
+    return tinted.clip(0, 1)
 
 
 class Lettered(Indexed[Sample]):
@@ -167,8 +167,8 @@ class Lettered(Indexed[Sample]):
 
     Targets: ``boxes`` float32 [K, 5], in pixels: centre x and y, width, height, and the angle in
     radians, counter-clockwise; ``texts`` int64 [K, :data:`~mpa_plugin_ocr.strings.LONGEST`]: the
-    recogniser's indices of the characters, padded with 0. K follows from the size of a picture; where
-    a line found no room its box and text are 0.
+    recogniser's indices of the characters, padded with 0. K follows from the size of a picture;
+    where a line found no room its box and text are 0.
 
     Args:
         photos: what is written on.

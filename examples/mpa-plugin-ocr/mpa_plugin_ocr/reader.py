@@ -73,17 +73,11 @@ def cut_lines(images: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         -1,
     )
     # One call for each picture: its lines one below the other.
-    parts = [
-        F.grid_sample(
-            image[None],
-            (2 * places[where[:, 0] == number] - 1).reshape(1, -1, width, 2),
-            padding_mode="border",
-            align_corners=False,
-        )[0]
-        .unflatten(1, (-1, HEIGHT))
-        .transpose(0, 1)
-        for number, image in enumerate(images)
-    ]
+    parts = [images.new_empty(0, 3, HEIGHT, width)]
+    for number, image in enumerate(images):
+        grid = (2 * places[where[:, 0] == number] - 1).reshape(1, -1, width, 2)
+        cut = F.grid_sample(image[None], grid, padding_mode="border", align_corners=False)
+        parts.append(cut.view(3, -1, HEIGHT, width).transpose(0, 1))
     inside = columns < widths[:, None, None, None]
     return torch.where(inside, torch.cat(parts), 0.5), where, widths
 

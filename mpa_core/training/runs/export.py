@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from mpa_core import checkpoints
 from mpa_core.checkpoints.cards import path_card
 from mpa_core.codec import MPACodec
-from mpa_core.tasks.recipe import load_recipe
+from mpa_core.errors import TrainingError
+from mpa_core.plugins.registry import registry
 from mpa_core.training.engine.checkpoint import SavedState, load_latest
 from mpa_core.training.engine.loop import CHECKPOINTS, METRICS_FILE
 from mpa_core.training.runs.path import require_base
 from mpa_core.training.runs.weights import averaged_model, averaged_path, is_path_run
-from mpa_core.training.settings.path import PathTrainConfig, load_path_config
+from mpa_core.training.settings.path import PathTrainConfig, load_path_config, recipe_defaults
 from mpa_core.training.settings.trees import changed_keys, flatten, is_below
 
 if TYPE_CHECKING:
@@ -67,9 +68,15 @@ def export_run(
     Raises:
         BaseMismatchError: ``base`` is not the run's.
         CheckpointError: there is no such run, or it does not fit its own settings.
+        TrainingError: the run has made no step.
         OutputError: the folder cannot be written.
     """
     state = load_latest(folder / CHECKPOINTS)
+    if not state.meta["step"]:
+        raise TrainingError(
+            f"{folder}: the run has made no step, so nothing was learned; go on with it by "
+            "mpa train … --resume, and see what ended it"
+        )
     if is_path_run(state):
         return _export_path(folder, out, state, dtype, base, licence, figures)
     codec = MPACodec(averaged_model(folder), name=name or out.name)
@@ -136,14 +143,15 @@ def _notes(
 
 def _command(config: PathTrainConfig, base: str, meta: Mapping[str, Any]) -> str:
     """Return the command that trains such a path again, with all settings that are no defaults."""
-    defaults = load_recipe(config.name).defaults
+    defaults = recipe_defaults(config.name)
     plain = load_path_config(config.name, config.base, None, defaults=defaults)
     values = flatten(config.model_dump(mode="json"))
     changed = [key for key in changed_keys(plain, config) if not is_below(key, _ELSEWHERE)]
     settings = [f"--set {shlex.quote(f'{key}={json.dumps(values.get(key))}')}" for key in changed]
     timed = config.budget.hours is not None
     budget = f"--hours {meta['elapsed'] / 3600:.3g}" if timed else f"--steps {meta['step']}"
-    start = f"mpa train path {config.name} --base {base} --data PHOTOS --out RUN {budget}"
+    name = registry().name_of(registry().get(config.name))
+    start = f"mpa train path {name} --base {base} --data PHOTOS --out RUN {budget}"
     if meta.get("start_from"):
         start += f" --from {shlex.quote(meta['start_from'])}"
     return " \\\n    ".join([start, *settings])

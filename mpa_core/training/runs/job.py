@@ -54,6 +54,9 @@ class Job(ABC, Generic[Part, Module]):
     def begin(self) -> None:
         """Set up weights that a new run begins with and that are not random."""
 
+    def try_out(self, validate: Validator | None) -> None:
+        """Call what is foreign once, before the first step; nothing that trains changes."""
+
     def check_end(self) -> None:
         """Raise an error if anything changed that had to stay unchanged."""
 

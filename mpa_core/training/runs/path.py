@@ -22,6 +22,7 @@ from mpa_core.training.objectives.path import PathObjective
 from mpa_core.training.runs.folder import run_meant
 from mpa_core.training.runs.job import Job
 from mpa_core.training.runs.side_start import init_from_main
+from mpa_core.training.runs.trial import try_metrics, try_step
 from mpa_core.training.runs.weights import averaged_path, build_path
 from mpa_core.training.settings.path import PathTrainConfig
 from mpa_core.training.validation.path import PathValidator
@@ -126,6 +127,12 @@ class PathJob(Job[PathStep, TaskPath]):
             return None
         dataset = self.objective.recipe.dataset(self.val, "val", None)
         return PathValidator(self.trainer.averaged, self.objective, dataset, folder)
+
+    def try_out(self, validate: Validator | None) -> None:
+        """One sample through the recipe's loss and back, and through each of its metrics."""
+        try_step(self.objective, self.trainer.source)
+        if isinstance(validate, PathValidator):
+            try_metrics(validate.metrics, validate.samples[0], self.accelerator.device)
 
     def check_end(self) -> None:
         """Check that the base has not changed.

@@ -7,12 +7,17 @@ and the user's values override both.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from mpa_core.arguments import shown
 from mpa_core.config import StrictModel
+from mpa_core.errors import ConfigError, PathNotFoundError, PluginError
+from mpa_core.plugins.registry import registry
+from mpa_core.tasks.recipe import load_recipe
 from mpa_core.tasks.settings import CropSettings
 from mpa_core.training.settings.base import (
     BudgetSettings,
@@ -86,7 +91,8 @@ class PathTrainConfig(RunConfig):
     fixed = ("name", "seed", "path", "recipe", "init", "data", "optim.trainable")
 
     name: str
-    """Registered name of the path, ``"cls"`` or ``"distribution:cls"``."""
+    """Registered name of the path, ``"cls"`` or ``"distribution:cls"``; kept as the latter, so that
+    it means the same path whatever is installed later."""
     base: str
     """Bundled id or folder of the base."""
     path: dict[str, Any] = Field(default_factory=dict)
@@ -99,6 +105,31 @@ class PathTrainConfig(RunConfig):
     budget: PathBudgetSettings = PathBudgetSettings()
     cache: CacheSettings = CacheSettings()
     run: PathRunSettings = PathRunSettings()
+
+    @field_validator("name")
+    @classmethod
+    def _qualified(cls, value: str) -> str:
+        with suppress(PathNotFoundError):  # for whoever looks for its class
+            return registry().get(value).qualified_name
+        return value
+
+
+def recipe_defaults(name: str) -> dict[str, Any]:
+    """Return a copy of the settings that the recipe of path ``name`` lays under the user's.
+
+    Raises:
+        PathNotFoundError, TrainingError, PluginError: as :func:`load_recipe`.
+        PluginError: they are no settings of a run.
+    """
+    found = load_recipe(name).defaults
+    source = f"{registry().get(name).recipe_name}: its defaults"
+    if not isinstance(found, Mapping):
+        raise PluginError(f"{source} are {shown(found)}, expected a mapping; repair the plugin")
+    try:
+        PathTrainConfig.parse({**found, "name": name, "base": ""}, source=source)
+    except ConfigError as error:
+        raise PluginError(f"{error}; repair the plugin") from error
+    return dict(found)
 
 
 def load_path_config(

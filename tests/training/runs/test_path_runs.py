@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from mpa_core.errors import (
     PathNotFoundError,
     TrainingError,
 )
+from mpa_core.plugins.registry import Plugin, Registry, registry
 from mpa_core.training.engine.checkpoint import load_latest
 from mpa_core.training.engine.progress import Progress
 from mpa_core.training.runs.export import export_run, run_kind
@@ -295,3 +297,47 @@ def test_any_settings_are_read_or_refused_in_our_words(overrides):
         return
     again = PathTrainConfig.parse(config.model_dump(mode="json"), source="itself")
     assert repr(again) == repr(config)
+
+
+def test_a_run_means_its_plugin_whatever_is_installed_later(
+    finished, path_base, tmp_path, monkeypatch
+):
+    """Another distribution that claims the name does not keep it from being exported."""
+    assert state(finished).meta["config"]["name"] == "mpa-plugin-edges:edges"
+    own = registry()
+    stranger = replace(own.get("edges"), distribution="mpa-stranger")
+    both = Registry((*own.plugins, Plugin("s", "s", "mpa-stranger", "1", (stranger,))))
+    monkeypatch.setattr("mpa_core.plugins.registry._discover", lambda: both)
+    with pytest.raises(PathNotFoundError, match="claimed by"):
+        registry().get("edges")
+    export_run(finished, tmp_path / "out", base=str(path_base))
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "mpa train path mpa-plugin-edges:edges" in card
+
+
+def test_a_run_without_a_step_is_not_exported(few_photos, path_settings, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            Run(tmp_path / "run", few_photos),
+            path_settings("edges"),
+            progress=_Interrupts(1e9),
+        )
+    with pytest.raises(TrainingError, match="made no step, so nothing was learned; go on"):
+        export_run(tmp_path / "run", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+class _Interrupts(Progress):
+    """Ends the run when its first checkpoint is written and no step is made."""
+
+    def __enter__(self):
+        raise KeyboardInterrupt
+
+
+def test_the_folder_of_a_run_is_told_from_that_of_a_path(finished, path_base):
+    codec = MPACodec.from_pretrained(path_base)
+    said = f"{finished} is the folder of a training run, expected a path folder .*export {finished}"
+    with pytest.raises(CheckpointError, match=said):
+        codec.load_path(finished)
+    with pytest.raises(CheckpointError, match="is the folder of a training run, expected a base"):
+        MPACodec.from_pretrained(finished)

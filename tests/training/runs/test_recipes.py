@@ -14,6 +14,7 @@ from mpa_core.config import StrictModel
 from mpa_core.errors import (
     ConfigError,
     MissingDependencyError,
+    MPAError,
     PathNotFoundError,
     PluginError,
     TrainingError,
@@ -21,6 +22,7 @@ from mpa_core.errors import (
 from mpa_core.evaluation.sets import collect
 from mpa_core.plugins.registry import registry
 from mpa_core.tasks import (
+    PLAIN,
     CropSettings,
     Metric,
     PathBatch,
@@ -32,6 +34,7 @@ from mpa_core.tasks import (
 )
 from mpa_core.tasks.recipe_calls import RecipeCalls
 from mpa_core.training.runs.run import Run, train
+from mpa_core.training.settings.path import recipe_defaults
 
 pytestmark = pytest.mark.usefixtures("edges_plugin")
 
@@ -156,7 +159,8 @@ def test_a_hook_that_fails_is_named(tmp_path, few_photos, path_settings, monkeyp
     monkeypatch.setattr(load_recipe("edges"), hook, failing(error))
     with pytest.raises(PluginError) as caught:
         train(Run(tmp_path / "run", few_photos, few_photos), config)
-    said = f"{hook} of the recipe of task path 'edges' fails: {type(error).__name__}: {error} ("
+    kind = type(error).__name__
+    said = f"recipe of 'edges' (mpa-plugin-edges 1.2.0): {hook}() failed: {kind}: {error} ("
     assert str(caught.value).startswith(said)
     assert caught.value.__cause__ is error
 
@@ -164,7 +168,7 @@ def test_a_hook_that_fails_is_named(tmp_path, few_photos, path_settings, monkeyp
 @pytest.mark.parametrize("hook", HOOKS[:3])
 def test_a_hook_that_fails_is_named_in_an_evaluation(few_photos, monkeypatch, hook):
     monkeypatch.setattr(load_recipe("edges"), hook, failing(SystemExit(3)))
-    with pytest.raises(PluginError, match=f"^{hook} of the recipe of task path 'edges' fails"):
+    with pytest.raises(PluginError, match=rf"^recipe of 'edges' \(.*\): {hook}\(\) failed"):
         collect(few_photos, ["edges"], torch.device("cpu"))
 
 
@@ -185,10 +189,16 @@ def test_samples_and_statistics_that_fail_are_named(few_photos, monkeypatch):
     assert len(samples) == 3
     assert samples[0].image.shape == (80, 96, 3)
     monkeypatch.setattr(sys.modules["mpa_plugin_edges.recipe"], "replace", failing(SystemExit(3)))
-    with pytest.raises(PluginError, match=r"^dataset of the recipe of task path 'edges' fails: S"):
+    with pytest.raises(PluginError, match=r"^recipe of 'edges' .*: dataset\(\) failed: S"):
         samples[0]
     batch = PathBatch(torch.rand(1, 3, 8, 8), {}, torch.ones(1))
-    bad = Metric(failing(SystemExit(3)), True, failing(Stop("x")), label="agreement")
+    bad = Metric(
+        failing(SystemExit(3)),
+        higher_is_better=True,
+        unit=PLAIN,
+        value=failing(Stop("x")),
+        label="agreement",
+    )
     with pytest.raises(PluginError, match=r"^metric agreement fails: SystemExit: 3"):
         bad.per_picture(batch.images, batch)
     with pytest.raises(PluginError, match=r"^metric agreement fails: Stop: x"):
@@ -202,3 +212,44 @@ def test_a_path_that_fails_while_it_is_built_is_named(
     monkeypatch.setattr(registry().load_class("edges"), "build_mlp", failing(SystemExit(3)))
     with pytest.raises(PluginError, match=r"^task path 'edges' cannot be built: SystemExit: 3"):
         train(Run(tmp_path / "run", few_photos), config)
+
+
+def spoilt(error):
+    def metrics(_):
+        def statistics(x_hat, batch):
+            raise error
+
+        return {"bad": Metric(statistics, higher_is_better=True, unit=PLAIN, label="of nothing")}
+
+    return metrics
+
+
+@pytest.mark.parametrize(
+    ("hook", "what", "said"),
+    [
+        ("metrics", spoilt(ValueError("no")), "metric of nothing fails: ValueError: no"),
+        ("metrics", lambda _: {"bad": 3}, r"metrics\(\) has 'bad': 3, expected a mpa_core.Metric"),
+        ("task_loss", lambda *_: 0.5, r"task_loss\(\) returned 0.5, expected a tensor"),
+        ("dataset", lambda *_: iter(()), r"dataset\(\) returned .*, expected a sequence"),
+        ("dataset", lambda *_: [(1, 2)], r"dataset\(\) has an object of type tuple, expected a"),
+    ],
+)
+def test_what_would_end_a_training_late_ends_it_before_its_first_step(
+    tmp_path, few_photos, path_settings, monkeypatch, hook, what, said
+):
+    config = path_settings("edges")
+    monkeypatch.setattr(load_recipe("edges"), hook, what)
+    with pytest.raises(MPAError, match=said):
+        train(Run(tmp_path / "run", few_photos, few_photos), config)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_bad_defaults_are_the_recipes_fault(monkeypatch):
+    recipe = load_recipe("edges")
+    monkeypatch.setattr(recipe, "defaults", {"loss": {"colour": 1}})
+    said = r"^recipe of 'edges' \(mpa-plugin-edges 1.2.0\): its defaults: not a valid .*loss.colour"
+    with pytest.raises(PluginError, match=said):
+        recipe_defaults("edges")
+    monkeypatch.setattr(recipe, "defaults", [1])
+    with pytest.raises(PluginError, match=r"its defaults are .*, expected a mapping"):
+        recipe_defaults("edges")
