@@ -62,7 +62,7 @@ class LoadedBase:
 
     @property
     def reference(self) -> BaseRef:
-        """How a path names this base."""
+        """The record by which a path names this base."""
         return BaseRef.of(self.name, self.fingerprint, self.origin)
 
 

@@ -157,7 +157,7 @@ def _fetched(args: argparse.Namespace) -> tuple[str | None, str | None, tuple[st
         folder = resolve(path, path_on())
         meta = read_path_meta(folder)
         path = meta.path_type
-        load.append(f"{path}={folder}")
+        load.append(f"{path}={folder.absolute()}")  # a bare name never means a folder
         bundled = meta.base.fingerprint in bundled_fingerprints()
         if base is None and not bundled and split_repository(meta.base.repo_id):
             base = str(base_folder(meta.base))

@@ -202,7 +202,7 @@ def run_new(args: argparse.Namespace) -> int:
 
 
 def _counts(outcomes: Sequence[Outcome]) -> str:
-    """How many checks came to what, such as ``"17 checks passed, 2 skipped"``."""
+    """Return how many checks had each result, such as ``"17 checks passed, 2 skipped"``."""
     count = Counter[str](outcome.status for outcome in outcomes)
     words = {"failed": "failed", "expected": "failed as expected", "skipped": "skipped"}
     rest = [f"{count[status]} {word}" for status, word in words.items() if count[status]]

@@ -197,7 +197,7 @@ class LoadedPaths:
 
     @property
     def reference(self) -> BaseRef:
-        """How a path names this base: repository and commit, or the name, and the fingerprint."""
+        """The record by which a path names this base: name or repository, and fingerprint."""
         fingerprint = self.profiles.fingerprint
         return checkpoints.BaseRef.of(self.name, fingerprint, self.origin)
 

@@ -22,7 +22,7 @@ _NO_CODE = {
     *("__annotations_cache__", "__annotate__", "__annotate_func__", "__conditional_annotations__"),
     *("__firstlineno__", "__static_attributes__", "__parameters__", "__type_params__"),
 }
-"""What a class without code of its own has, at most."""
+"""Attributes that a class without code of its own may have."""
 
 
 class PathStageModule(nn.Module):
@@ -64,7 +64,7 @@ class TaskPath(nn.Module):
     name: ClassVar[str] = "path"
     Config: ClassVar[type[PathConfig]] = PathConfig
     trained_on: object = None
-    """Of a path that was read from a folder or repository, the base that it names; no other takes
+    """The base that a path names if it was read from a folder or repository; no other base takes
     it."""
 
     @classmethod

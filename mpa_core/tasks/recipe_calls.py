@@ -47,7 +47,7 @@ class RecipeCalls:
     ) -> None:
         self.name = name
         self.who = registry().get(name).recipe_name
-        """What messages call it: the path's name and where it comes from."""
+        """Name of the recipe in messages: the path's name and where it comes from."""
         recipe_class = load_recipe(name)
         with self._calling("__init__"):
             self.recipe: Recipe = recipe_class(settings, data=data, seed=seed)

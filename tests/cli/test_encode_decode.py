@@ -141,6 +141,20 @@ def test_a_path_can_be_called_by_another_name(mpa, base, path_folder, encoded, t
     assert np.array_equal(pixels(tmp_path / "a.png"), wanted)
 
 
+def test_a_path_given_as_a_folder_of_one_name(
+    mpa, base, path_folder, encoded, tmp_path, monkeypatch
+):
+    """Such as what a training has just written beside the files."""
+    (tmp_path / "mine").symlink_to(path_folder, target_is_directory=True)
+    monkeypatch.chdir(tmp_path)
+    done = mpa("decode", encoded, "-o", "a.png", "--base", base, "--path", "./mine")
+    assert done.code == 0, done.err
+    codec = MPACodec.from_pretrained(base)
+    codec.load_path(path_folder)
+    wanted = np.asarray(codec.decode(encoded.read_bytes(), Mix(cls=1.0)))
+    assert np.array_equal(pixels(tmp_path / "a.png"), wanted)
+
+
 def test_bundled_bases_are_found_by_the_file(mpa, bases, encoded, picture, tmp_path, monkeypatch):
     for module in (checkpoints, bundled, sources):
         monkeypatch.setattr(

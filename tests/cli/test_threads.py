@@ -89,7 +89,7 @@ def test_what_the_user_says_is_understood(said, number):
 
 COMPUTING = {
     "encode", "decode", "train base", "train path", "train export", "eval", "exact",
-    "import-official", "plugins check", "env",
+    "import-official", "plugins check", "env", "hub card",
 }  # fmt: skip
 
 

@@ -16,8 +16,8 @@ from mpa_plugin_detection.stamps import Stamp
 _STREAM = 51
 """Stream of the seed; see ``mpa_core.tasks.plugin_generator``."""
 
-AREA_PER_STAMP = 192**2
-"""Pixels of the picture for each stamp: eleven on 768 x 512 pixels."""
+AREA_PER_STAMP = {"train": 128**2, "test": 192**2}
+"""Pixels of the picture for each stamp: two on a crop of 192, eleven on 768 x 512 pixels."""
 
 SIDES = (56, 184)
 """Longer side of a pasted stamp in pixels, drawn uniformly on a logarithmic scale."""
@@ -36,15 +36,15 @@ Placed = tuple[Stamp, tuple[int, int, int, int]]
 
 
 def place(
-    stamps: Sequence[Stamp], width: int, height: int, random: np.random.Generator
+    stamps: Sequence[Stamp], width: int, height: int, count: int, random: np.random.Generator
 ) -> list[Placed]:
-    """A random arrangement on a picture of ``width`` x ``height`` in which no two overlap."""
+    """At most ``count`` stamps on a picture of ``width`` x ``height``, of which no two overlap."""
     by_class: dict[int, list[Stamp]] = {}
     for stamp in stamps:
         by_class.setdefault(stamp.label, []).append(stamp)
     labels = sorted(by_class)
     placed: list[Placed] = []
-    for _ in range(min(MOST_OBJECTS, max(1, round(width * height / AREA_PER_STAMP)))):
+    for _ in range(count):
         # Classes are equally likely, however many stamps they have.
         choice = by_class[labels[int(random.integers(len(labels)))]]
         stamp = choice[int(random.integers(len(choice)))]
@@ -80,12 +80,21 @@ class Composites(Indexed[Sample]):
     Args:
         photos: what is pasted on.
         stamps: what is pasted.
+        area_per_stamp: pixels of the picture for each.
         seed: another one arranges them otherwise.
     """
 
-    def __init__(self, photos: Sequence[Sample], stamps: Sequence[Stamp], *, seed: int) -> None:
+    def __init__(
+        self,
+        photos: Sequence[Sample],
+        stamps: Sequence[Stamp],
+        *,
+        area_per_stamp: int,
+        seed: int,
+    ) -> None:
         self.photos = photos
         self.stamps = stamps
+        self.area_per_stamp = area_per_stamp
         self.seed = seed
 
     def __len__(self) -> int:
@@ -95,7 +104,9 @@ class Composites(Indexed[Sample]):
         """Sample ``index``; raises :class:`ImageError` if its photo is damaged."""
         photo = self.photos[index].image
         random = plugin_generator(self.seed, _STREAM, index)
-        placed = place(self.stamps, photo.shape[1], photo.shape[0], random)
+        height, width = photo.shape[:2]
+        count = min(MOST_OBJECTS, max(1, round(width * height / self.area_per_stamp)))
+        placed = place(self.stamps, width, height, count, random)
         boxes = torch.zeros(MOST_OBJECTS, 4)
         labels = torch.full((MOST_OBJECTS,), -1)
         for row, (stamp, box) in enumerate(placed):

@@ -13,7 +13,7 @@ from torch import Tensor
 from mpa_core.config import StrictModel
 from mpa_core.tasks import Metric, PathBatch, Recipe, Sample, Split, freeze, psnr_metric
 from mpa_plugin_detection.classes import CLASSES
-from mpa_plugin_detection.composites import Composites
+from mpa_plugin_detection.composites import AREA_PER_STAMP, Composites
 from mpa_plugin_detection.detector import Detector
 from mpa_plugin_detection.distillation import distil
 from mpa_plugin_detection.judging import Judge
@@ -37,11 +37,11 @@ class DetectionRecipe(Recipe):
         stamps: Path | None = Path(STAMPS)
         """Tux Paint's stamps (Debian: tuxpaint-stamps-default); null takes photos as they are, and
         leaves out the metrics against exact boxes."""
-        classes: Weight = 1.0
+        classes: Weight = 4.0
         """Weight of the divergence of the classes' scores."""
-        boxes: Weight = 0.25
+        boxes: Weight = 1.0
         """Weight of the divergence of the boxes' sides."""
-        features: Weight = 8.0
+        features: Weight = 4.0
         """Weight of the relative difference of the detector's features."""
         threshold: Annotated[float, Field(ge=0.05, lt=1)] = 0.3
         """A detection on the original counts as an object, for the metrics, from this score on."""
@@ -57,7 +57,7 @@ class DetectionRecipe(Recipe):
             # The detector's own features say most of what these do.
             "perceptual_images": 2,
             "distortion_weight": 0.25,
-            "task_weight": 3.0,
+            "task_weight": 4.0,
             "quality_sampling": "per_image",
             "loss_scale": "sqrt_rate",
             "full_share": 0.5,
@@ -89,8 +89,14 @@ class DetectionRecipe(Recipe):
         if self.settings.stamps is None:
             return photos
         stamps = load_stamps(self.settings.stamps, "test" if split == "test" else "train")
-        # The pictures that paths are judged by do not change with the seed of a training.
-        return Composites(photos, stamps, seed=self.seed if split == "train" else 0)
+        training = split == "train"
+        return Composites(
+            photos,
+            stamps,
+            area_per_stamp=AREA_PER_STAMP["train" if training else "test"],
+            # The pictures that paths are judged by do not change with the seed of a training.
+            seed=self.seed if training else 0,
+        )
 
     def metrics(self) -> Mapping[str, Metric]:
         """Mean average precision against the detections on the original, and exact; PSNR.

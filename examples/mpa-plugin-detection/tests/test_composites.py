@@ -12,7 +12,8 @@ from mpa_core.tasks import WholePhotos
 
 @pytest.fixture(scope="module")
 def composites(photos_folder, stamps_folder):
-    return Composites(WholePhotos(photos_folder), load_stamps(stamps_folder, "test"), seed=0)
+    stamps = load_stamps(stamps_folder, "test")
+    return Composites(WholePhotos(photos_folder), stamps, area_per_stamp=120**2, seed=0)
 
 
 def test_a_box_is_where_the_photo_changed(composites):
@@ -50,8 +51,10 @@ def test_no_two_stamps_overlap(composites):
 
 
 def test_an_index_gives_one_picture_and_another_seed_another(composites):
-    again = Composites(composites.photos, composites.stamps, seed=0)
-    other = Composites(composites.photos, composites.stamps, seed=1)
+    again, other = (
+        Composites(composites.photos, composites.stamps, area_per_stamp=120**2, seed=seed)
+        for seed in (0, 1)
+    )
     assert (composites[1].image == again[1].image).all()
     assert (composites[1].image != other[1].image).any()
 

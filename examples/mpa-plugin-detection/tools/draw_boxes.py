@@ -41,7 +41,7 @@ def drawn(image: Image.Image, found: Detections, caption: str) -> Image.Image:
     font = ImageFont.load_default(15)
     draw.text((4, 2), caption, "black", font)
     rows = zip(found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
-    for (left, top, right, bottom), score, label in rows:
+    for (left, top, right, bottom), score, label in reversed([*rows]):  # the surest on top
         draw.rectangle((left, top + CAPTION, right, bottom + CAPTION), outline="red", width=2)
         text = f"{CLASSES[label]} {score:.2f}"
         place = (left + 4, min(top + CAPTION + 3, sheet.height - 20))
@@ -74,7 +74,7 @@ def main() -> None:
     detector = Detector()
     parts = []
     for caption, picture in shown.items():
-        found = detector.detect(to_tensor(np.asarray(picture)[None]))[0]
+        found = detector.detect(to_tensor(np.array(picture)[None]))[0]
         parts.append(drawn(picture, found.above(args.threshold), caption))
     sheet = Image.new("RGB", (2 * parts[0].width, 2 * parts[0].height))
     for index, part in enumerate(parts):

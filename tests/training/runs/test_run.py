@@ -16,7 +16,7 @@ import torch
 
 from mpa_core import MPACodec
 from mpa_core.cli.main import main
-from mpa_core.errors import CheckpointError, TrainingError
+from mpa_core.errors import CheckpointError, OutputError, TrainingError
 from mpa_core.training.engine.checkpoint import load_latest, save_state
 from mpa_core.training.engine.optim import lr_factor_of
 from mpa_core.training.engine.progress import Progress
@@ -110,7 +110,7 @@ def test_metrics_and_samples(finished):
 
 def test_refusals_on_resuming(finished, photo_folder, settings, tmp_path):
     run = Run(finished, photo_folder)
-    with pytest.raises(TrainingError, match="go on with --resume"):
+    with pytest.raises(OutputError, match="go on from it with --resume"):
         train(run, settings())
     other = settings("model.mlp_ratio=1", "data.batch=3", "optim.lr=1")
     with pytest.raises(TrainingError, match=r"settings for data\.batch, model\.mlp_ratio;"):
