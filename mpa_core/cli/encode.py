@@ -109,7 +109,7 @@ class EncoderSettings:
     orient: bool
 
     def start(self) -> Encoder:
-        """Load the base; torch takes seconds, so this comes after the list of jobs has been checked."""
+        """Load the base; torch takes seconds, so this comes after the job list has been checked."""
         from mpa_core.bitstream.container import quantize_quality
         from mpa_core.codec import MPACodec
 
