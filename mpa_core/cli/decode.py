@@ -102,7 +102,7 @@ def register(
 def run(args: argparse.Namespace) -> int:
     """Decode every input, and return the exit code."""
     from mpa_core.bitstream.container import MAX_PIXELS
-    from mpa_core.cli.batch.plan import make_plan
+    from mpa_core.cli.batch.job_list import make_job_list
     from mpa_core.cli.batch.run import run_jobs
 
     max_pixels = MAX_PIXELS if args.max_pixels is None else args.max_pixels
@@ -110,11 +110,11 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--max-pixels is {max_pixels}, expected at least 1")
     suffix = "." + args.suffix.lstrip(".")
     regions = _split_regions(args.region)
-    plan = make_plan(args, suffix, {".mpa"})
-    if not (plan.to_folder or plan.to_stdout):
+    job_list = make_job_list(args, suffix, {".mpa"})
+    if not (job_list.to_folder or job_list.to_stdout):
         suffix = Path(args.output).suffix
     base, path, load = _fetched(args)
-    task = DecodeTask(
+    settings = DecoderSettings(
         base=base,
         path=path,
         mix=args.mix,
@@ -126,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
         strip=args.strip,
         orient=args.orient,
     )
-    return run_jobs(args, plan, task)
+    return run_jobs(args, job_list, settings)
 
 
 def _fetched(args: argparse.Namespace) -> tuple[str | None, str | None, tuple[str, ...]]:
@@ -165,7 +165,7 @@ def _fetched(args: argparse.Namespace) -> tuple[str | None, str | None, tuple[st
 
 
 @dataclass(frozen=True)
-class DecodeTask:
+class DecoderSettings:
     """The settings for decoding every file, named like the options."""
 
     base: str | None
@@ -206,8 +206,8 @@ class DecodeTask:
 class Decoder:
     """Decodes one file after the other."""
 
-    def __init__(self, task: DecodeTask, codecs: _Codecs, mix: Mix) -> None:
-        self.task = task
+    def __init__(self, settings: DecoderSettings, codecs: _Codecs, mix: Mix) -> None:
+        self.settings = settings
         self.codecs = codecs
         self.mix = mix
 
@@ -229,7 +229,7 @@ class Decoder:
         if sorted(picture.size) != sorted((header.width, header.height)):
             return f"is {picture.width}x{picture.height}, not {header.width}x{header.height}"
         metadata = Metadata(picture.info.get("icc_profile"), read_exif(picture))
-        return metadata_difference(metadata, self.task.strip) or age_difference(job)
+        return metadata_difference(metadata, self.settings.strip) or age_difference(job)
 
     def make(self, job: Job) -> tuple[bytes, dict[str, Any]]:
         """Decode one file to a picture file, and return its bytes and figures to report."""
@@ -241,9 +241,9 @@ class Decoder:
         codec = self.codecs.for_fingerprint(file.container.fingerprint)
         noted: dict[str, Any] = {}
         with noting(noted):
-            image = codec.open(file).render(self.mix, orient=self.task.orient)
-            image = strip_what(image, self.task.strip)
-            picture = encode_image(image, self.task.suffix)
+            image = codec.open(file).render(self.mix, orient=self.settings.orient)
+            image = strip_what(image, self.settings.strip)
+            picture = encode_image(image, self.settings.suffix)
         return picture, {
             "width": image.width,
             "height": image.height,
@@ -258,7 +258,7 @@ class Decoder:
         from mpa_core.bitstream.parsed import parse_file
 
         data = read_input(job.source)
-        return parse_file(data, errors=self.task.errors, max_pixels=self.task.max_pixels)
+        return parse_file(data, errors=self.settings.errors, max_pixels=self.settings.max_pixels)
 
 
 class _Codecs:

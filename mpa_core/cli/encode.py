@@ -79,12 +79,12 @@ def register(
 def run(args: argparse.Namespace) -> int:
     """Encode every input, and return the exit code."""
     from mpa_core.checkpoints.sources import BASE
-    from mpa_core.cli.batch.plan import make_plan
+    from mpa_core.cli.batch.job_list import make_job_list
     from mpa_core.cli.batch.run import run_jobs
     from mpa_core.io.folders import picture_suffixes
 
-    plan = make_plan(args, ".mpa", picture_suffixes())
-    task = EncodeTask(
+    job_list = make_job_list(args, ".mpa", picture_suffixes())
+    settings = EncoderSettings(
         fetched(args.base, BASE) or args.base,
         args.quality,
         args.frame,
@@ -93,11 +93,11 @@ def run(args: argparse.Namespace) -> int:
         args.strip,
         args.orient,
     )
-    return run_jobs(args, plan, task)
+    return run_jobs(args, job_list, settings)
 
 
 @dataclass(frozen=True)
-class EncodeTask:
+class EncoderSettings:
     """The settings for encoding every picture."""
 
     base: str
@@ -109,7 +109,7 @@ class EncodeTask:
     orient: bool
 
     def start(self) -> Encoder:
-        """Load the base; torch takes seconds, so this comes after the plan has been checked."""
+        """Load the base; torch takes seconds, so this comes after the job list has been checked."""
         from mpa_core.bitstream.container import quantize_quality
         from mpa_core.codec import MPACodec
 
@@ -129,9 +129,9 @@ class EncodeTask:
 class Encoder:
     """Encodes one picture after the other."""
 
-    def __init__(self, codec: MPACodec, task: EncodeTask) -> None:
+    def __init__(self, codec: MPACodec, settings: EncoderSettings) -> None:
         self.codec = codec
-        self.task = task
+        self.settings = settings
 
     def difference(self, job: Job) -> str | None:
         """Describe how the existing file differs from that of :meth:`make`; None if it does not.
@@ -145,16 +145,16 @@ class Encoder:
             file = parse_file(read_input(job.target))
         except BitstreamError as error:
             return f"is not a whole .mpa file ({error})"
-        found, profile = file.container, self.task.profile
+        found, profile = file.container, self.settings.profile
         if PROFILES[found.profile] != profile:
             return f"has the entropy profile {PROFILES[found.profile]}, not {profile}"
         if found.fingerprint != self.codec.profiles.prefix(profile):
             return f"was not made by the base {self.codec.name} as it is now"
-        if found.quality != self.task.quality:
-            return f"was made at quality {found.quality:g}, not {self.task.quality:g}"
-        if self.task.orient and file.orientation != 1:
+        if found.quality != self.settings.quality:
+            return f"was made at quality {found.quality:g}, not {self.settings.quality:g}"
+        if self.settings.orient and file.orientation != 1:
             return "was made with --no-orient"
-        return metadata_difference(file.metadata, self.task.strip) or age_difference(job)
+        return metadata_difference(file.metadata, self.settings.strip) or age_difference(job)
 
     def make(self, job: Job) -> tuple[bytes, dict[str, Any]]:
         """Encode one picture, and return the file's bytes and figures to report."""
@@ -163,22 +163,22 @@ class Encoder:
         from mpa_core.io.stripping import strip_what
 
         source = stdin(ImageError) if job.source == STREAM else job.source
-        task = self.task
+        settings = self.settings
         figures: dict[str, Any] = {}
         with noting(figures):
-            image = strip_what(load_image(source, frame=task.frame), task.strip)
+            image = strip_what(load_image(source, frame=settings.frame), settings.strip)
             data = self.codec.encode(
                 image,
-                task.quality,
-                profile=task.profile,
-                reproducible=task.reproducible,
-                orient=task.orient,
+                settings.quality,
+                profile=settings.profile,
+                reproducible=settings.reproducible,
+                orient=settings.orient,
             )
         file = parse_file(data, max_pixels=None)
         return data, {
             "width": file.container.width,
             "height": file.container.height,
-            "quality": task.quality,
+            "quality": settings.quality,
             **file.size_figures,
             **figures,
         }

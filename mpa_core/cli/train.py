@@ -10,7 +10,7 @@ from mpa_core.cli import train_path
 from mpa_core.cli.threads import add_threads_argument
 
 if TYPE_CHECKING:
-    from mpa_core.training.engine.loop import Outcome
+    from mpa_core.training.engine.loop import RunResult
 
 
 def register(
@@ -108,27 +108,27 @@ def budget_overrides(args: argparse.Namespace, base: dict[str, Any]) -> list[str
     return overrides
 
 
-def report(args: argparse.Namespace, outcome: Outcome) -> int:
+def print_result(args: argparse.Namespace, result: RunResult) -> int:
     """Print how a run ended, if this process wrote it; the exit code is 0."""
     from mpa_core.cli.output import emit
     from mpa_core.io.folders import find_files, picture_suffixes
 
-    if not outcome.is_main:
+    if not result.is_main:
         return 0
     left_out = find_files(args.data, picture_suffixes()).left_out
-    ended = {"budget": "its budget is spent", "signal": "stopped by a signal"}[outcome.reason]
+    ended = {"budget": "its budget is spent", "signal": "stopped by a signal"}[result.reason]
     emit(
         args,
         {
             "run": str(args.out),
-            "step": outcome.step,
-            "hours": round(outcome.elapsed / 3600, 4),
-            "ended": outcome.reason,
-            "checkpoint": str(outcome.checkpoint),
+            "step": result.step,
+            "hours": round(result.elapsed / 3600, 4),
+            "ended": result.reason,
+            "checkpoint": str(result.checkpoint),
             "left_out_by_reason": dict(left_out),
         },
-        f"{args.out}: {outcome.step} steps in {outcome.elapsed / 3600:.2f} hours; {ended}; "
-        f"the state is in {outcome.checkpoint}",
+        f"{args.out}: {result.step} steps in {result.elapsed / 3600:.2f} hours; {ended}; "
+        f"the state is in {result.checkpoint}",
     )
     return 0
 
@@ -159,7 +159,7 @@ def run_base(args: argparse.Namespace) -> int:
     overrides += budget_overrides(args, base)
     config = load_config(args.config, overrides, base=base)
     run = Run(args.out, args.data, args.val, args.start_from)
-    return report(args, train(run, config, resume=args.resume))
+    return print_result(args, train(run, config, resume=args.resume))
 
 
 def run_export(args: argparse.Namespace) -> int:

@@ -44,7 +44,7 @@ def run_path(args: argparse.Namespace) -> int:
 
     Ends with a checkpoint.
     """
-    from mpa_core.cli.train import budget_overrides, report
+    from mpa_core.cli.train import budget_overrides, print_result
     from mpa_core.training.runs.folder import stored_config
     from mpa_core.training.runs.run import Run, train
     from mpa_core.training.settings.path import load_path_config, recipe_defaults
@@ -63,4 +63,4 @@ def run_path(args: argparse.Namespace) -> int:
         args.name, base or DEFAULT_BASE, args.config, overrides, defaults=defaults
     )
     run = Run(args.out, args.data, args.val, args.start_from)
-    return report(args, train(run, config, resume=args.resume))
+    return print_result(args, train(run, config, resume=args.resume))

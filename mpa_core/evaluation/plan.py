@@ -10,7 +10,7 @@ from typing import Any
 from mpa_core.evaluation.learned import Sweep
 from mpa_core.mix import Mix
 
-Progress = Callable[[str, int, int], None]
+ShowProgress = Callable[[str, int, int], None]
 """A function of the label of the work, the number of groups done, and the number of all groups."""
 
 

@@ -32,7 +32,7 @@ from mpa_core.evaluation.complexity import macs_per_pixel
 from mpa_core.evaluation.kept import KeptFile, KeptFiles, cpu_seconds, key_of
 from mpa_core.evaluation.learned import mix_name, source_of
 from mpa_core.evaluation.measures import Measure, as_batch, build_measures
-from mpa_core.evaluation.plan import Plan, Progress
+from mpa_core.evaluation.plan import Plan, ShowProgress
 from mpa_core.evaluation.plots import strip, sweep_name
 from mpa_core.evaluation.report import write_report
 from mpa_core.evaluation.results import FILE, PHOTOS, Results, Row, rounded
@@ -97,7 +97,7 @@ class Evaluation:
         )
         self.kept = KeptFiles(plan.out / FILES)
 
-    def run(self, progress: Progress) -> Results:
+    def run(self, progress: ShowProgress) -> Results:
         """Measure all that is missing; results are written to disk after each group."""
         results = self.results
         for measure in self.measures:

@@ -16,11 +16,11 @@ import torch
 from PIL import Image
 
 from mpa_core.cli.batch import pool, workers
-from mpa_core.cli.batch.jobs import Outcome, Rules
-from mpa_core.cli.batch.plan import Group, Plan
+from mpa_core.cli.batch.job_list import Group, JobList
+from mpa_core.cli.batch.jobs import JobOutcome, Rules
 from mpa_core.cli.batch.pool import Pool, choose_pool
-from mpa_core.cli.batch.report import Report
-from mpa_core.cli.encode import EncodeTask
+from mpa_core.cli.batch.printer import OutcomePrinter
+from mpa_core.cli.encode import EncoderSettings
 from mpa_core.cli.main import build_parser
 from mpa_core.cli.threads import COUNTING, WAITING, choose
 
@@ -192,9 +192,9 @@ def test_what_the_user_has_set_reaches_the_library():
 # ---------------------------------------------------------------------- how many processes
 
 
-def plan_of(count: int, folder: Path) -> Plan:
+def job_list_of(count: int, folder: Path) -> JobList:
     names = [f"{number}.png" for number in range(count)]
-    return Plan("out", ".mpa", False, True, [Group(names, str(folder))])
+    return JobList("out", ".mpa", False, True, [Group(names, str(folder))])
 
 
 @pytest.mark.parametrize(
@@ -236,17 +236,17 @@ def test_pool(monkeypatch, tmp_path, jobs, threads, said, files, cpus, gibibytes
     Image.new("1", (25, 16)).save(tmp_path / "3.png")
     choice = choose(threads, said, cpus=cpus, busy=0)
     args = argparse.Namespace(jobs=jobs, threads=threads, choice=choice)
-    task = EncodeTask("mpa-small", 4.5, None, "exact", False, None, True)
-    assert choose_pool(args, plan_of(files, tmp_path), task) == expected
+    settings = EncoderSettings("mpa-small", 4.5, None, "exact", False, None, True)
+    assert choose_pool(args, job_list_of(files, tmp_path), settings) == expected
 
 
 def test_a_few_pictures_of_many_are_looked_at(monkeypatch, tmp_path):
     looked = []
-    task = SimpleNamespace(pixels=lambda job: looked.append(job.source) or 1)
-    plan = plan_of(1000, tmp_path)
-    for job in plan:
+    settings = SimpleNamespace(pixels=lambda job: looked.append(job.source) or 1)
+    job_list = job_list_of(1000, tmp_path)
+    for job in job_list:
         Path(job.source).touch()
-    assert list(pool._pixels(plan, task)) == [1] * len(looked)
+    assert list(pool._pixels(job_list, settings)) == [1] * len(looked)
     assert 16 < len(looked) <= 32
     assert looked[0] == str(tmp_path / "0.png")
     assert int(Path(looked[-1]).stem) > 950
@@ -322,9 +322,9 @@ def test_lines_of_text_and_skipped_rows_come_so_too(start, base, uneven, tmp_pat
 
 
 def test_what_waits_for_its_turn_is_counted_when_the_run_ends(tmp_path, capsys):
-    report = Report(plan_of(4, tmp_path), as_json=True)
+    report = OutcomePrinter(job_list_of(4, tmp_path), as_json=True)
     for place in (2, 0, 3):
-        report.add(Outcome("done", {"input": str(place), "output": "x"}), place)
+        report.add(JobOutcome("done", {"input": str(place), "output": "x"}), place)
     first = capsys.readouterr().out
     assert '"0"' in first
     assert '"2"' not in first
@@ -365,10 +365,10 @@ def test_workers_talk_on_stderr_and_warn_once(tmp_path, monkeypatch, capfd):
     monkeypatch.syspath_prepend(tmp_path)
     from noisy_task import Noisy
 
-    plan = plan_of(4, tmp_path)
-    plan.output = str(tmp_path)
+    job_list = job_list_of(4, tmp_path)
+    job_list.output = str(tmp_path)
     rules = Rules(force=False, resume=False, make_folders=False)
-    jobs = iter(list(enumerate(plan)))
+    jobs = iter(list(enumerate(job_list)))
     with pytest.warns(UserWarning) as caught:
         outcomes = list(workers.work_in_processes(Noisy(), jobs, rules, Pool(2, 3)))
     assert sorted(place for place, _ in outcomes) == [0, 1, 2, 3]

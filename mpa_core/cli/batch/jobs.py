@@ -9,7 +9,7 @@ import traceback
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from mpa_core.cli.batch.plan import make_folder
+from mpa_core.cli.batch.job_list import make_folder
 from mpa_core.cli.common import STREAM, Job
 from mpa_core.cli.output import debugging, describe_error
 from mpa_core.errors import CheckpointError, OutputError, PathNotFoundError, QualityError
@@ -23,7 +23,7 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 @dataclass(frozen=True)
-class Outcome:
+class JobOutcome:
     """The result of one job.
 
     Attributes:
@@ -66,7 +66,7 @@ class Worker(Protocol):
         """Return the output's bytes, and figures to report about it."""
 
 
-class Task(Protocol):
+class WorkerSettings(Protocol):
     """Settings of a run; they can be pickled."""
 
     def start(self) -> Worker:
@@ -76,7 +76,7 @@ class Task(Protocol):
         """Return width times height of the job's picture by its header; may raise any error."""
 
 
-def attempt(worker: Worker, job: Job, rules: Rules) -> Outcome:
+def attempt(worker: Worker, job: Job, rules: Rules) -> JobOutcome:
     """Do one job; every error of it is in the outcome.
 
     Raises:
@@ -96,16 +96,16 @@ def attempt(worker: Worker, job: Job, rules: Rules) -> Outcome:
         no_room = isinstance(error, OutputError) and error.errno in _NO_ROOM
         return failure("stopped" if no_room else "failed", about, error)
     if figures is None:
-        return Outcome("skipped", {**about, "skipped": True})
+        return JobOutcome("skipped", {**about, "skipped": True})
     seconds = round(time.perf_counter() - start, 3)
-    return Outcome("done", {**about, **figures, "seconds": seconds})
+    return JobOutcome("done", {**about, **figures, "seconds": seconds})
 
 
-def failure(state: State, about: dict[str, Any], error: BaseException) -> Outcome:
+def failure(state: State, about: dict[str, Any], error: BaseException) -> JobOutcome:
     """Return the outcome of ``error`` for the job that ``about`` names, or for the whole run."""
     described = describe_error(error, about.get("input"))
     trace = "".join(traceback.format_exception(error)) if debugging() else None
-    return Outcome(state, {**about, "error": described}, trace)
+    return JobOutcome(state, {**about, "error": described}, trace)
 
 
 def _is_there(worker: Worker, job: Job, rules: Rules) -> bool:

@@ -7,10 +7,10 @@ import os
 from collections.abc import Iterator
 from contextlib import closing
 
-from mpa_core.cli.batch.jobs import Outcome, Rules, Task, attempt, failure
-from mpa_core.cli.batch.plan import Plan
+from mpa_core.cli.batch.job_list import JobList
+from mpa_core.cli.batch.jobs import JobOutcome, Rules, WorkerSettings, attempt, failure
 from mpa_core.cli.batch.pool import choose_pool
-from mpa_core.cli.batch.report import Report
+from mpa_core.cli.batch.printer import OutcomePrinter
 from mpa_core.cli.batch.signals import Terminated, ending_signals
 from mpa_core.cli.batch.workers import work_in_processes
 from mpa_core.cli.common import Job
@@ -19,68 +19,68 @@ from mpa_core.io.files import remove_leftovers
 from mpa_core.io.folders import cannot_list
 
 
-def run_jobs(args: argparse.Namespace, plan: Plan, task: Task) -> int:
-    """Do every job of ``plan``; one that fails is reported and the others go on.
+def run_jobs(args: argparse.Namespace, job_list: JobList, settings: WorkerSettings) -> int:
+    """Do every job of ``job_list``; one that fails is reported and the others go on.
 
     Only a failure that every other file would have as well ends the run early: a wrong setting, or
     an output without space left.
 
     Args:
         args: has ``force``, ``resume``, ``format``, and the options that :func:`choose_pool` needs.
-        plan: the jobs.
-        task: the settings of the run, started in this process, or in each of the workers.
+        job_list: the jobs.
+        settings: the settings of the run, started in this process, or in each of the workers.
 
     Returns:
         The exit code: 1 if anything failed; 128 plus the number of the signal that ended the run.
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed; finished jobs have been reported.
-        MPAError: ``task`` could not be started in this process.
+        MPAError: ``settings`` could not be started in this process.
     """
-    pool = choose_pool(args, plan, task)
-    worker = None if pool.workers else task.start()
-    rules = Rules(force=args.force, resume=args.resume, make_folders=plan.to_folder)
-    report = Report(plan, as_json=args.format == "json")
+    pool = choose_pool(args, job_list, settings)
+    worker = None if pool.workers else settings.start()
+    rules = Rules(force=args.force, resume=args.resume, make_folders=job_list.to_folder)
+    printer = OutcomePrinter(job_list, as_json=args.format == "json")
     try:
-        with ending_signals(), report:
-            jobs = enumerate(_feed(plan, report))
+        with ending_signals(), printer:
+            jobs = enumerate(_feed(job_list, printer))
             outcomes = (
                 ((place, attempt(worker, job, rules)) for place, job in jobs)
                 if worker is not None
-                else work_in_processes(task, jobs, rules, pool)
+                else work_in_processes(settings, jobs, rules, pool)
             )
-            for outcome in _unreadable(plan):
-                report.add(outcome)
+            for outcome in _unreadable(job_list):
+                printer.add(outcome)
             with closing(outcomes):
                 for place, outcome in outcomes:
-                    report.add(outcome, place)
+                    printer.add(outcome, place)
                     if outcome.row.get("input") is None:
                         break  # the failure concerns every job
     except Terminated as ended:
-        report.close(signalled=str(ended))
+        printer.close(signalled=str(ended))
         return 128 + ended.number
     except KeyboardInterrupt:
-        report.close(signalled="SIGINT")
+        printer.close(signalled="SIGINT")
         raise
-    report.close()
-    return 1 if report.counts["failed"] or report.stopped else 0
+    printer.close()
+    return 1 if printer.counts["failed"] or printer.stopped else 0
 
 
-def _feed(plan: Plan, report: Report) -> Iterator[Job]:
+def _feed(job_list: JobList, printer: OutcomePrinter) -> Iterator[Job]:
     """Yield the jobs until the run is stopped, and remove leftovers from each output folder."""
     seen: set[str] = set()
-    for job in plan:
-        if report.stopped is not None:
+    for job in job_list:
+        if printer.stopped is not None:
             return
         folder = os.path.dirname(job.target)  # noqa: PTH120
-        if plan.to_folder and folder not in seen:
+        if job_list.to_folder and folder not in seen:
             seen.add(folder)
-            report.leftovers += remove_leftovers(folder)
+            printer.leftovers += remove_leftovers(folder)
         yield job
 
 
-def _unreadable(plan: Plan) -> Iterator[Outcome]:
-    for folder, error in plan.unreadable:
+def _unreadable(job_list: JobList) -> Iterator[JobOutcome]:
+    for folder, error in job_list.unreadable:
         yield failure(
             "failed",
             {"input": folder, "output": None},

@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import NamedTuple, cast
 
 from mpa_core import errors
-from mpa_core.cli.batch.jobs import Outcome, Rules, Task, attempt, failure
+from mpa_core.cli.batch.jobs import JobOutcome, Rules, WorkerSettings, attempt, failure
 from mpa_core.cli.batch.pool import Pool
 from mpa_core.cli.batch.signals import Terminated, children_without_ctrl_c, ending_signals
 from mpa_core.cli.common import Job
@@ -44,7 +44,7 @@ class _WorkerProcess:
     job: Job | None = None
     """The job that it does; None while it is starting."""
     place: int | None = None
-    """Index of that job in the plan."""
+    """Index of that job in the list."""
 
 
 class _Warning(NamedTuple):
@@ -57,9 +57,9 @@ class _Warning(NamedTuple):
 
 
 def work_in_processes(
-    task: Task, jobs: Iterator[tuple[int, Job]], rules: Rules, pool: Pool
-) -> Generator[tuple[int | None, Outcome], None, None]:
-    """Do ``jobs``, each with its place in the plan, with the workers of ``pool``.
+    settings: WorkerSettings, jobs: Iterator[tuple[int, Job]], rules: Rules, pool: Pool
+) -> Generator[tuple[int | None, JobOutcome], None, None]:
+    """Do ``jobs``, each with its place in the list, with the workers of ``pool``.
 
     Outcomes come in the order in which jobs are finished, each with its job's place, or None for an
     outcome of no job.
@@ -72,17 +72,17 @@ def work_in_processes(
     warned: set[_Warning] = set()
     try:
         for _ in range(pool.workers):
-            _start(workers, task, rules, pool.threads)
+            _start(workers, settings, rules, pool.threads)
         while workers:
             for connection in wait(list(workers)):
                 worker = workers[cast(Connection, connection)]
                 try:
-                    answer: Outcome | _Warning | None = worker.connection.recv()
+                    answer: JobOutcome | _Warning | None = worker.connection.recv()
                 except (EOFError, OSError):
                     yield worker.place, _failure_of(worker)
                     _release(workers, worker, ending)
                     if worker.job is not None:
-                        _start(workers, task, rules, pool.threads)
+                        _start(workers, settings, rules, pool.threads)
                     continue
                 if isinstance(answer, _Warning):
                     if answer not in warned:
@@ -109,11 +109,11 @@ def work_in_processes(
 
 
 def _start(
-    workers: dict[Connection, _WorkerProcess], task: Task, rules: Rules, threads: int
+    workers: dict[Connection, _WorkerProcess], settings: WorkerSettings, rules: Rules, threads: int
 ) -> None:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, task, rules, threads), daemon=True)
+    process = context.Process(target=_serve, args=(theirs, settings, rules, threads), daemon=True)
     with children_without_ctrl_c(), _no_main():
         process.start()
     theirs.close()
@@ -149,7 +149,7 @@ def _release(
     ending.append(worker.process)
 
 
-def _failure_of(worker: _WorkerProcess) -> Outcome:
+def _failure_of(worker: _WorkerProcess) -> JobOutcome:
     worker.process.join()
     code = worker.process.exitcode or 0
     how = f"was ended by {Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
@@ -169,7 +169,7 @@ def _failure_of(worker: _WorkerProcess) -> Outcome:
     )
 
 
-def _serve(connection: Connection, task: Task, rules: Rules, threads: int) -> None:
+def _serve(connection: Connection, settings: WorkerSettings, rules: Rules, threads: int) -> None:
     """Run a worker process: load, send None when ready, then one outcome for each job."""
 
     def send_warning(
@@ -192,7 +192,7 @@ def _serve(connection: Connection, task: Task, rules: Rules, threads: int) -> No
     # It ends when the main process no longer reads; before its first job a signal just ends it.
     with suppress(EOFError, BrokenPipeError, Terminated):
         try:
-            worker = task.start()
+            worker = settings.start()
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 -- reported where the others are

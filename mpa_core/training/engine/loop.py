@@ -82,7 +82,7 @@ class Trainable(Protocol):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunResult:
     """The result of a run."""
 
     step: int
@@ -154,7 +154,7 @@ class TrainingLoop:
         """Fraction of the budget that is spent, in [0, 1]."""
         return budget_fraction(self.step, self.elapsed, self.steps, self.hours)
 
-    def run(self) -> Outcome:
+    def run(self) -> RunResult:
         """Train to the end of the budget.
 
         Raises:
@@ -195,7 +195,7 @@ class TrainingLoop:
         self._write({**end, "bad_steps": self.bad_steps})
         # No process goes on before all can read the last checkpoint.
         self.accelerator.wait_for_everyone()
-        return Outcome(self.step, self.elapsed, reason, checkpoint, self.is_main)
+        return RunResult(self.step, self.elapsed, reason, checkpoint, self.is_main)
 
     def checkpoint(self) -> Path:
         """Write the present state, if this is the main process, and return its folder."""

@@ -16,7 +16,7 @@ from mpa_core.io.files import already_exists
 from mpa_core.io.folders import claim_output
 from mpa_core.training.engine.board import Board
 from mpa_core.training.engine.checkpoint import SavedState, has_checkpoint, load_latest
-from mpa_core.training.engine.loop import CHECKPOINTS, Outcome, TrainingLoop, Validator
+from mpa_core.training.engine.loop import CHECKPOINTS, RunResult, TrainingLoop, Validator
 from mpa_core.training.engine.trainer import Trainer
 from mpa_core.training.settings.base import BudgetSettings, RunConfig
 from mpa_core.training.settings.trees import changed_keys, is_below, save_config
@@ -105,7 +105,7 @@ def run_loop(
     meta: Mapping[str, Any],
     validate: Validator | None,
     progress: Progress | None,
-) -> Outcome:
+) -> RunResult:
     """Train for the rest of the budget.
 
     Args:

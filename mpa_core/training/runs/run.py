@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpa_core.training.data.loader import lost_workers_named
-from mpa_core.training.engine.loop import Outcome
+from mpa_core.training.engine.loop import RunResult
 from mpa_core.training.engine.parallel import joined
 from mpa_core.training.engine.process import process_settings
 from mpa_core.training.runs.base import BaseJob
@@ -45,7 +45,7 @@ def train(
     resume: bool = False,
     progress: Progress | None = None,
     accelerator: Accelerator | None = None,
-) -> Outcome:
+) -> RunResult:
     """Train a base codec, or a path on a frozen base, until the budget ends or a signal comes.
 
     During the run torch's thread count, TF32 switch and denormal mode are the run's.

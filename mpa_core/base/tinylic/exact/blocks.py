@@ -15,18 +15,18 @@ from torch.nn import functional as F
 
 from mpa_core.base.tinylic.attention import NeighborhoodAttention
 from mpa_core.base.tinylic.blocks import NSABlock
-from mpa_core.base.tinylic.exact.fixed import EXACT_BITS, FixedLinear, Format
+from mpa_core.base.tinylic.exact.fixed import EXACT_BITS, FixedFormat, FixedLinear
 from mpa_core.base.tinylic.exact.rows import QualityRows
 from mpa_core.base.tinylic.exact.tables import exp_of_minus, gelu
 from mpa_core.errors import CheckpointError
 
-FormatOf = Callable[[str], Format]
+FormatOf = Callable[[str], FixedFormat]
 """Returns the format of the layer with this name."""
 WEIGHT_DIGITS = 16
 """Binary digits of attention weights after the point."""
 
 
-def norm_fits(channels: int, form: Format) -> bool:
+def norm_fits(channels: int, form: FixedFormat) -> bool:
     """Return whether the sum of squares of ``channels`` centred inputs is exact.
 
     A centred input has one digit more than an input, and its square twice as many.
@@ -34,7 +34,7 @@ def norm_fits(channels: int, form: Format) -> bool:
     return math.ceil(math.log2(channels)) + 2 * (form.digits + 1) <= EXACT_BITS
 
 
-def attention_fits(head_width: int, window: int, form: Format) -> bool:
+def attention_fits(head_width: int, window: int, form: FixedFormat) -> bool:
     """Return whether scores and weighted sums of an attention are exact.
 
     A score is a sum of ``head_width`` products, a weighted sum one of ``window**2`` products.
@@ -44,7 +44,7 @@ def attention_fits(head_width: int, window: int, form: Format) -> bool:
     return max(scores, summed) <= EXACT_BITS
 
 
-def _require(fits: bool, name: str, form: Format) -> Format:
+def _require(fits: bool, name: str, form: FixedFormat) -> FixedFormat:
     form.check(name)
     if not fits:
         raise CheckpointError(

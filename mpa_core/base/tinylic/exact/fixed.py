@@ -24,7 +24,7 @@ _STRIP_BYTES = 16 << 20
 """Bytes of products held at a time; a convolution takes large pictures in strips of rows."""
 
 
-class Format(NamedTuple):
+class FixedFormat(NamedTuple):
     """The rounding of a layer's input and weights."""
 
     fraction: int
@@ -76,7 +76,7 @@ class FixedLinear:
         self,
         weight: Tensor,
         bias: Tensor,
-        form: Format,
+        form: FixedFormat,
         name: str,
         outputs: Tensor | None = None,
     ) -> None:
@@ -113,7 +113,7 @@ def weight_digits(weight: Tensor, bias: Tensor, fraction: int, magnitude: int) -
     """Return how many binary digits after the point ``weight`` ``[O, ...]`` may have, at most 30.
 
     With so many digits :class:`FixedLinear` finds its sums exact, rounding included. ``fraction``
-    and ``magnitude`` are those of the input's :class:`Format`.
+    and ``magnitude`` are those of the input's :class:`FixedFormat`.
     """
     reach = weight.double().abs().flatten(1).sum(1) * 2.0**magnitude + bias.double().abs()
     # Rounding moves each weight by half a step at most, which the last -1 covers.
@@ -136,7 +136,7 @@ class FixedConv:
     """
 
     def __init__(
-        self, weight: Tensor, bias: Tensor, form: Format, name: str, stride: int = 1
+        self, weight: Tensor, bias: Tensor, form: FixedFormat, name: str, stride: int = 1
     ) -> None:
         self.stride, self.kernel = stride, weight.shape[-1]
         # A convolution equals scattering each input by the mirrored kernel.

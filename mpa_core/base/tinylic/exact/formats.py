@@ -15,7 +15,7 @@ from mpa_core.arguments import expect, shown
 from mpa_core.base.tinylic.attention import NeighborhoodAttention
 from mpa_core.base.tinylic.contexts import SpatialContext
 from mpa_core.base.tinylic.exact.blocks import attention_fits, norm_fits
-from mpa_core.base.tinylic.exact.fixed import Format, weight_digits
+from mpa_core.base.tinylic.exact.fixed import FixedFormat, weight_digits
 from mpa_core.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ def exact_layers(base: TinyLIC) -> dict[str, nn.Module]:
     return layers
 
 
-def choose_formats(base: TinyLIC, largest: Mapping[str, float] | None = None) -> dict[str, Format]:
+def choose_formats(
+    base: TinyLIC, largest: Mapping[str, float] | None = None
+) -> dict[str, FixedFormat]:
     """Choose a format for each of :func:`exact_layers`.
 
     Args:
@@ -63,8 +65,8 @@ def choose_formats(base: TinyLIC, largest: Mapping[str, float] | None = None) ->
     return formats
 
 
-def _format(name: str, layer: nn.Module, magnitude: int) -> Format:
-    form = Format(_DIGITS - magnitude, magnitude)
+def _format(name: str, layer: nn.Module, magnitude: int) -> FixedFormat:
+    form = FixedFormat(_DIGITS - magnitude, magnitude)
     if isinstance(layer, nn.LayerNorm):
         while not norm_fits(layer.normalized_shape[0], form):
             form = form._replace(fraction=form.fraction - 1)
@@ -125,14 +127,14 @@ class Observer:
         self.largest[name] = max(self.largest[name], float(values.abs().max()))
 
 
-def to_tensors(formats: Mapping[str, Format]) -> dict[str, Tensor]:
+def to_tensors(formats: Mapping[str, FixedFormat]) -> dict[str, Tensor]:
     """Return the formats as they are stored: int32 ``[3]`` by ``exact.`` and the layer's name."""
     return {
         f"exact.{name}": torch.tensor(form, dtype=torch.int32) for name, form in formats.items()
     }
 
 
-def from_tensors(tensors: Mapping[str, Tensor], source: str) -> dict[str, Format]:
+def from_tensors(tensors: Mapping[str, Tensor], source: str) -> dict[str, FixedFormat]:
     """Convert the tensors of :func:`to_tensors` back to formats.
 
     Raises:
@@ -143,25 +145,31 @@ def from_tensors(tensors: Mapping[str, Tensor], source: str) -> dict[str, Format
         if (
             not name.startswith("exact.")
             or tensor.dtype != torch.int32
-            or tensor.shape != (len(Format._fields),)
+            or tensor.shape != (len(FixedFormat._fields),)
         ):
             raise CheckpointError(
                 f"{source}: tensor {name!r} is {tensor.dtype} {list(tensor.shape)}, expected "
                 "exact.LAYER of 3 int32; convert the base again with mpa exact"
             )
-        formats[name.removeprefix("exact.")] = Format(*tensor.tolist())
+        formats[name.removeprefix("exact.")] = FixedFormat(*tensor.tolist())
     return formats
 
 
-def check_layers(base: TinyLIC, formats: Mapping[str, Format], source: str) -> None:
+def check_layers(base: TinyLIC, formats: Mapping[str, FixedFormat], source: str) -> None:
     """Refuse formats for other layers than the base has.
 
     Raises:
         CheckpointError: the layers differ, or ``formats`` are none; the message names ``source``.
     """
-    expect(formats, Mapping, f"{source}: formats", "a Format for each layer", CheckpointError)
+    expect(formats, Mapping, f"{source}: formats", "a format for each layer", CheckpointError)
     for name, form in formats.items():
-        expect(form, Format, f"{source}: format of {shown(name)}", "a Format", CheckpointError)
+        expect(
+            form,
+            FixedFormat,
+            f"{source}: format of {shown(name)}",
+            "a FixedFormat",
+            CheckpointError,
+        )
     expected, found = set(exact_layers(base)), set(formats)
     if expected != found:
         wrong = sorted(map(str, expected ^ found))[:3]

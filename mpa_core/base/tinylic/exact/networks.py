@@ -13,7 +13,7 @@ from mpa_core.base.gains import Quality
 from mpa_core.base.tinylic.blocks import NSABlock
 from mpa_core.base.tinylic.contexts import SpatialContext
 from mpa_core.base.tinylic.exact.blocks import ExactBlock
-from mpa_core.base.tinylic.exact.fixed import FixedConv, FixedLinear, Format
+from mpa_core.base.tinylic.exact.fixed import FixedConv, FixedFormat, FixedLinear
 from mpa_core.base.tinylic.exact.rows import QualityRows
 from mpa_core.base.tinylic.exact.tables import gelu
 from mpa_core.base.tinylic.transforms import SynthesisStage
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 class _Stage:
     """A run of blocks with one outer residual, then a transposed convolution."""
 
-    def __init__(self, stage: SynthesisStage, name: str, formats: Mapping[str, Format]) -> None:
+    def __init__(
+        self, stage: SynthesisStage, name: str, formats: Mapping[str, FixedFormat]
+    ) -> None:
         self.blocks = [
             ExactBlock(cast(NSABlock, block), f"{name}.blocks.{i}", formats.__getitem__)
             for i, block in enumerate(stage.blocks)
@@ -48,7 +50,7 @@ class _Stage:
 class _ConvStack:
     """A stack of convolutions with GELU between them."""
 
-    def __init__(self, stack: nn.Sequential, name: str, formats: Mapping[str, Format]) -> None:
+    def __init__(self, stack: nn.Sequential, name: str, formats: Mapping[str, FixedFormat]) -> None:
         self.convs = [
             FixedConv(conv.weight.detach(), _bias(conv), formats[f"{name}.{i}"], f"{name}.{i}")
             for i, conv in enumerate(stack)
@@ -64,7 +66,9 @@ class _ConvStack:
 class _Spatial:
     """A masked convolution at the step's phases, computed as one product over its visible taps."""
 
-    def __init__(self, context: SpatialContext, name: str, formats: Mapping[str, Format]) -> None:
+    def __init__(
+        self, context: SpatialContext, name: str, formats: Mapping[str, FixedFormat]
+    ) -> None:
         self.phases, self.reach = context.phases, context.kernel // 2
         rows, columns = context.mask.nonzero(as_tuple=True)
         self.taps = list(zip(rows.tolist(), columns.tolist(), strict=True))
@@ -108,7 +112,7 @@ class ExactNetworks:
         "processor); decode it on another machine, or encode the picture again"
     )
 
-    def __init__(self, base: TinyLIC, formats: Mapping[str, Format]) -> None:
+    def __init__(self, base: TinyLIC, formats: Mapping[str, FixedFormat]) -> None:
         self.formats = dict(formats)
         entropy = base.entropy
         try:

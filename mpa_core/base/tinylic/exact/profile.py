@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mpa_core.base.capabilities import Formats
 from mpa_core.base.tinylic.exact import formats as layer_formats
-from mpa_core.base.tinylic.exact.fixed import Format
+from mpa_core.base.tinylic.exact.fixed import FixedFormat
 from mpa_core.base.tinylic.exact.networks import ExactNetworks
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class TinyLICExactProfile:
     def __init__(self, base: TinyLIC) -> None:
         self._base = base
 
-    def choose_formats(self, largest: Mapping[str, float] | None = None) -> dict[str, Format]:
+    def choose_formats(self, largest: Mapping[str, float] | None = None) -> dict[str, FixedFormat]:
         """See :func:`mpa_core.base.tinylic.exact.formats.choose_formats`."""
         return layer_formats.choose_formats(self._base, largest)
 
@@ -42,6 +42,6 @@ class TinyLICExactProfile:
         """Return the formats as int32 ``[3]``, by ``exact.`` and the layer's name."""
         return layer_formats.to_tensors(formats)
 
-    def from_tensors(self, tensors: Mapping[str, Tensor], source: str) -> dict[str, Format]:
+    def from_tensors(self, tensors: Mapping[str, Tensor], source: str) -> dict[str, FixedFormat]:
         """Convert the tensors of :meth:`to_tensors` back to formats."""
         return layer_formats.from_tensors(tensors, source)

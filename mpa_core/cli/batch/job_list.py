@@ -1,7 +1,7 @@
-"""A plan made from arguments: every input and the name of its output, before any work is done.
+"""The list of jobs: every input and the name of its output, made before any work is done.
 
-A plan may have millions of inputs, so it keeps their names and nothing else; the jobs are made each
-time it is iterated.
+The list may have millions of inputs, so it keeps their names and nothing else; the jobs are made
+each time it is iterated.
 """
 
 # Names stay text here: a million Path objects take their time.
@@ -57,7 +57,7 @@ class Group:
 
 
 @dataclass
-class Plan:
+class JobList:
     """All jobs, in a fixed order each time it is iterated.
 
     Attributes:
@@ -101,7 +101,7 @@ class Plan:
         return os.path.join(self.output, place + self.suffix)
 
 
-def make_plan(args: argparse.Namespace, suffix: str, in_folder: Collection[str]) -> Plan:
+def make_job_list(args: argparse.Namespace, suffix: str, in_folder: Collection[str]) -> JobList:
     """Name every output before any work is done, and make the output folder if one is meant.
 
     Args:
@@ -123,7 +123,7 @@ def make_plan(args: argparse.Namespace, suffix: str, in_folder: Collection[str])
     if to_folder and STREAM in args.inputs:
         raise UsageError("what comes from stdin has no name; give a file with -o")
     root = _folder_prefix(args.root) if args.root is not None else None
-    plan = Plan(
+    job_list = JobList(
         output=str(Path(out)) if to_folder else out,
         suffix=suffix,
         keep_suffix=args.keep_suffix,
@@ -132,18 +132,20 @@ def make_plan(args: argparse.Namespace, suffix: str, in_folder: Collection[str])
     )
     for is_folder, names in itertools.groupby(args.inputs, folders.__contains__):
         if is_folder:
-            plan.groups += [Group(_walk(name, in_folder, plan), name, root) for name in names]
+            job_list.groups += [
+                Group(_walk(name, in_folder, job_list), name, root) for name in names
+            ]
         else:
-            plan.groups.append(Group(list(names), root=root))
+            job_list.groups.append(Group(list(names), root=root))
     if args.from_file is not None:
         here = _folder_prefix(".") if root is None else root
-        plan.groups.append(Group(_read_list(args.from_file), root=here))
-    if not len(plan) and not plan.unreadable:
-        raise UsageError(_nothing_found(args, in_folder, plan.left_out))
-    _check_names(plan)
+        job_list.groups.append(Group(_read_list(args.from_file), root=here))
+    if not len(job_list) and not job_list.unreadable:
+        raise UsageError(_nothing_found(args, in_folder, job_list.left_out))
+    _check_names(job_list)
     if to_folder:
-        make_folder(plan.output)
-    return plan
+        make_folder(job_list.output)
+    return job_list
 
 
 def make_folder(folder: str) -> None:
@@ -213,16 +215,16 @@ def _folder_prefix(folder: str) -> str:
     return path if path.endswith(os.sep) else path + os.sep
 
 
-def _walk(folder: str, suffixes: Collection[str], plan: Plan) -> list[str]:
-    """Return the files that ``folder`` stands for, and note in ``plan`` those left out."""
+def _walk(folder: str, suffixes: Collection[str], job_list: JobList) -> list[str]:
+    """Return the files that ``folder`` stands for, and note in ``job_list`` those left out."""
     found = find_files(folder, suffixes)
-    plan.left_out += found.left_out
-    plan.unreadable += found.unreadable
-    plan.remarks += remarks_on(found.broken_links, found.outputs)
+    job_list.left_out += found.left_out
+    job_list.unreadable += found.unreadable
+    job_list.remarks += remarks_on(found.broken_links, found.outputs)
     return found.names
 
 
-def _check_names(plan: Plan) -> None:
+def _check_names(job_list: JobList) -> None:
     """Refuse two outputs of one name, and an output that is an input.
 
     Only hashes of all names are kept; names with equal hashes are then compared as they are.
@@ -230,12 +232,12 @@ def _check_names(plan: Plan) -> None:
     identity = _Identity()
     targets: set[int] = set()
     twice: set[int] = set()
-    for job in plan:
+    for job in job_list:
         key = hash(identity(job.target))
         (twice if key in targets else targets).add(key)
     if twice:
         first: dict[str, Job] = {}
-        for job in plan:
+        for job in job_list:
             name = identity(job.target)
             if hash(name) in twice and (other := first.setdefault(name, job)) is not job:
                 raise UsageError(
@@ -243,12 +245,14 @@ def _check_names(plan: Plan) -> None:
                     "keep their folders apart with --root, their suffixes with --keep-suffix, "
                     "or write them to different folders"
                 )
-    both = targets & {hash(identity(job.source)) for job in plan if job.source != STREAM}
+    both = targets & {hash(identity(job.source)) for job in job_list if job.source != STREAM}
     if both:
         overwritten = {
-            identity(job.target): job.target for job in plan if hash(identity(job.target)) in both
+            identity(job.target): job.target
+            for job in job_list
+            if hash(identity(job.target)) in both
         }
-        for job in plan:
+        for job in job_list:
             target = overwritten.get(identity(job.source))
             if job.source != STREAM and target is not None and os.path.exists(target):
                 raise UsageError(f"{target} is an input too; choose another name with -o")

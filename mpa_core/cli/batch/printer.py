@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Self
 
-from mpa_core.cli.batch.jobs import Outcome
-from mpa_core.cli.batch.plan import Plan
+from mpa_core.cli.batch.job_list import JobList
+from mpa_core.cli.batch.jobs import JobOutcome
 from mpa_core.cli.batch.signals import uninterrupted
 from mpa_core.cli.output import emit_line, say_error, table
 from mpa_core.io.folders import counted
@@ -25,14 +25,14 @@ _BLOCK = 1000
 """Number of rows in one table; a run of millions must not keep all rows in memory."""
 
 
-class Report:
+class OutcomePrinter:
     """Prints outcomes as they come; inside its context, a terminal shows a progress bar.
 
     As JSON it is a line for every file, which is written as soon as the file is finished, and a
     last line with the sums. As text it is a table; errors go to stderr in both.
 
     Args:
-        plan: the jobs.
+        job_list: the jobs.
         as_json: print JSON instead of text.
 
     Attributes:
@@ -41,18 +41,18 @@ class Report:
         leftovers: number of temporary files of killed runs that were removed.
     """
 
-    def __init__(self, plan: Plan, *, as_json: bool) -> None:
+    def __init__(self, job_list: JobList, *, as_json: bool) -> None:
         self.counts: Counter[str] = Counter()
         self.stopped: str | None = None
         self.leftovers = 0
-        self._total = len(plan) + len(plan.unreadable)
-        self._left_out = plan.left_out
-        self._remarks = plan.remarks
+        self._total = len(job_list) + len(job_list.unreadable)
+        self._left_out = job_list.left_out
+        self._remarks = job_list.remarks
         self._as_json = as_json
-        self._silent = plan.to_stdout
+        self._silent = job_list.to_stdout
         self._next = 0
-        self._early: dict[int, Outcome] = {}
-        """Outcomes, by place in the plan, of jobs that finished before one that precedes them."""
+        self._early: dict[int, JobOutcome] = {}
+        """Outcomes, by place in the list, of jobs that finished before one that precedes them."""
         self._error: dict[str, str] | None = None
         self._rows: list[dict[str, Any]] = []
         self._bar: Progress | None = None
@@ -74,14 +74,14 @@ class Report:
             self._bar.stop()
             self._bar = None
 
-    def add(self, outcome: Outcome, place: int | None = None) -> None:
-        """Print the outcome of a job once all before it in the plan have been printed.
+    def add(self, outcome: JobOutcome, place: int | None = None) -> None:
+        """Print the outcome of a job once all before it in the list have been printed.
 
         Counting and printing are not interrupted by a signal.
 
         Args:
             outcome: outcome of the job.
-            place: index of the job in the plan, from 0; None for an outcome of no job.
+            place: index of the job in the list, from 0; None for an outcome of no job.
         """
         with uninterrupted():
             if outcome.state == "stopped":
@@ -96,7 +96,7 @@ class Report:
                 self._add(self._early.pop(self._next))
                 self._next += 1
 
-    def _add(self, outcome: Outcome) -> None:
+    def _add(self, outcome: JobOutcome) -> None:
         error = outcome.row.get("error")
         if error is not None:
             say_error(error, outcome.trace)
