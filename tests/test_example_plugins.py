@@ -26,7 +26,10 @@ def write_metadata(plugin: Path, site: Path) -> None:
     name, version = project["name"], project["version"]
     info = site / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    said = ["Metadata-Version: 2.4", f"Name: {name}", f"Version: {version}"]
+    said += [f"License-Expression: {project['license']}", f"Summary: {project['description']}"]
+    said += [f"Requires-Dist: {requirement}" for requirement in project["dependencies"]]
+    (info / "METADATA").write_text("\n".join(said) + "\n")
     lines = []
     for group, entries in project["entry-points"].items():
         lines += [f"[{group}]", *(f"{key} = {value}" for key, value in entries.items())]

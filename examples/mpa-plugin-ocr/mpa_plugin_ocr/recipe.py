@@ -37,7 +37,7 @@ class OcrRecipe(Recipe):
         feature_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
         """Of the distance between the recogniser's features of a line and of its original, relative
         to the cross-entropy of its characters: what can be read is near what could be read."""
-        lines: Annotated[int, Field(gt=0)] = 4
+        lines: Annotated[int, Field(gt=0)] = 2
         """Lines of each picture that a step reads, drawn anew each time."""
         judge: Literal["tesseract"] | None = None
         """Unseen in training, for the metrics alone: the program, which has to be installed."""
@@ -52,10 +52,10 @@ class OcrRecipe(Recipe):
             "quality_sampling": "per_image",
             "loss_scale": "sqrt_rate",
             "full_share": 0.5,
-            "task_weight": 6.0,
+            "task_weight": 3.0,
             "distortion_weight": 0.5,
         },
-        "optim": {"lr": 2e-3, "ema_decay": 0.995},
+        "optim": {"lr": 1e-3, "ema_decay": 0.995},
         "schedule": {"kind": "cosine", "warmup": 0.03},
         "budget": {"hours": 0.6},
     }
