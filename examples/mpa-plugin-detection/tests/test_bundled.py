@@ -16,7 +16,7 @@ PHOTO = Path(mpa_core.__file__).parent / "assets" / "chelsea.png"
 
 @pytest.fixture(scope="module")
 def image():
-    return load_image(PHOTO).convert("RGB")
+    return load_image(PHOTO).convert("RGB").crop((100, 20, 356, 276))
 
 
 @pytest.fixture(scope="module")
