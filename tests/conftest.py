@@ -106,3 +106,22 @@ def photos() -> list[Path]:
     """Real photos: the test split of $MPA_PHOTOS or ../shared/photos, else the bundled one."""
     folder = Path(os.environ.get("MPA_PHOTOS") or ROOT.parent / "shared" / "photos")
     return sorted((folder / "test").glob("*.png")) or [SAMPLE]
+
+
+@pytest.fixture
+def mpa(capsys):
+    """Call ``mpa`` with arguments; a usage error of argparse is its exit code."""
+
+    from forks import Result
+
+    from mpa_core.cli.main import main
+
+    def call(*args: object) -> Result:
+        capsys.readouterr()
+        try:
+            code = main([str(arg) for arg in args])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return Result(code, *capsys.readouterr())
+
+    return call

@@ -71,8 +71,7 @@ def find_base(type_: str) -> RegisteredBase:
         and (not distribution or normalize(base.distribution) == normalize(distribution))
     ]
     if len(found) == 1:
-        if problem := found[0].spec.unmet:
-            raise PluginError(f"base type {found[0].type!r} {problem}")
+        found[0].require_sdk()
         return found[0]
     if found:
         types = " or ".join(repr(base.type) for base in found)

@@ -4,35 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar, Generic, TypeVar
 
 from mpa_core.arguments import did_you_mean
 from mpa_core.errors import PluginError
 from mpa_core.plugins.entries import normalize
 from mpa_core.plugins.hookspecs import BaseSpec, PathSpec
 
+SpecT = TypeVar("SpecT", PathSpec, BaseSpec)
+
 
 @dataclass(frozen=True)
-class RegisteredPath:
-    """A task path and the distribution that offers it."""
+class _Registered(Generic[SpecT]):
+    """Something that a plugin offers and the distribution that offers it."""
 
-    spec: PathSpec
+    spec: SpecT
     distribution: str
     version: str
 
+    kind: ClassVar[str]
+    """What it is, for messages."""
+
     @property
     def name(self) -> str:
-        """The path's own name, such as ``det``; two distributions may claim the same."""
+        """Its own name, such as ``det``; two distributions may claim the same."""
         return self.spec.name
 
     @property
     def qualified_name(self) -> str:
         """``distribution:name``, which no other distribution can claim."""
         return f"{self.distribution}:{self.spec.name}"
-
-    @property
-    def recipe_name(self) -> str:
-        """Name of its recipe in messages, with path and distribution."""
-        return f"recipe of {self.name!r} ({self.distribution} {self.version})"
 
     def require_sdk(self) -> None:
         """Check that this SDK is one that the plugin works with.
@@ -42,27 +43,32 @@ class RegisteredPath:
         """
         if problem := self.spec.unmet:
             raise PluginError(
-                f"task path {self.name!r} of {self.distribution} {self.version} {problem}"
+                f"{self.kind} {self.name!r} of {self.distribution} {self.version} {problem}"
             )
 
 
 @dataclass(frozen=True)
-class RegisteredBase:
-    """A type of base codec and the distribution that offers it."""
+class RegisteredPath(_Registered[PathSpec]):
+    """A task path and the distribution that offers it."""
 
-    spec: BaseSpec
-    distribution: str
-    version: str
+    kind = "task path"
 
     @property
-    def name(self) -> str:
-        """The type's own name; two distributions may claim the same."""
-        return self.spec.name
+    def recipe_name(self) -> str:
+        """Name of its recipe in messages, with path and distribution."""
+        return f"recipe of {self.name!r} ({self.distribution} {self.version})"
+
+
+@dataclass(frozen=True)
+class RegisteredBase(_Registered[BaseSpec]):
+    """A type of base codec and the distribution that offers it."""
+
+    kind = "base type"
 
     @property
     def type(self) -> str:
         """The type that its architectures state, ``distribution:name``."""
-        return f"{self.distribution}:{self.spec.name}"
+        return self.qualified_name
 
 
 @dataclass(frozen=True)

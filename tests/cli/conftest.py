@@ -8,32 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forks import COMMANDS, ForkServer, Result, Running, fork_server
+from forks import COMMANDS, ForkServer, Running, fork_server
 from PIL import Image
 
 from mpa_core import MPACodec
-from mpa_core.cli.main import main
 
 
 @pytest.fixture(autouse=True)
 def _one_processor_is_meant(monkeypatch):
     """Runs over many files stay in this process, unless a test asks for workers."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
-@pytest.fixture
-def mpa(capsys):
-    """Call ``mpa`` with arguments; a usage error of argparse is its exit code."""
-
-    def call(*args: object) -> Result:
-        capsys.readouterr()
-        try:
-            code = main([str(arg) for arg in args])
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return Result(code, *capsys.readouterr())
-
-    return call
 
 
 @pytest.fixture(scope="session")

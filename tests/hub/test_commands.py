@@ -6,26 +6,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from forks import Result
 from PIL import Image
 
 from mpa_core import MPACodec
-from mpa_core.cli.main import main
 
 
-@pytest.fixture
-def mpa(capsys, monkeypatch):
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-    def call(*args: object) -> Result:
-        capsys.readouterr()
-        try:
-            code = main([str(arg) for arg in args])
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return Result(code, *capsys.readouterr())
-
-    return call
 
 
 def test_decode_by_a_path_of_the_hub(hub, published, mpa, sample, tmp_path, monkeypatch):
