@@ -38,7 +38,7 @@ def find_photos(folder: Path) -> FolderFiles:
         TrainingError: there are none, or ``folder`` is no folder.
     """
     if not folder.is_dir():
-        raise TrainingError(f"{folder}: not a folder; --data and --val take folders of photos")
+        raise TrainingError(f"{folder}: not a folder; give a folder of photos")
     suffixes = picture_suffixes()
     found = find_files(folder, suffixes)
     for remark in found.remarks():

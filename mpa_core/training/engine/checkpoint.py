@@ -124,7 +124,7 @@ def load_latest(folder: Path) -> SavedState:
     found = f": {problems[0]}" if problems else ""
     raise CheckpointError(
         f"{folder}: no usable checkpoint{found}; give the folder of a run that has "
-        "one, or start it anew without --resume"
+        "one, or train anew"
     )
 
 
