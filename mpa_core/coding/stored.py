@@ -219,8 +219,8 @@ class StoredCodec(LoadedPaths):
 
         Args:
             name: what the path is called here, one of :attr:`paths`.
-            repo_id, commit_message, private, token, branch, create_pr, license, eval_results,
-                sample, card: as in :meth:`push_to_hub`.
+            repo_id, commit_message, private, token, branch, create_pr: as in :meth:`push_to_hub`.
+            license, eval_results, sample, card: as in :meth:`push_to_hub`.
             dtype: ``"float16"`` halves the file by rounding matrices.
 
         Returns:
