@@ -40,7 +40,7 @@ _CHUNK = 2**20
 
 @dataclass(frozen=True)
 class HubOptions:
-    """How a repository is fetched, in huggingface_hub's words; each field has its default.
+    """Options for fetching a repository, in huggingface_hub's words; each has its default.
 
     Raises:
         ConfigError: a field is none of what it may be.

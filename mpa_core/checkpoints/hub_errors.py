@@ -1,4 +1,4 @@
-"""What huggingface_hub raises, as errors of the SDK: one sentence and the next command."""
+"""The exceptions of huggingface_hub as errors of the SDK: one sentence and the next command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which repository of the Hub a folder is a copy of, told by its place in the cache. No torch."""
+"""The repository of the Hub that a folder is a copy of, by its place in the cache. No torch."""
 
 from __future__ import annotations
 

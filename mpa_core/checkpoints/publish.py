@@ -1,4 +1,4 @@
-"""From folders to repositories of the Hugging Face Hub, and what is there. No torch here."""
+"""Publishing folders as repositories of the Hugging Face Hub, and listing those. No torch here."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from mpa_core.errors import CheckpointError, ConfigError, HubError, MPAError
 
 @dataclass(frozen=True)
 class Target:
-    """Where a folder is published, in huggingface_hub's words.
+    """The place where a folder is published, in huggingface_hub's words.
 
     Raises :class:`ConfigError` for a name that is none.
     """

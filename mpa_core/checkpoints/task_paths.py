@@ -1,4 +1,4 @@
-"""From a path's folder to the path: by its plugin's class, or without a plugin if it needs none."""
+"""Building paths from their folders: by the plugin's class, or without one if none is needed."""
 
 from __future__ import annotations
 

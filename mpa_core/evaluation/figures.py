@@ -1,4 +1,4 @@
-"""What ``mpa eval`` measured of a base or a path, as figures for its card on the Hub."""
+"""Figures of ``mpa eval`` about a base or a path, for its card on the Hub."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class CheckFailed(AssertionError):  # noqa: N818 -- what failed is a check
-    """What a path does is not what the SDK asks of one; the text says what to change."""
+    """A path does not do what the SDK asks of one; the text says what to change."""
 
 
 class NotApplicable(Exception):  # noqa: N818 -- no error: a check that has nothing to look at
@@ -89,12 +89,12 @@ class Check:
 
     @property
     def function(self) -> Any:
-        """What is called."""
+        """The function that is called."""
         return getattr(import_module(f"mpa_core.testing.checks.{self.module}"), self.name)
 
     @property
     def purpose(self) -> str:
-        """What it asks, as a sentence: of the first line of its function's docstring."""
+        """Its question as a sentence, from the first line of its function's docstring."""
         first = cleandoc(self.function.__doc__).partition("\n")[0].removeprefix("Check that ")
         return first[0].upper() + first[1:]
 

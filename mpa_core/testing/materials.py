@@ -1,4 +1,4 @@
-"""What checks and a plugin's own tests work on: a tiny base, and a few small photos."""
+"""Material for checks and a plugin's own tests: a tiny base, and a few small photos."""
 
 from __future__ import annotations
 

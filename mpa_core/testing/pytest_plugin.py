@@ -83,7 +83,7 @@ class CheckItem(pytest.Item):
         return str(super().repr_failure(excinfo, style))
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        """Where it comes from, for reports."""
+        """Return the place that it comes from, for reports."""
         return Path(__file__), None, self.name
 
 

@@ -22,7 +22,7 @@ Status = Literal["passed", "failed", "expected", "skipped"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one check of one path, or of one type of base, came to."""
+    """The result of one check of one path, or of one type of base."""
 
     subject: str
     """The path or type of base, by name; of the plugin itself, the plugin's."""

@@ -31,7 +31,7 @@ CROP = 128
 
 
 class Reference(NamedTuple):
-    """What a base does without the path: nothing of the plugin's code has run yet."""
+    """The base's behaviour without the path: nothing of the plugin's code has run yet."""
 
     data: bytes
     """A picture's file."""
@@ -117,7 +117,7 @@ class PathUnderTest:
 
     @property
     def data(self) -> Path:
-        """What the recipe takes for its data."""
+        """The folder that the recipe takes its data from."""
         return self._data if self._data is not None else self.photos
 
     @property
@@ -137,7 +137,7 @@ class PathUnderTest:
 
     @property
     def reference(self) -> Reference:
-        """What the base does while nothing of the plugin has been imported on its behalf."""
+        """The base's behaviour while nothing of the plugin has been imported on its behalf."""
         return _bench().reference
 
     def build(self, seed: int = 0) -> TaskPath:
@@ -196,7 +196,7 @@ class PathUnderTest:
 
 
 class _Bench(NamedTuple):
-    """What every path is tried on; the same for all paths of a process."""
+    """The base and pictures that paths are tried on; the same for all paths of a process."""
 
     base: Path
     photos: Path

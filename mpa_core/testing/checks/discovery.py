@@ -1,4 +1,4 @@
-"""What a plugin does before any path of it is used, and what its distribution says."""
+"""Checks of a plugin before any path of it is used, and of what its distribution says."""
 
 from __future__ import annotations
 
