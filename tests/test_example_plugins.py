@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import mpa_core
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -39,7 +41,8 @@ def write_metadata(plugin: Path, site: Path) -> None:
 @pytest.mark.parametrize("plugin", PLUGINS, ids=lambda plugin: plugin.name)
 def test_a_plugin_passes_its_own_tests(plugin, tmp_path):
     write_metadata(plugin, tmp_path)
-    path = [str(tmp_path), str(plugin), str(EXAMPLES.parent), os.environ.get("PYTHONPATH", "")]
+    packages = Path(mpa_core.__file__).parents[1]  # the SDK that is tested, source or installed
+    path = [str(tmp_path), str(plugin), str(packages), os.environ.get("PYTHONPATH", "")]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, path)),

@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 from forks import COMMANDS, ForkServer, Result, fork_server
 
-ROOT = Path(__file__).resolve().parents[2]
+import mpa_core
+
+PACKAGES = Path(mpa_core.__file__).parents[1]
+"""Folder of the SDK that is tested: of its source, or where it is installed."""
 
 SPEC = 'PathSpec(name="{name}", path="{module}.path:{class_name}", summary="For tests.")'
 
@@ -74,7 +77,7 @@ class Site:
         self._calls += 1
         output = self.folder / f"process-{self._calls}"
         output.mkdir()
-        places = os.pathsep.join([str(self.folder), str(ROOT)])
+        places = os.pathsep.join([str(self.folder), str(PACKAGES)])
         env = {"PYTHONPATH": places, **env}
         return server.start(output, env=env, path=[str(self.folder)], **what).wait()
 
@@ -118,7 +121,7 @@ def hook_returning(name: str, module: str) -> str:
 
 def _server(imports: str) -> AbstractContextManager[ForkServer]:
     clean = {key: value for key, value in os.environ.items() if not key.startswith("MPA_")}
-    env = {**clean, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    env = {**clean, "PYTHONPATH": str(PACKAGES), "PYTHONDONTWRITEBYTECODE": "1"}
     return fork_server(imports, "-W", "error", env=env)
 
 
