@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mpa_core.tasks.samples import PathBatch, Sample
 
 __version__ = "0.1.0"
+"""Version of this mpa-core, as PEP 440 writes them."""
 
 __all__ = [
     "BaseSpec",

@@ -36,6 +36,7 @@ or time than a check of its numbers takes."""
 
 Positive = Annotated[int, Field(gt=0)]
 Width = Annotated[int, Field(gt=0, le=MAX_WIDTH)]
+"""Type of a config's field that is a number of channels, from 1 to 16384."""
 Depth = Annotated[int, Field(ge=0, le=MAX_DEPTH)]
 Ratio = Annotated[float, Field(gt=0, le=64)]
 """A hidden width over a width; neither infinite nor NaN."""

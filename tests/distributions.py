@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 # What a source distribution is made of.
-FOLDERS = ("docs", "examples", "mpa_core", "mpa_plugins", "tests")
+FOLDERS = ("docs", "docs_hooks", "examples", "mpa_core", "mpa_plugins", "tests")
 FILES = (
     "CHANGELOG.md",
     "CONTRIBUTING.md",

@@ -15,7 +15,7 @@ from mpa_core.requirements import DISTRIBUTION
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 OURS = re.compile(r"(?:^|[ '\"/])((?:tests|\.ci)(?:/[\w.]+)*)")
-EXTRA = re.compile(r"--editable '\.\[(\w+)\]'")
+EXTRAS = re.compile(r"--editable '\.\[([\w,]+)\]'")
 
 
 def load(name: str) -> dict[str, Any]:
@@ -69,6 +69,6 @@ def test_files_and_extras_that_workflows_name_are_there():
     named = {name for text in texts for name in OURS.findall(text)}
     assert {".ci/try_installed.py", "tests/bitstream", "tests"} <= named
     assert {name for name in named if not (ROOT / name).exists()} == set()
-    extras = {name for text in texts for name in EXTRA.findall(text)}
+    extras = {name for text in texts for names in EXTRAS.findall(text) for name in names.split(",")}
     assert extras == {"lint", "docs", "test"}
     assert extras <= set(metadata.metadata(DISTRIBUTION).get_all("Provides-Extra"))

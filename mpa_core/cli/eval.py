@@ -89,7 +89,9 @@ def register(
     )
 
     page = parser.add_argument_group("a page from stored results, nothing is measured")
-    page.add_argument("--report", nargs="+", type=Path, metavar="RESULTS.json")
+    page.add_argument(
+        "--report", nargs="+", type=Path, metavar="RESULTS.json", help="results of mpa eval"
+    )
     page.add_argument("--markdown", type=Path, metavar="FILE", help="the page to write")
     page.add_argument("--plots", type=Path, metavar="DIR", help="folder for its plots")
     page.add_argument(

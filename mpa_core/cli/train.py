@@ -52,7 +52,12 @@ def register(
     export.add_argument(
         "--base", metavar="ID", help="of a path: where its base is now (default: as it was)"
     )
-    export.add_argument("--dtype", choices=("float32", "float16"), default="float32")
+    export.add_argument(
+        "--dtype",
+        choices=("float32", "float16"),
+        default="float32",
+        help="how the weights are stored (default: float32)",
+    )
     export.add_argument(
         "--license",
         metavar="ID",

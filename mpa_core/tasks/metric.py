@@ -75,6 +75,7 @@ class Unit:
 PLAIN = Unit()
 """Unit of a number without a unit, such as a feature distance or MS-SSIM."""
 DECIBEL = Unit("dB", digits=2)
+"""Unit of a PSNR, or of another ratio in decibels."""
 PERCENT = Unit("%", digits=1, factor=100.0, of_differences="points", after_values=True)
 """Unit of a share: the metric's value lies in [0, 1] and is written in percent."""
 

@@ -22,6 +22,7 @@ from mpa_core.tasks.samples import PathBatch, Sample
 from mpa_core.tasks.settings import CropSettings
 
 Split = Literal["train", "val", "test"]
+"""Part of a data set: to train on, to validate on during training, or to judge by."""
 Frozen = TypeVar("Frozen", bound=nn.Module)
 
 

@@ -11,11 +11,12 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from public_names import SPECIFICATION, documented, public_names
 from second_base import plugin_source
 
 import mpa_core
 import mpa_plugins
-from mpa_core import Metric, PathBatch, Recipe, Sample, errors, paths, tasks, testing
+from mpa_core import Metric, PathBatch, Recipe, Sample, paths, tasks
 from mpa_core.plugins import hookspecs
 from mpa_core.plugins.hookspecs import RESERVED_NAMES, PathSpec
 from mpa_core.plugins.scaffold import new_plugin
@@ -24,7 +25,6 @@ from mpa_core.testing import all_checks
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 MODULES = ("__init__.py", "path.py", "recipe.py")
 TUTORIAL = (DOCS / "write-a-plugin.md").read_text(encoding="utf-8")
-SPECIFICATION = (DOCS / "spec" / "plugin-api.md").read_text(encoding="utf-8")
 
 
 def file_in_tutorial(name: str) -> str:
@@ -129,27 +129,6 @@ assert LabelledRecipe().dataset(Path("PHOTOS"), "val", None)[0].target["label"] 
     validation = (tmp_path / "runs" / "det" / "metrics.jsonl").read_text().splitlines()[-2]
     levels = json.loads(validation)["levels"]
     assert all({"psnr", "features", "main_features"} <= level.keys() for level in levels)
-
-
-def documented(table: str) -> dict[str, list[str]]:
-    """First column -> names in the second, of the table with this head."""
-    _, _, rows = SPECIFICATION.partition(f"| {table} |\n")
-    lines = rows.partition("\n\n")[0].splitlines()[1:]
-    cells = [line.strip("|").split("|") for line in lines]
-    return {first.strip(): re.findall(r"`(\w+)`", second) for first, second in cells}
-
-
-def public_names() -> dict[str, list[str]]:
-    """Module -> names that the specification lets a plugin import."""
-    found = {key.strip("`"): names for key, names in documented("module | names").items()}
-    classes = [name for name, value in vars(errors).items() if isinstance(value, type)]
-    complete = {"mpa_core": mpa_core.__all__, "mpa_core.errors": classes}
-    return {
-        **found,
-        **complete,
-        "mpa_core.tasks": tasks.__all__,
-        "mpa_core.testing": testing.__all__,
-    }
 
 
 def imported(code: str) -> list[tuple[str, str]]:
