@@ -9,11 +9,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from hub_server import point_at, running_hub
 from huggingface_hub.utils import disable_progress_bars
 from PIL import Image
+from ruamel.yaml import YAML
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
@@ -99,6 +101,28 @@ def test_every_error_is_documented():
     headings = re.findall(r"^## `(\w+)`$", text, re.MULTILINE)
     assert set(headings) == classes
     assert len(headings) == len(classes)
+
+
+def test_images_have_words_for_who_does_not_see_them():
+    pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    images = re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", pages)
+    assert images and [target for words, target in images if not words.strip()] == []
+    drawings = [*(ROOT / "docs").rglob("*.svg")]
+    assert drawings
+    for drawing in drawings:
+        svg = ElementTree.parse(drawing).getroot()
+        assert svg.get("role") == "img"
+        for part in ("title", "desc"):
+            assert len((svg.findtext(f"{{http://www.w3.org/2000/svg}}{part}") or "").split()) > 2
+
+
+def test_every_page_is_in_the_navigation():
+    settings = YAML(typ="safe").load(ROOT / "mkdocs.yml")
+    named = re.findall(r"[\w/-]+\.md", str(settings["nav"]))
+    assert len(named) == len(set(named))
+    written = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
+    assert set(named) - written == {"reference/cli.md", "reference/index.md"}  # made by the build
+    assert written - set(named) == set()
 
 
 def test_make_commands_of_the_readme_exist():
