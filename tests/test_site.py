@@ -9,9 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from cli_help import all_helps, options
 from public_names import public_names
-
-from mpa_core.cli.main import build_parser
 
 mkdocstrings = pytest.importorskip("mkdocstrings", reason="the site needs mpa-core[docs]")
 
@@ -37,27 +36,13 @@ def test_every_public_name_is_described_and_listed(built: Path):
             assert re.search(rf'<a [^>]*href="[^"]+"[^>]*><code>{name}</code></a>', listed), name
 
 
-def help_of(*words: str, capsys: pytest.CaptureFixture[str]) -> str:
-    with pytest.raises(SystemExit) as ended:
-        build_parser().parse_args([*words, "--help"])
-    assert ended.value.code == 0
-    return capsys.readouterr().out
-
-
-def test_every_command_and_option_is_in_the_reference(built: Path, capsys):
+def test_every_command_and_option_is_in_the_reference(built: Path):
     page = (built / "reference" / "cli" / "index.html").read_text(encoding="utf-8")
     heading = r"<h2[^>]*>([a-z -]+)<.*?</h2>(.*?)(?=<h2|</article>)"
     sections = dict(re.findall(heading, html.unescape(page), re.S))
-    found: list[tuple[str, ...]] = []
-    waiting: list[tuple[str, ...]] = [()]
-    while waiting:
-        words = waiting.pop()
-        shown = help_of(*words, capsys=capsys)
+    assert sections.keys() == {" ".join(("mpa", *words)) for words in all_helps()}
+    for words, shown in all_helps().items():
         section = sections[" ".join(("mpa", *words))]
-        for option in re.findall(r"^  (?:-\w[^-\n]*)?(--[a-z][a-z-]*)", shown, re.M):
+        for option in options(shown):
             row = re.search(rf"<code>[^<]*{option}\b[^<]*</code></td>\s*<td>(.*?)</td>", section)
-            assert option == "--help" or (row and row[1]), f"{words} {option}"
-        waiting += [(*words, name) for name in re.findall(r"^    ([a-z][a-z-]*)\b", shown, re.M)]
-        found.append(words)
-    assert {("encode",), ("train", "path"), ("hub", "push")} <= set(found)
-    assert len(found) == len(sections)
+            assert row and row[1], f"{words} {option}"
