@@ -1,4 +1,4 @@
-"""Writes the page ``reference/cli.md``, every command and option of ``mpa``, from its parser.
+"""Fills the page ``reference/cli.md``, every command and option of ``mpa``, from its parser.
 
 A hook of MkDocs. The texts are those of ``mpa COMMAND --help``.
 """
@@ -11,28 +11,20 @@ import re
 from collections.abc import Iterator
 from functools import partial
 
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 from mpa_core.cli.main import build_parser
 
-INTRODUCTION = """# Commands and options
-
-What `mpa --help` and `mpa COMMAND --help` say. The page is made from the command line itself;
-[Command line](../cli.md) explains it.
-"""
+PAGE = "reference/cli.md"
 
 
-def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the page to those that are built."""
-    files.append(File.generated(config, "reference/cli.md", content=page(build_parser())))
-    return files
-
-
-def page(parser: argparse.ArgumentParser) -> str:
-    """Return the page as Markdown."""
+def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
+    """Add a section for each command to the page about them."""
+    if page.file.src_uri != PAGE:
+        return markdown
+    parser = build_parser()
     sections = [section(command, said) for command, said in commands(parser, parser.description)]
-    return "\n".join([INTRODUCTION, *sections])
+    return "\n".join([markdown, *sections])
 
 
 def commands(
@@ -54,13 +46,15 @@ def section(parser: argparse.ArgumentParser, said: str | None) -> str:
         parser.color = False
     parts = [f"## {parser.prog}\n"]
     if said:
-        parts.append(f"{markdown(said[0].upper() + said[1:])}{'' if said.endswith('.') else '.'}\n")
+        parts.append(
+            f"{as_markdown(said[0].upper() + said[1:])}{'' if said.endswith('.') else '.'}\n"
+        )
     parts.append(f"```text\n{parser.format_usage().strip()}\n```\n")
     for group in parser._action_groups:
         rows = [row(action) for action in group._group_actions if is_listed(action)]
         if rows:
             title = (group.title or "").removesuffix(":")
-            parts.append(f"| {markdown(title)} | |\n| --- | --- |\n" + "\n".join(rows) + "\n")
+            parts.append(f"| {as_markdown(title)} | |\n| --- | --- |\n" + "\n".join(rows) + "\n")
     return "\n".join(parts)
 
 
@@ -74,7 +68,7 @@ def row(action: argparse.Action) -> str:
     name = ", ".join(action.option_strings)
     called = " ".join(part for part in (name, value(action)) if part)
     said = (action.help or "") % vars(action)
-    return f"| <code>{html.escape(called).replace('|', '&#124;')}</code> | {markdown(said)} |"
+    return f"| <code>{html.escape(called).replace('|', '&#124;')}</code> | {as_markdown(said)} |"
 
 
 def value(action: argparse.Action) -> str:
@@ -89,7 +83,7 @@ def value(action: argparse.Action) -> str:
     return f"[{several}]" if action.nargs in ("*", "?") else several
 
 
-def markdown(text: str) -> str:
+def as_markdown(text: str) -> str:
     """Return plain text as Markdown that shows it, within a cell of a table, too."""
     marked = re.sub(r"([\\`*_\[\]])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
     return marked.replace("|", "&#124;")

@@ -1,4 +1,4 @@
-"""Writes the page ``reference/index.md``: every public name, with a link to where it is described.
+"""Fills the page ``reference/index.md``: every public name, with a link to its description.
 
 A hook of MkDocs. Which names are public is said by ``docs/spec/plugin-api.md``. A name that no page
 of the reference describes has no place to link to, which ends a strict build.
@@ -11,31 +11,26 @@ from pathlib import Path
 
 import griffe
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
+PAGE = "reference/index.md"
 SPECIFICATION = "spec/plugin-api.md"
 ROW = re.compile(r"^\| `(mpa_core[\w.]*)` \| (.*) \|$", re.MULTILINE)
 Member = griffe.Object | griffe.Alias
-INTRODUCTION = f"""# Public names
-
-All names that [the plugin API](../{SPECIFICATION}) calls public: they change on purpose only, and
-with a word in the list of changes. Each is described under its link.
-"""
 
 
-def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the page to those that are built."""
-    specification = Path(config.docs_dir, SPECIFICATION).read_text(encoding="utf-8")
-    root = Path(config.docs_dir).parent
-    package = griffe.load("mpa_core", search_paths=[root])
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: object) -> str:
+    """Add a table for each public module to the page about them."""
+    if page.file.src_uri != PAGE:
+        return markdown
+    docs = Path(config.docs_dir)
+    package = griffe.load("mpa_core", search_paths=[docs.parent])
     assert isinstance(package, griffe.Module)
     sections = [
         section(module, public_names(package, module, said))
-        for module, said in ROW.findall(specification)
+        for module, said in ROW.findall((docs / SPECIFICATION).read_text(encoding="utf-8"))
     ]
-    content = "\n".join([INTRODUCTION, *sections])
-    files.append(File.generated(config, "reference/index.md", content=content))
-    return files
+    return "\n".join([markdown, *sections])
 
 
 def public_names(package: griffe.Module, module: str, said: str) -> list[Member]:
