@@ -36,7 +36,9 @@ def register(
         help="run the conformance checks on plugins' paths and bases; exit 1 if one fails",
     )
     check.add_argument(
-        "name", nargs="?", help="entry point or distribution of the plugin (default: all)"
+        "name",
+        nargs="?",
+        help="entry point or distribution of the plugin, or distribution:name (default: all)",
     )
     check.add_argument(
         "--train",
