@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpa_core.cli.common import DEFAULT_BASE
-from mpa_core.cli.threads import add_threads_argument
+from mpa_core.cli.threads import add_threads_argument, counted
 
 if TYPE_CHECKING:
     from mpa_core.checkpoints import AskedPaths
@@ -85,7 +85,12 @@ def register(
         help="distances: lpips, vgg-hed, efficientnet-lite0, haarpsi, gmsd, fsim, vif "
         "(default: %(default)s)",
     )
-    figures.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
+    figures.add_argument(
+        "--limit",
+        type=counted("pictures", most=10**9),
+        metavar="N",
+        help="only the first N pictures",
+    )
     figures.add_argument("--no-plots", action="store_true", help="tables alone")
     figures.add_argument(
         "--strip-picture", type=int, default=0, metavar="N", help="which one the strip shows"
@@ -126,8 +131,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace) -> int:
-    import torch
-
+    from mpa_core.arguments import as_device
     from mpa_core.cli.common import asked_paths, reading
     from mpa_core.cli.output import emit
     from mpa_core.codec import MPACodec
@@ -137,13 +141,14 @@ def _measure(args: argparse.Namespace) -> int:
     from mpa_core.mix import Mix
 
     paths = asked_paths(_list(args.paths))
+    with reading("--device"):
+        device = as_device(args.device)
     with reading("--sweep"):
         sweep = Sweep.parse(args.sweep).by(paths.name) if args.sweep else None
     with reading("--mixes"):
         asked = [paths.mix(Mix.parse(text)) for text in args.mixes]
     with reading("--tasks"):
         tasks = [paths.task(task) for task in _list(args.tasks)]
-    device = torch.device(args.device)
     codec, mixes = None, [Mix()]
     if args.base is not None:
         codec = MPACodec.from_pretrained(args.base).to(device)

@@ -129,6 +129,8 @@ def run_check(args: argparse.Namespace) -> int:
 
     if not args.train and (args.data or args.settings):
         raise UsageError("mpa plugins check: --data and --set are for the trainings of --train")
+    if args.data is not None and not args.data.exists():
+        raise UsageError(f"--data {args.data} does not exist; give the data of the recipes")
     # Discovery first: afterwards nobody could tell which import brought torch in.
     found = registry()
     plugins = found.select(args.name)
