@@ -108,6 +108,6 @@ def unknown_plugin(found: str, name: str, installed: Iterable[Plugin]) -> str:
         name, [each for plugin in installed for each in (plugin.name, plugin.distribution)]
     )
     return (
-        f"{found}; installed: {', '.join(known) or 'none'}{hint}; write one that `mpa plugins ls` "
-        "shows, by its name or its distribution, or install it"
+        f"{found}; installed: {', '.join(known) or 'none'}{hint}; write one of these, or its "
+        "distribution, or install it"
     )

@@ -110,7 +110,7 @@ def test_data_that_are_not_there_are_no_fault_of_a_plugin(capsys, tmp_path):
     [
         (["paths", "info", "clz"], "write one that `mpa paths ls` shows, or install the plugin"),
         (["paths", "info", "./cls"], "no task path './cls' is installed"),
-        (["plugins", "check", "clz"], "write one that `mpa plugins ls` shows"),
+        (["plugins", "check", "clz"], "write one of these, or its distribution"),
         (["plugins", "check", ""], "no plugin '' is installed"),
     ],
 )
