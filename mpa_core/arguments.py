@@ -237,7 +237,8 @@ def as_device(value: Any) -> torch.device:
             f"{value} is no device, expected one of this machine's; a base is float32 on all of "
             f"them, since rounded weights are another base; {here}"
         )
-    wrong = f"device is {shown(value)}, expected one of this machine's"
+    said = str(value) if isinstance(value, torch.device) else value
+    wrong = f"device is {shown(said)}, expected one of this machine's"
     if not isinstance(value, (str, torch.device)):
         raise ConfigError(f"{wrong}, by name; {here}")
     try:

@@ -83,6 +83,20 @@ def test_there_are_snippets():
         assert page.name in test.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    "page",
+    [
+        *sorted(ROOT.glob("examples/mpa-plugin-*/*.md")),
+        *sorted(ROOT.glob("mpa_core/plugins/templates/*.md.in")),
+    ],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_what_becomes_a_distribution_of_its_own_links_to_no_file(page: Path):
+    """An index shows its README without the files beside it, and it leaves this repository."""
+    text = FENCED.sub("", page.read_text(encoding="utf-8"))
+    assert [first or second for first, second in LINK.findall(text)] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_relative_links_lead_somewhere(page: Path):
     text = FENCED.sub("", page.read_text(encoding="utf-8"))

@@ -6,6 +6,7 @@ Nothing is installed: a folder with the metadata that an installation would writ
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,7 +52,11 @@ def test_a_plugin_passes_its_own_tests(plugin, tmp_path):
     for name in ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "MPA_PLUGINS"):
         environment.pop(name, None)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"],
+        [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "tests"],
         cwd=plugin, env=environment, text=True, capture_output=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+    # The SDK's checks were among them: that the weights are for the base that they lie under, and
+    # that the recipe trains.
+    for check in ("check_bundled_weights", "check_wrong_base", "check_card", "check_loss_falls"):
+        assert re.search(rf"test_conformance\[.*{check}.*\] PASSED", done.stdout), check

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mpa_core.checkpoints.asked import AskedPaths, split_named
 from mpa_core.checkpoints.bundled import bundled_base_of, bundled_bases, bundled_fingerprints
 from mpa_core.checkpoints.cards import path_card
 from mpa_core.checkpoints.hub import HubOptions
@@ -36,6 +37,7 @@ __all__ = [
     "BASE",
     "BASE_CONFIG",
     "PATH_CONFIG",
+    "AskedPaths",
     "BaseMeta",
     "BaseRef",
     "HubOptions",
@@ -65,6 +67,7 @@ __all__ = [
     "resolve",
     "save_base",
     "save_path",
+    "split_named",
 ]
 
 _MODULES = {

@@ -1,7 +1,7 @@
 """The card, README.md, that is written with every folder. No torch and nothing of the Hub here.
 
-Saving must work where huggingface_hub is not installed, so the front matter is written here: lines
-of plain text and lists of it, which need no library and come out the same, byte for byte, on every
+Saving must work where huggingface_hub is not installed, so the front matter is written here, in
+the little of YAML that needs no library and comes out the same, byte for byte, on every
 installation. What huggingface_hub makes of a card when it is published, with figures and a sample
 picture, is in :mod:`mpa_core.checkpoints.model_cards`.
 """
@@ -11,12 +11,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mpa_core.checkpoints.meta import BaseMeta, PathMeta
 
 LIBRARY = "mpa"
 """``library_name`` of every card, and the tag that repositories are found by."""
 PIPELINE = "image-to-image"
+PICTURES = "pictures"
+"""Key, in the ``args`` of a figure's data set, that says how many pictures the figure is of."""
 HERE = '"./FOLDER")  # this folder'
 """End of the line of a card that loads its folder; publishing puts the repository there."""
 NO_LICENCE = (
@@ -94,8 +97,21 @@ def base_card(meta: BaseMeta, *, licence: str | None = None) -> str:
     return front_matter(metadata(meta, licence)) + body + licence_note(licence)
 
 
-def path_card(meta: PathMeta, *, licence: str | None = None, notes: str | None = None) -> str:
-    """Return the card of a path folder; ``notes`` is Markdown that follows at its end."""
+def path_card(
+    meta: PathMeta,
+    *,
+    licence: str | None = None,
+    notes: str | None = None,
+    results: Sequence[Mapping[str, Any]] | None = None,
+) -> str:
+    """Return the card of a path folder.
+
+    Args:
+        meta: of the folder.
+        licence: as for :func:`base_card`.
+        notes: Markdown that follows at the end.
+        results: figures, in the form of ``results`` of the Hub's ``model-index``.
+    """
     install = f'`pip install "{meta.plugin.distribution}{meta.plugin.version}"`'
     body = _PATH.format(
         name=meta.path_type,
@@ -106,25 +122,42 @@ def path_card(meta: PathMeta, *, licence: str | None = None, notes: str | None =
         base_fingerprint=meta.base.fingerprint,
         fingerprint=meta.fingerprint,
     )
-    card = front_matter(metadata(meta, licence)) + body + licence_note(licence)
+    values: dict[str, Any] = dict(metadata(meta, licence))
+    if results:
+        values["model-index"] = [{"name": meta.path_type, "results": results}]
+    card = front_matter(values) + body + licence_note(licence)
     return card if notes is None else f"{card}\n{notes}"
 
 
-def front_matter(values: Mapping[str, str | Sequence[str]]) -> str:
-    """Return a YAML block of texts and lists of texts; any text is read back as it was."""
-    lines = []
-    for key, value in values.items():
-        if isinstance(value, str):
-            lines.append(f"{key}: {_scalar(value)}")
-        else:
-            lines += [f"{key}:", *(f"- {_scalar(item)}" for item in value)]
-    return "---\n" + "".join(f"{line}\n" for line in lines) + "---\n"
+def front_matter(values: Mapping[str, Any]) -> str:
+    """Return a YAML block of texts, numbers, lists and mappings; all is read back as it was."""
+    return "---\n" + "".join(f"{line}\n" for line in _lines(values)) + "---\n"
 
 
-def _scalar(text: str) -> str:
-    """Return a text of YAML 1.1 and 1.2, quoted as in JSON where it could mean something else."""
-    plain = _PLAIN.fullmatch(text) and text.lower() not in _WORDS
-    return text if plain else json.dumps(text)
+def _lines(value: Mapping[str, Any] | Sequence[Any]) -> list[str]:
+    """Return the lines of a mapping or a list, not indented."""
+    found = []
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if isinstance(item, str | float | int):
+                found.append(f"{key}: {_scalar(item)}")
+            else:
+                indent = "  " if isinstance(item, Mapping) else ""
+                found += [f"{key}:", *(indent + line for line in _lines(item))]
+        return found
+    for item in value:
+        lines = [_scalar(item)] if isinstance(item, str | float | int) else _lines(item)
+        found += [("  " if number else "- ") + line for number, line in enumerate(lines)]
+    return found
+
+
+def _scalar(value: str | float) -> str:
+    """Return a value of YAML 1.1 and 1.2; text is quoted as in JSON where it could mean else."""
+    if not isinstance(value, str):
+        # YAML 1.1 takes 1e-05 for text.
+        return f"{value:.12f}".rstrip("0") if "e" in repr(value) else json.dumps(value)
+    plain = _PLAIN.fullmatch(value) and value.lower() not in _WORDS
+    return value if plain else json.dumps(value)
 
 
 def licence_note(licence: str | None) -> str:

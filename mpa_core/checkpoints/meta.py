@@ -197,6 +197,11 @@ def read_path_meta(folder: Path) -> PathMeta:
     )
 
 
+def is_run(folder: Path) -> bool:
+    """Return whether ``folder`` looks like that of a training run."""
+    return all((folder / name).exists() for name in LAYOUTS["train"][0])
+
+
 def _read(
     model: type[Meta], folder: Path, file: str, kind: str, other: tuple[str, str, str]
 ) -> Meta:
@@ -209,7 +214,7 @@ def _read(
                 f"{folder} is a {other_kind} folder (it has {other_file}), expected a {kind} "
                 f"folder with {file}; load it with {loader}"
             )
-        if all((folder / name).exists() for name in LAYOUTS["train"][0]):
+        if is_run(folder):
             raise CheckpointError(
                 f"{folder} is the folder of a training run, expected a {kind} folder with {file}; "
                 f"write its weights as one first: mpa train export {folder} OUT"

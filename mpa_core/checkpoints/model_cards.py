@@ -11,16 +11,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mpa_core.arguments import as_sequence, shown, whole_number
-from mpa_core.checkpoints.cards import HERE, NO_LICENCE, licence_note, metadata
+from mpa_core.checkpoints.cards import HERE, NO_LICENCE, PICTURES, licence_note, metadata
 from mpa_core.checkpoints.hub import SAMPLE, library
 from mpa_core.checkpoints.meta import BaseMeta, PathMeta
 from mpa_core.errors import ConfigError, HubError
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCard
-
-PICTURES = "pictures"
-"""Key of ``EvalResult.dataset_args`` that says how many pictures a figure is of."""
 
 
 def read_card(text: str) -> ModelCard:

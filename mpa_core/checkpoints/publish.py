@@ -20,6 +20,7 @@ from mpa_core.checkpoints.meta import (
     BaseMeta,
     BaseRef,
     PathMeta,
+    is_run,
     read_base_meta,
     read_path_meta,
 )
@@ -70,6 +71,13 @@ def meta_of(folder: Path) -> BaseMeta | PathMeta:
         raise CheckpointError(
             f"{folder} has {BASE_CONFIG} and {PATH_CONFIG}, expected one of them: a base and a "
             "path each have a folder and a repository of their own; move one of them away"
+        )
+    if not (path or base or is_run(folder)):
+        what = "has neither of them" if folder.is_dir() else "is no folder"
+        raise CheckpointError(
+            f"{folder} {what}, expected the folder of a base (with {BASE_CONFIG}) or of a path "
+            f"(with {PATH_CONFIG}); give one that save_pretrained, save_path or mpa train export "
+            "wrote"
         )
     return read_path_meta(folder) if path else read_base_meta(folder)
 
@@ -166,6 +174,13 @@ def cached(cache_dir: str | Path | None = None) -> list[Copy]:
         found = hub.scan_cache_dir(cache_dir)
     except hub.CacheNotFound:
         return []
+    except ValueError as error:
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        raise HubError(
+            f"{cache_dir or HF_HUB_CACHE} is a file, expected the folder of the Hub's cache; name "
+            "one with --cache-dir (cache_dir=) or HF_HUB_CACHE"
+        ) from error
     copies: list[Copy] = []
     with in_a_line("the cache", None, "list"):
         for repository in sorted(found.repos, key=lambda each: str(each.repo_id)):
@@ -209,8 +224,10 @@ def listed(author: str, token: str | bool | None = None) -> list[Listed]:
         HubError: the Hub cannot be reached or refuses.
         MissingDependencyError: huggingface_hub is not installed.
     """
+    if not as_text(author, "author").strip():
+        raise HubError("the account is empty, expected its name; write for example mpa hub ls me")
     client = api(token)
-    with in_a_line(as_text(author, "author"), None, "list"):
+    with in_a_line(author, None, "list"):
         found = sorted(client.list_models(author=author, filter=LIBRARY), key=lambda m: str(m.id))
     return [
         Listed(

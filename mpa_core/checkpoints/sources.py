@@ -194,7 +194,7 @@ def path_on(*bases: str) -> Kind:
             registered = registry().get(name)
         except PathNotFoundError as error:
             raise PathNotFoundError(
-                f"{error}; give one of these, or the folder of a path (with {PATH_CONFIG} in it)"
+                f"{error}, or give the folder of a path (with {PATH_CONFIG} in it)"
             ) from error
         found = (registered.spec.bundled_weights(base) for base in bases)
         bundled = next((folder for folder in found if folder is not None), None)

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpa_core.cli.threads import add_threads_argument, counted
-from mpa_core.errors import BitstreamError, DamageWarning, MetadataWarning, MPAError, PictureWarning
+from mpa_core.errors import (
+    BitstreamError,
+    ConfigError,
+    DamageWarning,
+    MetadataWarning,
+    MPAError,
+    PictureWarning,
+)
 from mpa_core.runtime.streams import stdin
 
 if TYPE_CHECKING:
     from mpa_core.bitstream.metadata import Metadata
+    from mpa_core.checkpoints import AskedPaths
     from mpa_core.checkpoints.sources import Kind
     from mpa_core.io.stripping import What
 
@@ -180,6 +188,21 @@ def fetched(said: str | None, kind: Kind) -> str | None:
     if said is None or source_of(said).kind != "repository":
         return said
     return str(resolve(said, kind))
+
+
+def asked_paths(sources: Sequence[str], also: Iterable[str] = ()) -> AskedPaths:
+    """Return what the options that load paths ask for; see :class:`AskedPaths`.
+
+    Raises:
+        UsageError: two of them would be called the same.
+        PathNotFoundError: a name in ``also`` is not installed.
+    """
+    from mpa_core.checkpoints import AskedPaths
+
+    try:
+        return AskedPaths(sources, also)
+    except ConfigError as error:
+        raise UsageError(str(error)) from error
 
 
 def bundled_fingerprints() -> dict[str, str]:

@@ -13,10 +13,12 @@ from mpa_core.cli.common import (
     UsageError,
     add_job_arguments,
     add_strip_arguments,
+    asked_paths,
     fetched,
     metadata_difference,
     noting,
     read_input,
+    reading,
 )
 from mpa_core.cli.encode import age_difference
 from mpa_core.errors import BaseMismatchError, ImageError
@@ -143,16 +145,16 @@ def _fetched(args: argparse.Namespace) -> tuple[str | None, str | None, tuple[st
         path_on,
         read_path_meta,
         resolve,
+        split_named,
     )
     from mpa_core.checkpoints.hub import split_repository
 
     base, path = fetched(args.base, BASE), args.path
     load = []
     for entry in args.load:
-        name, equals, place = entry.partition("=")
-        named = bool(equals) and name.isidentifier()
-        found = fetched(place if named else entry, path_on()) or entry
-        load.append(f"{name}={found}" if named else found)
+        name, place = split_named(entry)
+        found = fetched(place, path_on()) or place
+        load.append(found if name is None else f"{name}={found}")
     if path is not None and not is_bare(path):
         folder = resolve(path, path_on())
         meta = read_path_meta(folder)
@@ -188,12 +190,14 @@ class DecoderSettings:
 
         output_format(self.suffix)
         masks = {name: load_image(file) for name, file in self.regions.items()}
-        asked = Mix.parse(
+        mix = Mix.parse(
             f"{MAIN if self.path is None else self.path}=1" if self.mix is None else self.mix,
             regions=masks,
         )
-        mix, qualified = _by_local_name(asked)
-        return Decoder(self, _Codecs(self.base, (*self.load, *qualified), mix), mix)
+        paths = asked_paths(self.load, mix.path_names)
+        with reading("--mix"):
+            mix = paths.mix(mix)
+        return Decoder(self, _Codecs(self.base, paths.sources, mix), mix)
 
     def pixels(self, job: Job) -> int:
         """Return width times height of the picture in an undamaged file."""
@@ -286,24 +290,6 @@ class _Codecs:
                 codec.load_path(name)
         self._loaded[base] = codec
         return codec
-
-
-def _by_local_name(mix: Mix) -> tuple[Mix, list[str]]:
-    """Return ``mix`` by the names that paths are loaded under, and those to load by a longer one.
-
-    A path asked for as ``distribution:name`` is loaded as ``name``.
-    """
-    from mpa_core.mix import Mix
-
-    local = {name: name.rpartition(":")[2] for name in mix.path_names}
-    if len(set(local.values())) < len(local):
-        raise UsageError(
-            f"{', '.join(local)} cannot be loaded under one name; load one of them under another: "
-            "--load OTHER=DISTRIBUTION:NAME, and mix it as OTHER"
-        )
-    shares: dict[str, Any] = {local[name]: share for name, share in mix.shares.items()}
-    regions = {local.get(name, name): mask for name, mask in mix.regions.items()}
-    return Mix(regions=regions, **shares), [name for name in local if name != local[name]]
 
 
 def _bundled_base(prefix: bytes) -> str:

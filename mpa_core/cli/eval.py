@@ -6,10 +6,13 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpa_core.cli.common import DEFAULT_BASE
-from mpa_core.cli.threads import add_threads_argument
+from mpa_core.cli.threads import add_threads_argument, counted
+
+if TYPE_CHECKING:
+    from mpa_core.checkpoints import AskedPaths
 
 
 def register(
@@ -82,7 +85,12 @@ def register(
         help="distances: lpips, vgg-hed, efficientnet-lite0, haarpsi, gmsd, fsim, vif "
         "(default: %(default)s)",
     )
-    figures.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
+    figures.add_argument(
+        "--limit",
+        type=counted("pictures", most=10**9),
+        metavar="N",
+        help="only the first N pictures",
+    )
     figures.add_argument("--no-plots", action="store_true", help="tables alone")
     figures.add_argument(
         "--strip-picture", type=int, default=0, metavar="N", help="which one the strip shows"
@@ -125,9 +133,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace) -> int:
-    import torch
-
-    from mpa_core.cli.common import reading
+    from mpa_core.arguments import as_device
+    from mpa_core.cli.common import asked_paths, reading
     from mpa_core.cli.output import emit
     from mpa_core.codec import MPACodec
     from mpa_core.evaluation.learned import Sweep
@@ -135,15 +142,19 @@ def _measure(args: argparse.Namespace) -> int:
     from mpa_core.evaluation.run import Evaluation
     from mpa_core.mix import Mix
 
+    paths = asked_paths(_list(args.paths))
+    with reading("--device"):
+        device = as_device(args.device)
     with reading("--sweep"):
-        sweep = Sweep.parse(args.sweep) if args.sweep else None
+        sweep = Sweep.parse(args.sweep).by(paths.name) if args.sweep else None
     with reading("--mixes"):
-        asked = [Mix.parse(text) for text in args.mixes]
-    device = torch.device(args.device)
+        asked = [paths.mix(Mix.parse(text)) for text in args.mixes]
+    with reading("--tasks"):
+        tasks = [paths.task(task) for task in _list(args.tasks)]
     codec, mixes = None, [Mix()]
     if args.base is not None:
         codec = MPACodec.from_pretrained(args.base).to(device)
-        names = codec.load_paths(_list(args.paths))
+        names = codec.load_paths(paths.sources)
         mixes += [*(Mix.parse(f"{name}=1") for name in names), *asked]
     plan = Plan(
         dataset=args.dataset,
@@ -154,8 +165,8 @@ def _measure(args: argparse.Namespace) -> int:
         sweep_quality=args.sweep_quality,
         codecs=_list(args.codecs),
         match=_list(args.match),
-        tasks=_list(args.tasks),
-        task_settings=_settings(args.settings),
+        tasks=tasks,
+        task_settings=_settings(args.settings, paths),
         perceptual=_list(args.perceptual),
         limit=args.limit,
         strip_picture=args.strip_picture,
@@ -220,14 +231,16 @@ def _tell(what: str, done: int, total: int) -> None:
     print(f"mpa: [{done}/{total}] {what}", file=sys.stderr, flush=True)
 
 
-def _settings(texts: list[str]) -> dict[str, dict[str, Any]]:
-    """Parse ``TASK.KEY=VALUE`` items, with values in JSON or as plain words."""
-    from mpa_core.cli.common import UsageError
+def _settings(texts: list[str], paths: AskedPaths) -> dict[str, dict[str, Any]]:
+    """Parse ``TASK.KEY=VALUE`` items, with values in JSON or as plain words, by plain names."""
+    from mpa_core.cli.common import UsageError, reading
 
     found: dict[str, dict[str, Any]] = {}
     for text in texts:
         name, equals, value = text.partition("=")
-        task, dot, key = name.partition(".")
+        # A distribution may have dots in its name, too.
+        distribution, colon, rest = name.rpartition(":")
+        task, dot, key = rest.partition(".")
         if not (equals and dot and task and key):
             raise UsageError(
                 f"--set {text!r} is not TASK.KEY=VALUE; write for example cls.stride=128"
@@ -236,6 +249,8 @@ def _settings(texts: list[str]) -> dict[str, dict[str, Any]]:
             parsed = json.loads(value)
         except ValueError:
             parsed = value
+        with reading("--set"):
+            task = paths.task_name(distribution + colon + task)
         found.setdefault(task, {})[key] = parsed
     return found
 

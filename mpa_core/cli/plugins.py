@@ -36,7 +36,9 @@ def register(
         help="run the conformance checks on plugins' paths and bases; exit 1 if one fails",
     )
     check.add_argument(
-        "name", nargs="?", help="entry point or distribution of the plugin (default: all)"
+        "name",
+        nargs="?",
+        help="entry point or distribution of the plugin, or distribution:name (default: all)",
     )
     check.add_argument(
         "--train",
@@ -127,6 +129,8 @@ def run_check(args: argparse.Namespace) -> int:
 
     if not args.train and (args.data or args.settings):
         raise UsageError("mpa plugins check: --data and --set are for the trainings of --train")
+    if args.data is not None and not args.data.exists():
+        raise UsageError(f"--data {args.data} does not exist; give the data of the recipes")
     # Discovery first: afterwards nobody could tell which import brought torch in.
     found = registry()
     plugins = found.select(args.name)

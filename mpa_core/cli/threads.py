@@ -70,13 +70,13 @@ def add_threads_argument(parser: argparse.ArgumentParser, *, lasting: bool = Fal
     parser.set_defaults(lasting=lasting)
 
 
-def counted(what: str) -> Callable[[str], int]:
-    """Return a type for argparse: a number of ``what``, from 1 to 1024."""
+def counted(what: str, *, most: int = _MOST) -> Callable[[str], int]:
+    """Return a type for argparse: a number of ``what``, from 1 to ``most``."""
 
     def parse(text: str) -> int:
-        value = int(text) if text.isdecimal() and len(text) <= len(str(_MOST)) else 0
-        if not 1 <= value <= _MOST:
-            raise argparse.ArgumentTypeError(f"{text!r} is no number of {what}; give 1 to {_MOST}")
+        value = int(text) if text.isdecimal() and len(text) <= len(str(most)) else 0
+        if not 1 <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is no number of {what}; give 1 to {most}")
         return value
 
     return parse

@@ -90,11 +90,8 @@ class LoadedPaths:
         """
         names = []
         for source in as_sequence(sources, "sources", "SOURCE or NAME=SOURCE", ConfigError):
-            text = as_text(source, "a source")
-            name, equals, place = text.partition("=")
-            # A folder may have an equals sign in its name, too: "runs/lr=3".
-            named = equals and name.isidentifier()
-            names.append(self.load_path(place, name) if named else self.load_path(text))
+            name, place = checkpoints.split_named(as_text(source, "a source"))
+            names.append(self.load_path(place, name))
         return names
 
     @normal_tensors()

@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mpa_core.checkpoints import AskedPaths
 from mpa_core.codec import MPACodec
 from mpa_core.errors import MissingDependencyError
 from mpa_core.evaluation.learned import check_mixes
@@ -108,8 +109,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command() -> int:
         options, others = parser.parse_known_args(argv)
         codec = MPACodec.from_pretrained(options.base)
-        codec.load_paths(options.paths)
-        register(codec, Mix.parse(options.mix))
+        asked = AskedPaths(options.paths)
+        codec.load_paths(asked.sources)
+        register(codec, asked.mix(Mix.parse(options.mix)))
         with redirect_stdout(stdout()):  # it prints its results
             evaluation().main(others)
         return 0

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpa_core.checkpoints import BaseMeta, PathMeta
-from mpa_core.checkpoints.cards import PIPELINE
+from mpa_core.checkpoints.cards import PICTURES, PIPELINE
 from mpa_core.checkpoints.hub import library
-from mpa_core.checkpoints.model_cards import PICTURES
 from mpa_core.errors import ConfigError
 from mpa_core.evaluation.results import Results, Row, rounded
 

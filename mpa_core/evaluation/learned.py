@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from mpa_core.codec import MPACodec
 from mpa_core.errors import ConfigError, PathNotFoundError
 from mpa_core.evaluation.kept import cpu_seconds
 from mpa_core.mix import MAIN, Mix
+from mpa_core.plugins.registry import registry
 
 SUFFIX = ".mpa"
 _DIGITS = 16
@@ -28,21 +29,36 @@ class Sweep:
     last: str
     steps: int
 
+    def __post_init__(self) -> None:
+        if self.first == self.last:
+            raise _no_sweep(f"{self.first}:{self.last}:{self.steps}")
+
     @classmethod
     def parse(cls, text: str) -> Sweep:
-        """Read ``"main:cls:9"``.
+        """Read ``"main:cls:9"``; a path may be ``distribution:name``.
 
         Raises:
-            ConfigError: ``text`` has another form.
+            ConfigError: ``text`` has another form, or it is not clear which words make a name.
         """
-        first, _, rest = text.partition(":")
-        last, _, number = rest.partition(":")
-        if not first or not last or first == last or not number.isdigit() or int(number) < 2:
-            raise ConfigError(
-                f"sweep {text!r} is not FROM:TO:STEPS with two paths and at least 2 steps; "
-                "write for example main:cls:9"
-            )
-        return cls(first, last, int(number))
+        *words, number = text.split(":")
+        ends = _ends(words) if all(words) else []
+        steps = int(number) if number.isdecimal() else 0
+        if not ends or steps < 2:
+            raise _no_sweep(text)
+        if len(ends) > 1:
+            found = [pair for pair in ends if all(":" not in n or _is_installed(n) for n in pair)]
+            if len(found) != 1:
+                ways = " or ".join(f"from {first!r} to {last!r}" for first, last in ends)
+                raise ConfigError(
+                    f"sweep {text!r} could go {ways}, and {len(found)} of these name installed "
+                    "paths; give the plain names by which --paths loads them"
+                )
+            ends = found
+        return cls(*ends[0], steps)
+
+    def by(self, name: Callable[[str], str]) -> Sweep:
+        """Return the same sweep with both paths called as ``name`` says."""
+        return replace(self, first=name(self.first), last=name(self.last))
 
     def shares(self) -> list[float]:
         """Return the shares of ``last``, from 0 to 1."""
@@ -112,6 +128,26 @@ def reconstructions(
         start = cpu_seconds()
         picture = coded.render(mix)
         yield picture, shared + cpu_seconds() - start
+
+
+def _ends(words: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the two names of one or two words each that ``words`` can be read as."""
+    cuts = [cut for cut in range(1, len(words)) if cut <= 2 and len(words) - cut <= 2]
+    return [(":".join(words[:cut]), ":".join(words[cut:])) for cut in cuts]
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return bool(registry().get(name))
+    except PathNotFoundError:
+        return False
+
+
+def _no_sweep(text: str) -> ConfigError:
+    return ConfigError(
+        f"sweep {text!r} is not FROM:TO:STEPS with two paths and at least 2 steps; "
+        "write for example main:cls:9"
+    )
 
 
 def _between(first: str, last: str, share: float) -> Mix:

@@ -30,6 +30,7 @@ class Plan:
     match: Sequence[str] = ()
     """Classic codecs to measure at the size of each of our files, on every set."""
     tasks: Sequence[str] = ()
+    """Paths whose recipe judges, as :func:`mpa_core.evaluation.sets.collect` takes them."""
     task_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Options of each task's recipe, by task."""
     perceptual: Sequence[str] = ("efficientnet-lite0", "haarpsi")

@@ -97,7 +97,7 @@ class MetricInfo:
     @property
     def full_label(self) -> str:
         """The label and, in brackets, the unit: for an axis, or for values without a symbol."""
-        return f"{self.label} ({self.unit.symbol})" if self.unit.symbol else self.label
+        return self.unit.label(self.label)
 
     @property
     def heading(self) -> str:

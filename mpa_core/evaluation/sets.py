@@ -17,9 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mpa_core.checkpoints import split_named
 from mpa_core.errors import ConfigError, TrainingError
 from mpa_core.evaluation.kept import digest
 from mpa_core.evaluation.results import PHOTOS, MetricInfo, PictureSet
+from mpa_core.plugins.registry import registry
 from mpa_core.tasks.datasets import WholePhotos
 from mpa_core.tasks.metric import PSNR, Metric
 from mpa_core.tasks.photos import undamaged
@@ -97,13 +99,15 @@ def collect(
 
     Args:
         folder: folder of photos.
-        tasks: names of paths whose recipe has metrics to measure.
+        tasks: names of paths whose recipe has metrics to measure. ``OTHER=NAME`` is called
+            ``OTHER``, and ``distribution:name`` is called ``name``.
         device: device of the task models.
         limit: largest number of pictures of each set; None for all.
-        settings: options of each task's recipe, by task.
+        settings: options of each task's recipe, by what the task is called.
 
     Raises:
-        ConfigError: options that a recipe does not know, or of a task that is not in ``tasks``.
+        ConfigError: options that a recipe does not know, or of a task that is not in ``tasks``; two
+            tasks of one name.
         TrainingError: no photos, or a path without a recipe.
         PathNotFoundError, PluginError, MissingDependencyError: a recipe cannot be used.
     """
@@ -113,19 +117,34 @@ def collect(
     plain = replace(plain, left_out=dict(photos.photos.left_out))
     sets = {plain.key: plain}
     options = dict(settings or {})
-    if unknown := options.keys() - set(tasks):
+    named = _named(tasks)
+    if unknown := options.keys() - named.keys():
         raise ConfigError(
             f"options for {', '.join(sorted(unknown))}, which is no task of this run; tasks: "
-            f"{', '.join(tasks) or 'none'}"
+            f"{', '.join(named) or 'none'}"
         )
-    for name in tasks:
-        recipe = RecipeCalls(name, options.get(name))
+    for name, source in named.items():
+        recipe = RecipeCalls(source, options.get(name))
         recipe.setup(device)
         samples = recipe.dataset(folder, "test", None)
         found, chosen = _measured(name, samples, None, limit)
         found = sets.setdefault(found.key, found)
         found.tasks.append(_task(name, recipe, samples, chosen))
     return list(sets.values())
+
+
+def _named(tasks: Sequence[str]) -> dict[str, str]:
+    """Return by plain name the path of each task."""
+    found: dict[str, str] = {}
+    for task in tasks:
+        name, source = split_named(task)
+        name = name or source.rpartition(":")[2]
+        if found.setdefault(name, source) != source:
+            raise ConfigError(
+                f"tasks {found[name]} and {source} would both be called {name!r}; give one of "
+                f"them another name: OTHER={source}"
+            )
+    return found
 
 
 def _measured(
@@ -153,6 +172,9 @@ def _task(name: str, calls: RecipeCalls, samples: Sequence[Sample], chosen: list
     # Folders by name alone, since the pictures' digests identify their contents.
     options |= {key: value.name for key, value in recipe.settings if isinstance(value, Path)}
     source = {"recipe": type(recipe).__qualname__, **options}
+    path = registry().get(calls.name)
+    if (called := registry().name_of(path)) != path.name:  # another's recipe may be of that name
+        source["path"] = called
     return Task(name, samples, chosen, metrics, source)
 
 

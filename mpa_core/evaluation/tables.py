@@ -140,7 +140,7 @@ class Judged(NamedTuple):
         """The column of the path that this metric is for: the task's, or one that names it."""
         task = self.metric.task
         names = paths_for_measures().get(self.metric.name, []) if task is None else [task]
-        # A task may be asked for as distribution:name; its path is loaded as name.
+        # Results of earlier versions have tasks as distribution:name; paths have plain names.
         columns = (f"{name.rpartition(':')[2]}=1" for name in names)
         return next((column for column in columns if column in self.columns), None)
 

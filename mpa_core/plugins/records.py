@@ -88,7 +88,15 @@ class Plugin:
     """Whether importing the top module imported torch, which the contract forbids."""
 
     def is_called(self, name: str) -> bool:
-        """Return whether its entry point or its distribution has this name."""
+        """Return whether its entry point or its distribution has this name.
+
+        ``distribution:name`` is that distribution's entry point, path or base.
+        """
+        distribution, colon, own = name.rpartition(":")
+        if colon:
+            offered = {self.name, *(path.name for path in self.paths)}
+            offered |= {base.name for base in self.bases}
+            return own in offered and normalize(distribution) == normalize(self.distribution)
         return name == self.name or normalize(name) == normalize(self.distribution)
 
 
@@ -99,4 +107,7 @@ def unknown_plugin(found: str, name: str, installed: Iterable[Plugin]) -> str:
     hint = did_you_mean(
         name, [each for plugin in installed for each in (plugin.name, plugin.distribution)]
     )
-    return f"{found}; installed: {', '.join(known) or 'none'}{hint}"
+    return (
+        f"{found}; installed: {', '.join(known) or 'none'}{hint}; write one of these, or its "
+        "distribution, or install it"
+    )

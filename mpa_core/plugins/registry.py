@@ -61,12 +61,12 @@ class Registry:
         Raises:
             PathNotFoundError: no plugin claims it, or more than one does.
         """
-        distribution, _, bare = as_text(name, "name", PathNotFoundError).rpartition(":")
+        distribution, colon, bare = as_text(name, "name", PathNotFoundError).rpartition(":")
         found = [
             path
             for path in self.paths()
             if path.name == bare
-            and (not distribution or normalize(path.distribution) == normalize(distribution))
+            and (not colon or normalize(path.distribution) == normalize(distribution))
         ]
         if not found:
             raise PathNotFoundError(self._not_found(name))
@@ -144,8 +144,8 @@ class Registry:
         known = sorted({path.name for path in self.paths()})
         names = known + [path.qualified_name for path in self.paths()]
         text = f"no task path {name!r} is installed; known: {', '.join(known) or 'none'}"
-        text += did_you_mean(name, names)
-        return text + self.broken_plugins()
+        text += did_you_mean(name, names) + self.broken_plugins()
+        return f"{text}; write one that `mpa paths ls` shows, or install the plugin that has it"
 
     def advice(self, plugin: Plugin) -> str | None:
         """Return what its user can do about ``plugin``, in one line; None if there is no need."""

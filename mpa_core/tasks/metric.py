@@ -66,6 +66,10 @@ class Unit:
         plus = "+" if sign else ""
         return f"{self.factor * value:{plus}.{self.digits}f}"
 
+    def label(self, name: str) -> str:
+        """Return ``name`` with the symbol in brackets, if there is one."""
+        return f"{name} ({self.symbol})" if self.symbol else name
+
     @property
     def difference(self) -> str:
         """The symbol of a difference of two values."""

@@ -71,6 +71,9 @@ def test_measures_then_makes_the_page(mpa, base, path_folder, photos, tmp_path):
         (["photos", "--report", "r.json"], "--markdown FILE and no DATASET"),
         (["photos", "--out", "x", "--base", "mpa-small", "--qualities", "low"], "'low'"),
         (["photos", "--out", "x", "--codecs", "jpeg", "--set", "stride=1"], "TASK.KEY=VALUE"),
+        (["photos", "--out", "x", "--device", "gpu"], "--device: device is 'gpu', expected one of"),
+        (["photos", "--out", "x", "--limit", "0"], "'0' is no number of pictures; give 1 to"),
+        (["photos", "--out", "x", "--paths", "a=cls,a=seg"], "would both be called 'a'; load one"),
     ],
 )
 def test_arguments_that_make_no_sense(mpa, arguments, message):

@@ -7,8 +7,10 @@ import json
 
 import huggingface_hub
 import pytest
+import yaml
 from huggingface_hub import EvalResult, ModelCard
 from PIL import Image
+from ruamel.yaml import YAML
 
 from mpa_core import MPACodec, checkpoints
 from mpa_core.checkpoints import cards
@@ -44,6 +46,19 @@ def test_any_text_is_read_back_as_it_was(text):
     written = cards.front_matter({"license": text, "tags": [text, "x"]})
     data = ModelCard(f"{written}\n# Card\n").data
     assert (data.license, data.tags) == (text, list(dict.fromkeys([text, "x"])))
+
+
+def test_nested_values_are_read_back_as_they_were():
+    wanted = {
+        "model-index": [
+            {"name": "no", "results": [{"args": {"a": 1e-05, "b": 2.5e30, "c": -3}, "list": [1]}]},
+            {"name": "x: y", "results": [[1.0, "2"], {"z": "3"}]},
+        ],
+        "tags": ["x"],
+    }
+    written = cards.front_matter(wanted).removeprefix("---\n").removesuffix("---\n")
+    for loader in (yaml.safe_load, YAML(typ="safe").load):  # YAML 1.1 and 1.2
+        assert loader(written) == wanted
 
 
 def test_a_plain_card_claims_no_licence(codec, tmp_path):

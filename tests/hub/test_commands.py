@@ -67,6 +67,28 @@ def test_list_an_empty_cache(hub, mpa, tmp_path):
     assert mpa("hub", "ls", "--cache-dir", tmp_path / "none").out == nothing
 
 
+def test_what_is_no_checkpoint_no_cache_and_no_account(hub, mpa, tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "empty").mkdir()
+    for words in (
+        ["hub", "push", tmp_path / "empty", "lab/x"],
+        ["hub", "card", tmp_path / "empty"],
+    ):
+        done = mpa(*words)
+        assert (done.code, len(done.errors)) == (1, 1)
+        assert (
+            "empty has neither of them, expected the folder of a base (with config.json) or of a "
+            "path (with path_config.json); give one that" in done.err
+        )
+    assert "none is no folder, expected the folder" in mpa("hub", "card", tmp_path / "none").err
+    done = mpa("hub", "ls", "--cache-dir", tmp_path / "file")
+    assert (done.code, len(done.errors)) == (1, 1)
+    assert f"{tmp_path / 'file'} is a file, expected the folder of the Hub's cache" in done.err
+    done = mpa("hub", "ls", "")
+    assert (done.code, len(done.errors)) == (1, 1)
+    assert "the account is empty, expected its name" in done.err
+
+
 def test_push_a_folder(hub, published, mpa, tmp_path):
     published.save_pretrained(tmp_path / "base", license="mit")
     done = mpa("hub", "push", tmp_path / "base", "lab/second", "--private", "--format", "json")

@@ -98,11 +98,20 @@ def test_info(capsys):
     assert "2042672" in out
 
 
+def test_data_that_are_not_there_are_no_fault_of_a_plugin(capsys, tmp_path):
+    assert main(["plugins", "check", "cls", "--train", "--data", str(tmp_path / "none")]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "none does not exist; give the data of the recipes" in err
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["paths", "info", "clz"], "no task path 'clz' is installed"),
-        (["plugins", "check", "clz"], "no plugin 'clz'"),
+        (["paths", "info", "clz"], "write one that `mpa paths ls` shows, or install the plugin"),
+        (["paths", "info", "./cls"], "no task path './cls' is installed"),
+        (["plugins", "check", "clz"], "write one of these, or its distribution"),
+        (["plugins", "check", ""], "no plugin '' is installed"),
     ],
 )
 def test_unknown_names_fail_in_one_line(capsys, argv, message):

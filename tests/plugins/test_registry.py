@@ -57,8 +57,11 @@ def test_unknown_names_are_answered_with_the_known_ones():
         found.get("dett")
     assert str(caught.value) == (
         "no task path 'dett' is installed; known: det, pose; did you mean 'det'?; "
-        "did not load, see `mpa plugins ls`: broken-one"
+        "did not load, see `mpa plugins ls`: broken-one; write one that `mpa paths ls` shows, or "
+        "install the plugin that has it"
     )
+    with pytest.raises(PathNotFoundError, match="no task path ':det' is installed"):
+        found.get(":det")
     with pytest.raises(PathNotFoundError, match="known: det, pose"):
         found.get("mpa-plugin-ocr:det")
     with pytest.raises(PathNotFoundError, match="known: none"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,8 +15,13 @@ from mpa_core.codec import MPACodec
 from mpa_core.errors import TrainingError
 from mpa_core.plugins.registry import registry
 from mpa_core.training.engine.checkpoint import SavedState, load_latest
-from mpa_core.training.engine.loop import CHECKPOINTS, METRICS_FILE
+from mpa_core.training.engine.loop import CHECKPOINTS
 from mpa_core.training.runs.path import require_base
+from mpa_core.training.runs.validated import (
+    last_validation,
+    validation_results,
+    validation_table,
+)
 from mpa_core.training.runs.weights import averaged_model, averaged_path, is_path_run
 from mpa_core.training.settings.path import PathTrainConfig, load_path_config, recipe_defaults
 from mpa_core.training.settings.trees import changed_keys, flatten, is_below
@@ -60,7 +65,8 @@ def export_run(
         name: name of a base; None takes the folder's own name.
         base: where a path's base is now, if not where the run found it.
         licence: licence of the weights, for the card; with None it says that none is stated.
-        figures: Markdown for a path's card; None takes the run's last validation.
+        figures: Markdown for a path's card; None takes the run's last validation, which the Hub
+            reads as figures, too, if it is of the weights exported.
 
     Returns:
         The fingerprint of the weights written, 64 hex digits.
@@ -100,7 +106,13 @@ def _export_path(
     plugin = state.meta["plugin"]
     named = loaded.reference
     at = f"@{named.revision}" if named.revision else ""
-    notes = _notes(folder, state, config, named.repo_id + at, figures)
+    validation = None if figures is not None else last_validation(folder)
+    if validation is not None:
+        figures = f"## Validation\n\n{validation_table(validation)}"
+    elif figures is not None:
+        figures = f"## Figures\n\n{figures.strip()}"
+    results = None if validation is None else validation_results(validation, state.meta)
+    notes = _notes(state, config, named.repo_id + at, figures)
     return checkpoints.save_path(
         out,
         averaged_path(folder, loaded),
@@ -110,14 +122,12 @@ def _export_path(
         plugin=checkpoints.PluginRef(
             distribution=plugin["distribution"], version=f">={plugin['version']}"
         ),
-        card=partial(path_card, licence=licence, notes=notes),
+        card=partial(path_card, licence=licence, notes=notes, results=results),
         dtype=dtype,
     )
 
 
-def _notes(
-    folder: Path, state: SavedState, config: PathTrainConfig, base: str, figures: str | None
-) -> str:
+def _notes(state: SavedState, config: PathTrainConfig, base: str, figures: str | None) -> str:
     meta = state.meta
     hours = meta["elapsed"] / 3600
     begun = f", from the weights of `{meta['start_from']}`" if meta.get("start_from") else ""
@@ -135,9 +145,8 @@ def _notes(
         _command(config, base, meta),
         "```",
     ]
-    shown = figures if figures is not None else _validation_table(folder)
-    if shown:
-        lines += ["", "## Figures", "", shown.strip()]
+    if figures:
+        lines += ["", figures]
     return "\n".join(lines) + "\n"
 
 
@@ -155,22 +164,3 @@ def _command(config: PathTrainConfig, base: str, meta: Mapping[str, Any]) -> str
     if meta.get("start_from"):
         start += f" --from {shlex.quote(meta['start_from'])}"
     return " \\\n    ".join([start, *settings])
-
-
-def _validation_table(folder: Path) -> str | None:
-    """Return the last validation in the run's metrics, as Markdown."""
-    try:
-        text = (folder / METRICS_FILE).read_text(encoding="utf-8")
-    except OSError:
-        return None  # only the run's checkpoints were kept
-    events = [json.loads(line) for line in text.splitlines() if '"validation"' in line]
-    if not events or not events[-1]["levels"]:
-        return None
-    levels: Sequence[Mapping[str, Any]] = events[-1]["levels"]
-    names = list(levels[0])
-    rows = [names, ["---"] * len(names), *([f"{row[n]:g}" for n in names] for row in levels)]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return (
-        f"Last validation of the run, at step {events[-1]['step']}; `main_…` is the base's own "
-        f"path at the same files.\n\n{table}"
-    )

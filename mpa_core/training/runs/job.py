@@ -20,9 +20,12 @@ class Job(ABC, Generic[Part, Module]):
 
     Attributes:
         trainer: set by :meth:`prepare`.
+        validated: what is validated with, to record, in values that JSON can hold; set by
+            :meth:`validator`, or None.
     """
 
     trainer: Trainer[Part, Module]
+    validated: dict[str, Any] | None = None
 
     @abstractmethod
     def prepare(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,6 +14,7 @@ from mpa_core.errors import BaseMismatchError, ConfigError, TrainingError
 from mpa_core.paths.path import TaskPath
 from mpa_core.plugins.registry import registry
 from mpa_core.tasks.recipe_calls import RecipeCalls
+from mpa_core.tasks.samples import Sample
 from mpa_core.training.data.latents import Latents, LatentStore
 from mpa_core.training.data.samples import PathStep, SampleBatches
 from mpa_core.training.engine.checkpoint import SavedState
@@ -89,8 +91,7 @@ class PathJob(Job[PathStep, TaskPath]):
     def data(self) -> dict[str, str]:
         """Return the number of samples, and a digest of a few."""
         probes = self.samples.spread(min(_PROBES, len(self.samples)))
-        digest = hashlib.sha256(b"".join(probe.image.tobytes() for probe in probes)).hexdigest()
-        return {"data": f"{len(self.samples)} samples, {digest[:12]}"}
+        return {"data": f"{len(self.samples)} samples, {_digest(probes)}"}
 
     def facts(self) -> dict[str, Any]:
         """Return the base, the plugin and the recipe."""
@@ -126,7 +127,16 @@ class PathJob(Job[PathStep, TaskPath]):
         if self.val is None:
             return None
         dataset = self.objective.recipe.dataset(self.val, "val", None)
-        return PathValidator(self.trainer.averaged, self.objective, dataset, folder)
+        validator = PathValidator(self.trainer.averaged, self.objective, dataset, folder)
+        self.validated = {
+            "data": self.val.resolve().name,  # where it lies is this machine's affair
+            "digest": _digest(validator.samples),
+            "metrics": {
+                name: {"label": each.unit.label(each.label or name), "factor": each.unit.factor}
+                for name, each in validator.metrics.items()
+            },
+        }
+        return validator
 
     def try_out(self, validate: Validator | None) -> None:
         """One sample through the recipe's loss and back, and through each of its metrics."""
@@ -151,6 +161,11 @@ class PathJob(Job[PathStep, TaskPath]):
         super().close()
         if hasattr(self, "objective"):
             self.objective.latents.close()
+
+
+def _digest(samples: Sequence[Sample]) -> str:
+    pictures = b"".join(sample.image.tobytes() for sample in samples)
+    return hashlib.sha256(pictures).hexdigest()[:12]
 
 
 def require_base(folder: Path, state: SavedState, base: checkpoints.LoadedBase, fix: str) -> None:

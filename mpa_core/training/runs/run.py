@@ -93,6 +93,7 @@ def train(
             else:
                 job.begin()
             validate = job.validator(run.folder)
+            meta["validation"] = job.validated
             job.try_out(validate)
             with lost_workers_named():
                 outcome = run_loop(

@@ -15,6 +15,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from mpa_core import Mix, MPACodec, checkpoints
+from mpa_core.checkpoints.model_cards import (
+    checked_results,
+    complete_card,
+    missing_of,
+    read_card,
+)
 from mpa_core.cli.main import main
 from mpa_core.errors import (
     BaseMismatchError,
@@ -168,6 +174,54 @@ def test_the_card_says_how_it_was_trained(tmp_path, finished, edges_plugin):
     card = (tmp_path / "a" / "README.md").read_text()
     assert "| mine |" in card
     assert "main_psnr" not in card
+
+
+def test_the_hub_reads_the_run_s_validation_from_the_card(
+    tmp_path, finished, few_photos, edges_plugin
+):
+    """huggingface_hub is not needed to write it; completing a card keeps it."""
+    export_run(finished, tmp_path / "a", licence="mit")
+    meta = checkpoints.read_path_meta(tmp_path / "a")
+    card = read_card((tmp_path / "a" / "README.md").read_text())
+    (event,) = [line for line in lines(finished) if line.get("event") == "validation"]
+    facts = state(finished).meta["validation"]
+    assert facts["data"] == few_photos.name
+    wanted = []
+    for row in event["levels"]:
+        for name, label in (("psnr", "PSNR (dB)"), ("edges", "edges")):
+            wanted.append((row["quality"], row["bpp"], name, label, row[name]))
+    for text in (str(card), complete_card(str(card), meta, repo_id="lab/edges")):
+        results = read_card(text).data.eval_results
+        found = [
+            (r.metric_args["quality"], r.metric_args["bpp"], r.metric_type, r.metric_name,
+             r.metric_value)
+            for r in results
+        ]  # fmt: skip
+        assert [each[:1] + each[2:4] for each in found] == [w[:1] + w[2:4] for w in wanted]
+        assert [each[1] for each in found] == pytest.approx([w[1] for w in wanted], rel=1e-5)
+        assert [each[4] for each in found] == pytest.approx([w[4] for w in wanted], rel=1e-5)
+        for result in results:
+            assert result.dataset_name == f"{few_photos.name} ({facts['digest']})"
+            assert result.dataset_split == "validation"
+            assert result.dataset_args == {"pictures": event["levels"][0]["pictures"]}
+            assert result.metric_args["bits"] == "estimated"
+        assert not any("figures" in each for each in missing_of(read_card(text)))
+        assert str(few_photos.parent) not in text
+    assert checked_results(results) == results
+
+
+def test_figures_that_are_not_of_the_weights_are_no_figures_of_the_hub(tmp_path, finished):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    (event,) = [line for line in lines(run) if line.get("event") == "validation"]
+    older = {**event, "step": event["step"] - 1}
+    (run / "metrics.jsonl").write_text(json.dumps(older) + "\n")
+    export_run(run, tmp_path / "older")
+    card = (tmp_path / "older" / "README.md").read_text()
+    assert f"at step {older['step']}" in card
+    assert read_card(card).data.eval_results is None
+    export_run(finished, tmp_path / "mine", figures="| mine |\n| --- |")
+    assert "model-index" not in (tmp_path / "mine" / "README.md").read_text()
 
 
 def test_a_new_run_begins_with_the_weights_of_another(
