@@ -12,7 +12,7 @@ from typing import Literal
 
 from PIL import ImageFont
 
-from mpa_core.errors import TrainingError
+from mpa_core.errors import MissingDependencyError, TrainingError
 from mpa_plugin_ocr.strings import CHARACTERS
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def _usable(folders: Sequence[Path]) -> list[Font]:
             try:
                 face = ImageFont.truetype(str(path), _PROBE)
                 family, style = (name or "" for name in face.getname())
-                if (family, style) not in known and _writes(face):
+                if (family, style) not in known and _writes(face) and not _symbols(path):
                     known[family, style] = Font(family, style, path)
             except OSError as error:
                 logger.warning("left out: %s is no font that can be read (%s)", path, error)
@@ -99,6 +99,31 @@ def _writes(face: ImageFont.FreeTypeFont) -> bool:
     missing = _glyph(face, _NO_CHARACTER)
     glyphs = [_glyph(face, character) for character in CHARACTERS]
     return missing not in glyphs and len(set(glyphs)) == len(glyphs)
+
+
+def _symbols(path: Path) -> bool:
+    """Whether a font writes other things in the place of letters: Greek, or pictures.
+
+    The names of its glyphs say so, where they say anything.
+    """
+    try:
+        from fontTools.agl import toUnicode
+        from fontTools.ttLib import TTFont, TTLibError
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"finding fonts that write Latin letters needs fontTools ({error}); install it with "
+            "pip install 'mpa-plugin-ocr[train]'"
+        ) from error
+    try:
+        with TTFont(path, lazy=True) as font:
+            glyphs = font.getBestCmap() or {}
+    except TTLibError as error:
+        raise OSError(str(error)) from error
+    meant = {
+        character: toUnicode(glyphs.get(ord(character), ""), isZapfDingbats=True)
+        for character in CHARACTERS
+    }
+    return any(meaning not in ("", character) for character, meaning in meant.items())
 
 
 def _glyph(face: ImageFont.FreeTypeFont, character: str) -> tuple[tuple[int, int], bytes]:

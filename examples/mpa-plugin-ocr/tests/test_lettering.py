@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
 from mpa_plugin_ocr import fonts as fonts_module
 from mpa_plugin_ocr.fonts import Font, find_fonts
 from mpa_plugin_ocr.judging import errors
@@ -30,6 +32,42 @@ def test_a_folder_without_fonts_says_what_to_do(tmp_path):
     (tmp_path / "broken.ttf").write_bytes(b"no font")
     with pytest.raises(TrainingError, match=r"no TrueType .* set recipe\.fonts"):
         find_fonts(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("name_of_a", "usable"), [("A", True), ("glyph36", True), ("Alpha", False), ("a10", False)]
+)
+def test_a_font_that_writes_symbols_for_letters_is_left_out(tmp_path, name_of_a, usable):
+    names = {c: name_of_a if c == "A" else f"uni{ord(c):04X}" for c in CHARACTERS}
+    font = FontBuilder(1000, isTTF=True)
+    font.setupGlyphOrder([".notdef", *names.values()])
+    font.setupCharacterMap({ord(character): name for character, name in names.items()})
+    # A bar for each character, as high and wide as no other.
+    bars = {".notdef": (1000, 1000)} | {
+        name: (100 + 100 * (number % 9), 100 + 100 * (number // 9))
+        for number, name in enumerate(names.values())
+    }
+    font.setupGlyf({name: bar(*size) for name, size in bars.items()})
+    font.setupHorizontalMetrics({name: (width + 50, 0) for name, (width, _) in bars.items()})
+    font.setupHorizontalHeader(ascent=1000, descent=0)
+    font.setupNameTable({"familyName": "Bars", "styleName": "Regular"})
+    font.setupOS2()
+    font.setupPost()
+    font.save(tmp_path / "bars.ttf")
+    if usable:
+        assert [found.family for found in find_fonts(tmp_path, "train")] == ["Bars"]
+    else:
+        with pytest.raises(TrainingError, match="no TrueType or OpenType font with Latin letters"):
+            find_fonts(tmp_path, "train")
+
+
+def bar(width, height):
+    pen = TTGlyphPen(None)
+    pen.moveTo((0, 0))
+    for corner in ((0, height), (width, height), (width, 0)):
+        pen.lineTo(corner)
+    pen.closePath()
+    return pen.glyph()
 
 
 def test_families_are_for_training_or_for_the_test_pictures(monkeypatch, tmp_path):
