@@ -77,7 +77,9 @@ def find_base(type_: str) -> RegisteredBase:
         types = " or ".join(repr(base.type) for base in found)
         raise PluginError(f"base type {type_!r} is claimed by more than one plugin; say {types}")
     known = [base.type for base in known_bases()]
-    source = f"pip install {distribution}" if distribution else "install the plugin that has it"
+    source = f"run: pip install --upgrade {distribution or DISTRIBUTION}"
+    if not distribution:  # one of the SDK's own, of a newer version, or carelessly abbreviated
+        source += ", or install the plugin that has it"
     raise PluginError(
         f"base type {type_!r} is of no plugin that is installed (known: {', '.join(known)}); "
         f"{source}{did_you_mean(type_, known)}{registry().broken_plugins()}"
