@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 import mpa_core
 from mpa_core import MPACodec, TaskPath, checkpoints
 from mpa_core.checkpoints.meta import BASE_CONFIG, PATH_CONFIG
-from mpa_core.errors import MPAError
+from mpa_core.errors import CheckpointError, MPAError
 
 HERE = f"{mpa_core.__version__}"
 UPGRADE = 'run: pip install --upgrade "mpa-core>=0.1"'
+NEWER_BUNDLES = "or, if a newer mpa-core brings it, run: pip install --upgrade mpa-core"
 FOLDERS = {"base": BASE_CONFIG, "plain": PATH_CONFIG, "own": PATH_CONFIG}
 
 
@@ -192,6 +193,21 @@ def test_a_setting_of_a_newer_plugin(plain):
     text = refusal(plain, config)
     assert "sharpness: Extra inputs" in text
     assert text.endswith("the path was written for mpa-plugin-golden>=1.2: install that version")
+
+
+def test_a_base_that_only_a_newer_sdk_bundles(mpa, tmp_path):
+    """By its name, as the base of a path, and as the base that made a file."""
+    for load in (
+        lambda: MPACodec.from_pretrained("mpa-small-2"),
+        lambda: MPACodec.from_path(GOLDEN / "plain"),
+    ):
+        with pytest.raises(CheckpointError, match=r"bundled") as caught:
+            load()
+        assert str(caught.value).endswith(NEWER_BUNDLES)
+    done = mpa("decode", GOLDEN / "exact.mpa", "-o", tmp_path / "a.png")
+    (line,) = done.errors
+    assert "is not bundled (bundled: mpa-small " in line
+    assert line.endswith(f"name the folder of that base with --base, {NEWER_BUNDLES}")
 
 
 def test_other_files_of_a_newer_folder_are_passed_over(folder):
