@@ -25,7 +25,7 @@ from mpa_core.config import (
 from mpa_core.errors import CheckpointError, ConfigError, PluginError
 from mpa_core.io.folders import LAYOUTS
 from mpa_core.plugins.bases import Architecture
-from mpa_core.requirements import DISTRIBUTION, satisfies, sdk_version
+from mpa_core.requirements import DISTRIBUTION, DISTRIBUTION_NAME, satisfies, sdk_version
 
 BASE_CONFIG = "config.json"
 BASE_WEIGHTS = "model.safetensors"
@@ -38,8 +38,6 @@ REQUIRES = ">=0.1"
 """SDK versions that can read the files of this version."""
 
 _REVISION = re.compile(r"\w[\w./+-]*", re.ASCII)
-_DISTRIBUTION = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
-"""A name that can be put into a line to install it."""
 
 _KINDS = ("base", "path")
 _RESTORE = (
@@ -93,7 +91,7 @@ class BaseMeta(_Versioned):
 class PluginRef(StrictModel):
     """The distribution that provides the code of a path."""
 
-    distribution: Annotated[Name, Field(pattern=_DISTRIBUTION)] = DISTRIBUTION
+    distribution: Annotated[Name, Field(pattern=DISTRIBUTION_NAME)] = DISTRIBUTION
     version: str = REQUIRES
     """Its versions that can build the path, as a PEP 440 specifier; empty for any."""
 

@@ -165,6 +165,15 @@ def test_a_type_of_base_that_is_not_known(base, type_, cure):
     )
 
 
+@pytest.mark.parametrize("distribution", ['x"; rm -rf ~; "', "two\nlines", "-r", "a b"])
+def test_a_distribution_that_could_do_harm_in_a_line_to_paste(base, distribution):
+    config = config_of(base)
+    config["architecture"] = {"type": f"{distribution}:waves"}
+    text = refusal(base, config)
+    assert text.endswith("and no distribution can be called so; write distribution:name")
+    assert "pip" not in text
+
+
 @pytest.fixture
 def plain(tmp_path) -> Path:
     return Path(shutil.copytree(GOLDEN / "plain", tmp_path / "plain"))
