@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # imported where needed, since this very library may be missi
     from packaging.specifiers import SpecifierSet
 
 DISTRIBUTION = "mpa-core"
+DISTRIBUTION_NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
+"""A distribution's name that can be put into a line to install it, whoever gave it."""
 
 
 @dataclass(frozen=True)

@@ -402,6 +402,17 @@ def running_hub() -> Iterator[Hub]:
         thread.join()
 
 
+def environment(hub: Hub, token: str) -> dict[str, str]:
+    """Variables by which huggingface_hub, in a process that is started, talks to ``hub``."""
+    return {
+        "HF_ENDPOINT": hub.endpoint,
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_OFFLINE": "0",
+        "HF_TOKEN": token,
+    }
+
+
 def point_at(hub: Hub, monkeypatch: pytest.MonkeyPatch, cache: Path, token: str) -> None:
     """Have huggingface_hub talk to ``hub``, here and in the processes that are started.
 
@@ -417,14 +428,7 @@ def point_at(hub: Hub, monkeypatch: pytest.MonkeyPatch, cache: Path, token: str)
         "HF_HUB_OFFLINE": False,
     }.items():
         monkeypatch.setattr(constants, name, value)
-    for name, text in {
-        "HF_ENDPOINT": hub.endpoint,
-        "HF_HUB_CACHE": str(cache),
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_OFFLINE": "0",
-        "HF_TOKEN": token,
-    }.items():
+    for name, text in {**environment(hub, token), "HF_HUB_CACHE": str(cache)}.items():
         monkeypatch.setenv(name, text)
     # In place of the seconds that it waits before it tries again.
     for module in (file_download, _http):

@@ -408,9 +408,10 @@ def _check_chunk_name(name: bytes) -> None:
         raise BitstreamError(f"chunk name {name!r}, expected four ASCII letters")
     # As in PNG, the case of the first letter tells whether a reader may ignore the chunk.
     if name not in KNOWN_CHUNKS and name[:1].isupper():
+        known = ", ".join(sorted(chunk.decode() for chunk in KNOWN_CHUNKS))
         raise BitstreamError(
-            f"chunk {name.decode()} is critical and this version does not know it; "
-            f"written by a newer version: {_UPGRADE}"
+            f"chunk {name.decode()} is critical and this version does not know it (it knows "
+            f"{known}); written by a newer version: {_UPGRADE}"
         )
 
 

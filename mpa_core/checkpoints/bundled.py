@@ -8,6 +8,10 @@ from pathlib import Path
 from mpa_core.arguments import expect
 from mpa_core.checkpoints.meta import BASE_CONFIG, read_base_meta
 from mpa_core.errors import CheckpointError
+from mpa_core.requirements import DISTRIBUTION
+
+IN_A_NEWER_SDK = f"or, if a newer mpa-core brings it, run: pip install --upgrade {DISTRIBUTION}"
+"""The end of every message on a base that is not bundled here."""
 
 
 def bundled_bases() -> dict[str, Path]:

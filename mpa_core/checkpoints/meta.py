@@ -17,14 +17,15 @@ from mpa_core.config import (
     CHECKPOINT_FORMAT,
     MAX_DEPTH,
     MAX_STAGES,
+    TINYLIC,
     PathStage,
     StrictModel,
     Width,
 )
-from mpa_core.errors import CheckpointError, ConfigError
+from mpa_core.errors import CheckpointError, ConfigError, PluginError
 from mpa_core.io.folders import LAYOUTS
 from mpa_core.plugins.bases import Architecture
-from mpa_core.requirements import DISTRIBUTION, satisfies, sdk_version
+from mpa_core.requirements import DISTRIBUTION, DISTRIBUTION_NAME, satisfies, sdk_version
 
 BASE_CONFIG = "config.json"
 BASE_WEIGHTS = "model.safetensors"
@@ -37,8 +38,13 @@ REQUIRES = ">=0.1"
 """SDK versions that can read the files of this version."""
 
 _REVISION = re.compile(r"\w[\w./+-]*", re.ASCII)
-_DISTRIBUTION = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
-"""A name that can be put into a line to install it."""
+
+_KINDS = ("base", "path")
+_RESTORE = (
+    "restore the file from its source, or, if a newer version wrote it, run: "
+    f"pip install --upgrade {DISTRIBUTION}"
+)
+"""What to do about contents that no version up to this one writes."""
 
 _CONFIG_BYTES = 2**20
 """Largest size of a config in bytes; real ones have some thousand."""
@@ -85,7 +91,7 @@ class BaseMeta(_Versioned):
 class PluginRef(StrictModel):
     """The distribution that provides the code of a path."""
 
-    distribution: Annotated[Name, Field(pattern=_DISTRIBUTION)] = DISTRIBUTION
+    distribution: Annotated[Name, Field(pattern=DISTRIBUTION_NAME)] = DISTRIBUTION
     version: str = REQUIRES
     """Its versions that can build the path, as a PEP 440 specifier; empty for any."""
 
@@ -180,6 +186,7 @@ def read_base_meta(folder: Path) -> BaseMeta:
 
     Raises:
         CheckpointError: the message says what is wrong and what to do.
+        PluginError: the type of base is of no installed plugin, or its plugin fails.
     """
     meta = _read(BaseMeta, folder, BASE_CONFIG, "base", (PATH_CONFIG, "path", "codec.load_path"))
     _check_size(Path(folder) / BASE_WEIGHTS, meta.architecture.least_parameters)
@@ -241,18 +248,26 @@ def _read(
             "restore the file from its source"
         )
     found = data.get("kind")
-    if found != kind:
+    if found in _KINDS and found != kind:
         raise CheckpointError(
             f"{source} is of kind {found!r}, expected {kind!r}; give a {kind} folder"
         )
     _check_version(data, source)
+    if found != kind:
+        known = " and ".join(map(repr, _KINDS))
+        raise CheckpointError(
+            f"{source} is of kind {found!r}, mpa-core {sdk_version()} knows {known}, expected "
+            f"{kind!r}; {_RESTORE}"
+        )
     try:
         return model.parse(data, source=str(source))
     except ConfigError as error:
         raise CheckpointError(
             f"{error}; it asks for mpa-core{data.get('requires', REQUIRES)} and this is "
-            f"{sdk_version()}: restore the file from its source"
+            f"{sdk_version()}: {_RESTORE}"
         ) from error
+    except PluginError as error:  # the type of base is of a plugin that is not here, or fails
+        raise PluginError(f"{source}: {error}") from error
 
 
 def _refuse(constant: str) -> None:
@@ -314,9 +329,23 @@ def _check_version(data: dict[str, Any], source: Path) -> None:
         raise CheckpointError(
             f"{source} requires mpa-core {requires}{extra}, this is {version}; run: {upgrade}"
         )
-    written = data.get("format")
-    if isinstance(written, int) and written > CHECKPOINT_FORMAT:
-        raise CheckpointError(
-            f"{source} is of checkpoint format {written}{extra}, mpa-core {version} reads up to "
-            f"{CHECKPOINT_FORMAT}; run: {upgrade}"
-        )
+    for what, written in (
+        ("checkpoint", data.get("format")),
+        ("architecture", _architecture_format(data)),
+    ):
+        if isinstance(written, int) and written > CHECKPOINT_FORMAT:
+            raise CheckpointError(
+                f"{source} is of {what} format {written}{extra}, mpa-core {version} reads up to "
+                f"{CHECKPOINT_FORMAT}; run: {upgrade}"
+            )
+
+
+def _architecture_format(data: dict[str, Any]) -> Any:
+    """Return the format number in a TinyLIC architecture, where there is one.
+
+    Other types of base number theirs, if they do, as their plugins like.
+    """
+    architecture = data.get("architecture")
+    if isinstance(architecture, dict) and architecture.get("type", TINYLIC) == TINYLIC:
+        return architecture.get("format")
+    return None

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from mpa_core.arguments import as_path
-from mpa_core.checkpoints.bundled import bundled_bases, bundled_fingerprints
+from mpa_core.checkpoints.bundled import IN_A_NEWER_SDK, bundled_bases, bundled_fingerprints
 from mpa_core.checkpoints.hub import BASE_FILES, PATH_FILES, HubOptions, fetch, split_repository
 from mpa_core.checkpoints.meta import BASE_CONFIG, PATH_CONFIG, BaseRef
 from mpa_core.errors import (
@@ -156,7 +156,8 @@ def _bundled_base(name: str) -> Path:
     ids = ", ".join(bundled) or "none in this installation"
     raise CheckpointError(
         f"{name!r} is no bundled base, expected one of: {ids}; check the spelling, or give the "
-        "folder of a base, with a separator in it, or its repository org/repo on the Hub"
+        "folder of a base, with a separator in it, or its repository org/repo on the Hub, "
+        f"{IN_A_NEWER_SDK}"
     )
 
 
@@ -233,7 +234,7 @@ def base_folder(base: BaseRef, options: HubOptions | None = None) -> Path:
         raise CheckpointError(
             f"the path's base {base.repo_id!r} ({base.fingerprint[:16]}…) is neither bundled nor a "
             "repository of the Hub; load it from its folder with MPACodec.from_pretrained, and "
-            "then the path with codec.load_path"
+            f"then the path with codec.load_path, {IN_A_NEWER_SDK}"
         )
     revision = base.revision or repository[1]
     return fetch(repository[0], BASE_FILES, (options or HubOptions()).at(revision))

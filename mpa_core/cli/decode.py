@@ -294,6 +294,7 @@ class _Codecs:
 
 def _bundled_base(prefix: bytes) -> str:
     from mpa_core.checkpoints import bundled_base_of, bundled_bases, bundled_fingerprints
+    from mpa_core.checkpoints.bundled import IN_A_NEWER_SDK
 
     found = bundled_base_of(prefix)
     if found is not None:
@@ -303,7 +304,7 @@ def _bundled_base(prefix: bytes) -> str:
     known = ", ".join(f"{name} {value[:16]}" for value, name in bundled) or "none"
     raise BaseMismatchError(
         f"the file was made by the base {prefix.hex()}, which is not bundled (bundled: {known}); "
-        "name the folder of that base with --base"
+        f"name the folder of that base with --base, {IN_A_NEWER_SDK}"
     )
 
 

@@ -6,6 +6,7 @@ discovery, so that a base of the SDK's own loads whatever is installed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +20,7 @@ from mpa_core.errors import ConfigError, PluginError
 from mpa_core.plugins.entries import normalize
 from mpa_core.plugins.hookspecs import BaseSpec
 from mpa_core.plugins.registry import RegisteredBase, load_target, registry
-from mpa_core.requirements import DISTRIBUTION, sdk_version
+from mpa_core.requirements import DISTRIBUTION, DISTRIBUTION_NAME, sdk_version
 from mpa_core.runtime.foreign import foreign_code
 
 if TYPE_CHECKING:
@@ -77,7 +78,14 @@ def find_base(type_: str) -> RegisteredBase:
         types = " or ".join(repr(base.type) for base in found)
         raise PluginError(f"base type {type_!r} is claimed by more than one plugin; say {types}")
     known = [base.type for base in known_bases()]
-    source = f"pip install {distribution}" if distribution else "install the plugin that has it"
+    if distribution and not re.fullmatch(DISTRIBUTION_NAME, distribution):
+        raise PluginError(
+            f"base type {shown(type_)} is of no plugin that is installed (known: "
+            f"{', '.join(known)}), and no distribution can be called so; write distribution:name"
+        )
+    source = f"run: pip install --upgrade {distribution or DISTRIBUTION}"
+    if not distribution:  # one of the SDK's own, of a newer version, or carelessly abbreviated
+        source += ", or install the plugin that has it"
     raise PluginError(
         f"base type {type_!r} is of no plugin that is installed (known: {', '.join(known)}); "
         f"{source}{did_you_mean(type_, known)}{registry().broken_plugins()}"

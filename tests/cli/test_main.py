@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -12,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from parser_leaves import leaves
 from safetensors.torch import save_file
 
 import mpa_core
@@ -77,14 +77,6 @@ def test_info_needs_no_torch(encoded):
 
 
 def test_every_leaf_command_runs_something_and_takes_a_format():
-    def leaves(parser: argparse.ArgumentParser):
-        for action in parser._actions:
-            if isinstance(action, argparse._SubParsersAction):
-                for child in action.choices.values():
-                    yield from leaves(child)
-                return
-        yield parser
-
     found = list(leaves(build_parser()))
     assert len(found) > len(GROUPS)
     for leaf in found:

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from parser_leaves import command_of, leaves
 from PIL import Image
 
 from mpa_core.cli.batch import pool, workers
@@ -94,17 +95,7 @@ COMPUTING = {
 
 
 def test_every_command_that_computes_takes_threads():
-    def leaves(parser: argparse.ArgumentParser):
-        inner = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
-        for action in inner:
-            for child in action.choices.values():
-                yield from leaves(child)
-        if not inner:
-            yield parser
-
-    takes = {
-        p.prog.partition(" ")[2] for p in leaves(build_parser()) if "--threads" in p.format_help()
-    }
+    takes = {command_of(p) for p in leaves(build_parser()) if "--threads" in p.format_help()}
     assert takes == COMPUTING
 
 

@@ -142,3 +142,22 @@ def commands() -> Iterator[ForkServer]:
 @pytest.fixture
 def site(tmp_path: Path, _bare: ForkServer) -> Site:
     return Site(tmp_path, _bare)
+
+
+def path_named(name: str) -> str:
+    """Source of a plain path class."""
+    return f'from mpa_core import TaskPath\n\nclass P(TaskPath):\n    name = "{name}"\n'
+
+
+@pytest.fixture
+def troubled(site: Site) -> Site:
+    """An import error, a misspelt hook, two claims of a name, a newer SDK, and one of our names."""
+    good = hook_returning("new", "newer")
+    site.install("mpa-broken", "broken", "import no_such_module_xyz")
+    site.install("mpa-misspelt", "misspelt", good.replace("mpa_task_paths", "mpa_task_pahts"))
+    for distribution, module in (("mpa-one", "one"), ("mpa-two", "two")):
+        site.install_path(distribution, module, "det", path=path_named("det"))
+    newer = good.replace('summary="For tests."', 'summary="s", requires=">=99"')
+    site.install("mpa-newer", "newer", newer)
+    site.install_path("mpa-stranger", "stranger", "mse", path=path_named("mse"))
+    return site

@@ -94,7 +94,7 @@ def test_a_type_that_nobody_offers(site):
     site.install("mpa-plugin-bad", "bad", TOP.format(answer="None"))
     said = look_up(site, "find_base", "mpa-plugin-a:othre")
     assert said.startswith("PluginError base type 'mpa-plugin-a:othre' is of no plugin that is")
-    assert "pip install mpa-plugin-a; did you mean 'mpa-plugin-a:other'?" in said
+    assert "run: pip install --upgrade mpa-plugin-a; did you mean 'mpa-plugin-a:other'?" in said
     assert said.endswith("did not load, see `mpa plugins ls`: mpa-plugin-bad")
 
 

@@ -196,8 +196,9 @@ def test_without_the_plugin_the_error_says_where_it_comes_from(
         assert MPACodec.from_preset("mpa-tiny").model.config.type == "tinylic"
     registry(refresh=True)
     assert str(refused.value) == (
-        f"base type '{TYPE}' is of no plugin that is installed (known: tinylic); "
-        f"pip install {DISTRIBUTION}"
+        f"{trained / 'config.json'}: base type '{TYPE}' is of no plugin that is installed (known: "
+        "tinylic); "
+        f"run: pip install --upgrade {DISTRIBUTION}"
     )
 
 
