@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpa_core.arguments import DEFAULT_QUALITY
 from mpa_core.cli.common import (
     DEFAULT_BASE,
     STREAM,
@@ -82,7 +83,7 @@ def _add_goal_arguments(parser: argparse.ArgumentParser) -> None:
         "--quality",
         dest="goal",
         type=float,
-        default=4.5,
+        default=DEFAULT_QUALITY,
         metavar="Q",
         help="1 (smallest file) to 8 (best), fractions allowed (%(default)s)",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -155,7 +156,7 @@ def test_wrong_targets_are_wrong_usage(encode, tmp_path, words, expected):
 
 
 def test_ms_ssim_without_its_library_is_said_once(mpa, photo, tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "pytorch_msssim", None)
+    monkeypatch.setitem(sys.modules, "pytorch_msssim", None)
     Image.new("RGB", (200, 200)).save(tmp_path / "b.png")
     words = (photo, tmp_path / "b.png", "-o", tmp_path / "out", "--target-ms-ssim", 0.9)
     done = mpa("encode", *words)

@@ -94,7 +94,7 @@ def _too_small(target: Target, limit: int, tried: Sequence[Tried[bytes]]) -> str
     leave = "leave out its metadata, " if fits_without else ""
     return (
         f"the smallest file of this picture, of quality {smallest.quality:g}, has "
-        f"{figures['bytes']} bytes{of_them}, more than the {limit} of {target}; allow as many, "
+        f"{figures['bytes']} bytes{of_them}, more than the {limit} of {target}; allow that many, "
         f"{leave}or make the picture smaller"
     )
 

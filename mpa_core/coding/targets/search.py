@@ -147,8 +147,8 @@ class _Bracket:
         if self._replaced is not None:
             slope = _slope(self._replaced, found)
             slope = min(max(slope, usual / _STEEPER), usual * _STEEPER)
-        step = found.step - round(found.distance / slope)
-        return max(step, end) if end < found.step else min(step, end)
+        rise = max(1, round(abs(found.distance) / slope))
+        return max(found.step - rise, end) if end < found.step else min(found.step + rise, end)
 
     def _inside(self, below: _Point, above: _Point) -> int | None:
         width = above.step - below.step

@@ -7,15 +7,13 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mpa_core.arguments import number, shown, whole_number
+from mpa_core.arguments import DEFAULT_QUALITY, number, shown, whole_number
 from mpa_core.bitstream.parsed import ParsedFile
 from mpa_core.errors import ConfigError
 
 Kind = Literal["size", "bpp", "psnr", "ms_ssim"]
 """What a target is of: bytes of the file, its bits per pixel, or a measure of the picture."""
 
-DEFAULT_QUALITY = 4.5
-"""The quality of who asks for none, and for no target."""
 TOLERANCE = 0.02
 """Share of a size by which a file may stay below it."""
 TOLERANCE_BYTES = 64
@@ -82,7 +80,7 @@ def as_goal(
     """Return the one target that is given, checked, or else the quality, unchecked.
 
     Args:
-        quality: None for :data:`DEFAULT_QUALITY`, if no target is given.
+        quality: None for 4.5, if no target is given.
         target_size: largest size of the file in bytes, a whole number of at least 1.
         target_bpp: largest number of bits of the file per pixel, more than 0 and at most 24.
         target_psnr: smallest PSNR in dB, more than 0.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -215,7 +216,7 @@ def test_a_picture_too_small_for_ms_ssim(codec, sample, encodings):
 
 
 def test_ms_ssim_without_its_library(codec, sample, monkeypatch, encodings):
-    monkeypatch.setitem(__import__("sys").modules, "pytorch_msssim", None)
+    monkeypatch.setitem(sys.modules, "pytorch_msssim", None)
     for encode in (codec.encode, codec.encode_many):
         with pytest.raises(MissingDependencyError, match="MS-SSIM needs pytorch-msssim"):
             encode([sample], target_ms_ssim=0.9)
