@@ -13,6 +13,7 @@ from mpa_core.base.capabilities import Formats
 from mpa_core.bitstream.container import MAX_PIXELS
 from mpa_core.bitstream.parsed import Errors, ParsedFile, parse_file
 from mpa_core.coding import many
+from mpa_core.coding.effort.annealing import Progress
 from mpa_core.coding.encoding import PictureEncoder
 from mpa_core.coding.model import MPAModel
 from mpa_core.coding.picture import CodedPicture, MixLike, Output
@@ -142,6 +143,9 @@ class MPACodec(StoredCodec):
         target_bpp: float | None = None,
         target_psnr: float | None = None,
         target_ms_ssim: float | None = None,
+        effort: int = 0,
+        importance: Any = None,
+        progress: Progress | None = None,
         profile: Profile = "exact",
         reproducible: bool = False,
         icc_profile: bytes | None = None,
@@ -164,6 +168,19 @@ class MPACodec(StoredCodec):
                 picture that the main path decodes. It is at most 0.05 dB better (of MS-SSIM,
                 of ``-10 log10(1 - MS-SSIM)``) unless the file is of quality 1, or the measure jumps
                 from one quality to the next, as that of small flat pictures does.
+            effort: time to spend on a better file, from 0 (the symbols as the analysis gives them)
+                to 9: a search by gradients through the decoder, for fewer bits at the same squared
+                error of the main path's picture. The number of steps is in
+                :mod:`mpa_core.coding.effort.ladder`; each takes about as long as encoding and
+                decoding together, and memory is some kilobytes a pixel. At the same quality the
+                size differs by some per cent from that of effort 0. The same picture gives the same
+                file on one machine with one number of threads; every file decodes the same
+                everywhere.
+            importance: for ``effort`` of at least 1, the weight of each pixel's error: an array
+                ``[H, W]``, tensor or PIL image of the upright picture's size, of values of at least
+                0. The search moves bits to where they are larger.
+            progress: called after each step of a search with the steps done and all steps; if it
+                returns False, the search ends there and what was found is coded.
             profile: ``"exact"``: any machine decodes the same. ``"float"``: the streams of the
                 paper's code, which decode on the kind of machine that wrote them.
             reproducible: compute the latents in float64, so that every machine also writes the same
@@ -200,6 +217,9 @@ class MPACodec(StoredCodec):
                 target_psnr=target_psnr,
                 target_ms_ssim=target_ms_ssim,
             ),
+            effort=effort,
+            importance=importance,
+            progress=progress,
             profile=profile,
             reproducible=reproducible,
             icc_profile=icc_profile,
@@ -219,6 +239,7 @@ class MPACodec(StoredCodec):
         target_bpp: float | None = None,
         target_psnr: float | None = None,
         target_ms_ssim: float | None = None,
+        effort: int = 0,
         profile: Profile = "exact",
         reproducible: bool = False,
         icc_profile: bytes | None = None,
@@ -237,6 +258,7 @@ class MPACodec(StoredCodec):
                 needed.
             quality, target_size, target_bpp, target_psnr, target_ms_ssim: for each picture, as in
                 :meth:`encode`; with a target, pictures are coded one by one.
+            effort: as in :meth:`encode`; above 0, pictures are coded one by one.
             profile, reproducible, icc_profile, exif, orient: for all pictures, as in
                 :meth:`encode`.
             batch_pixels: largest number of pixels in a batch, each side padded to a multiple of 64;
@@ -263,6 +285,7 @@ class MPACodec(StoredCodec):
                 target_psnr=target_psnr,
                 target_ms_ssim=target_ms_ssim,
             ),
+            effort=effort,
             profile=profile,
             reproducible=reproducible,
             icc_profile=icc_profile,

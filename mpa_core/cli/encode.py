@@ -52,6 +52,18 @@ def register(
     )
     _add_goal_arguments(parser)
     parser.add_argument(
+        "--effort",
+        type=int,
+        default=0,
+        metavar="N",
+        help="0 to 9: time to spend on a search for a smaller or better file (%(default)s: none)",
+    )
+    parser.add_argument(
+        "--importance",
+        metavar="MASK",
+        help="a grey picture of the same size: with an effort, bits go where it is bright",
+    )
+    parser.add_argument(
         "--frame", type=int, metavar="N", help="frame of an animation or multi-page file, from 0"
     )
     parser.add_argument(
@@ -143,6 +155,8 @@ def run(args: argparse.Namespace) -> int:
     settings = EncoderSettings(
         fetched(args.base, BASE) or args.base,
         args.goal,
+        args.effort,
+        args.importance,
         args.frame,
         args.profile,
         args.reproducible,
@@ -159,6 +173,9 @@ class EncoderSettings:
     base: str
     goal: Goal
     """The quality, or the target that each picture has to meet."""
+    effort: int
+    importance: str | None
+    """A grey picture."""
     frame: int | None
     profile: Profile
     reproducible: bool
@@ -193,8 +210,12 @@ class Encoder:
     """Encodes one picture after the other."""
 
     def __init__(self, codec: MPACodec, settings: EncoderSettings) -> None:
+        from mpa_core.io.images import load_image
+
         self.codec = codec
         self.settings = settings
+        mask = settings.importance
+        self.importance = None if mask is None else load_image(mask)
 
     def difference(self, job: Job) -> str | None:
         """Describe how the existing file differs from that of :meth:`make`; None if it does not.
@@ -235,6 +256,8 @@ class Encoder:
             data = self.codec.encode(
                 image,
                 **as_arguments(settings.goal),
+                effort=settings.effort,
+                importance=self.importance,
                 profile=settings.profile,
                 reproducible=settings.reproducible,
                 orient=settings.orient,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, cast
+from contextlib import suppress
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -13,15 +14,22 @@ from mpa_core.base.padding import pad, unpad
 from mpa_core.bitstream.container import STREAM_NAMES, Container, pack, quantize_quality
 from mpa_core.bitstream.metadata import Metadata, to_chunks
 from mpa_core.bitstream.parsed import parse_file
-from mpa_core.coding.latents import CodedLatents
+from mpa_core.coding.effort.annealing import Progress, search, without_gradients
+from mpa_core.coding.effort.distortion import Distortion, pixel_weights
+from mpa_core.coding.effort.ladder import Schedule, schedule_of
+from mpa_core.coding.latents import CodedLatents, encode_latents
 from mpa_core.coding.model import MPAModel
 from mpa_core.coding.picture import CodedPicture
 from mpa_core.coding.profiles import NUMBERS, EntropyProfiles, Profile
 from mpa_core.coding.targets.fidelity import Fidelity, measure_against, require_library
 from mpa_core.coding.targets.reach import reach
 from mpa_core.coding.targets.target import Goal, Target
+from mpa_core.errors import ConfigError, TargetError
 from mpa_core.io.icc import means_srgb
 from mpa_core.io.images import ImageLike, to_pil, to_rgb_tensor
+
+_MOST_SEARCHES = 4
+"""Number of searches of symbols for one target."""
 
 
 class Prepared(NamedTuple):
@@ -33,6 +41,8 @@ class Prepared(NamedTuple):
     width: int
     """Width; like the height, in pixels and without the padding."""
     metadata: Metadata
+    importance: Tensor | None
+    """Weight of each pixel, ``[1, 1, H, W]``, 0 in the padding; None where nothing is searched."""
 
 
 class PictureEncoder:
@@ -41,7 +51,8 @@ class PictureEncoder:
     Args:
         model, profiles: the base.
         goal: the quality, or a target that each picture has to meet.
-        profile, reproducible, icc_profile, exif, orient: as in ``codec.encode``.
+        effort, importance, progress, profile, reproducible, icc_profile, exif, orient: as in
+            ``codec.encode``.
 
     Raises:
         QualityError: the quality is no number, or outside the base's levels.
@@ -56,6 +67,9 @@ class PictureEncoder:
         profiles: EntropyProfiles,
         goal: Goal,
         *,
+        effort: int = 0,
+        importance: Any = None,
+        progress: Progress | None = None,
         profile: Profile,
         reproducible: bool,
         icc_profile: bytes | None,
@@ -75,6 +89,20 @@ class PictureEncoder:
         else:
             self.goal = quantize_quality(as_quality(goal, self.levels))
         self.reproducible = as_flag(reproducible, "reproducible")
+        self.schedule = schedule_of(effort)
+        self.importance = importance
+        self.progress = progress
+        if self.schedule is None and importance is not None:
+            raise ConfigError(
+                "importance is given, but effort is 0, which takes the symbols as they come; give "
+                "effort=1 to 9 with it"
+            )
+        if self.schedule is not None and self.reproducible:
+            raise ConfigError(
+                f"reproducible=True is given with effort={effort}, but a search ends elsewhere on "
+                "another machine; give effort=0, or leave reproducible out (every file decodes the "
+                "same everywhere)"
+            )
         self.analysis = profiles.precise() if self.reproducible else None
         self.icc_profile = as_metadata(icc_profile, "icc_profile")
         self.exif = as_metadata(exif, "exif")
@@ -93,12 +121,15 @@ class PictureEncoder:
         icc = source.icc_profile if self.icc_profile is None else self.icc_profile
         # A file without a profile is sRGB.
         metadata = Metadata(None if icc and means_srgb(icc) else icc, source.exif)
-        return Prepared(x, height, width, metadata)
+        importance = None
+        if self.schedule is not None:
+            importance = pixel_weights(x, height, width, self.importance)
+        return Prepared(x, height, width, metadata, importance)
 
     @property
     def batches(self) -> bool:
-        """Whether pictures are coded together; those with a target are searched one by one."""
-        return not isinstance(self.goal, Target)
+        """Whether pictures are coded together; where anything is searched, it is one by one."""
+        return not isinstance(self.goal, Target) and self.schedule is None
 
     def encode(self, pictures: Sequence[Prepared]) -> list[bytes]:
         """Code pictures of one padded size as one batch, and return the file of each.
@@ -109,6 +140,8 @@ class PictureEncoder:
         """
         if isinstance(self.goal, Target):
             return [self._reach(self.goal, picture) for picture in pictures]
+        if self.schedule is not None:
+            return [self._search(self.schedule, picture, self.goal) for picture in pictures]
         return self._code(pictures, self.goal)
 
     def _code(self, pictures: Sequence[Prepared], quality: float) -> list[bytes]:
@@ -119,15 +152,44 @@ class PictureEncoder:
             for each, latents in zip(pictures, coded, strict=True)
         ]
 
+    def _search(self, schedule: Schedule, picture: Prepared, quality: float) -> bytes:
+        # Gradients need ordinary tensors, whatever mode the caller is in.
+        with torch.inference_mode(False), torch.no_grad():
+            assert picture.importance is not None
+            x, importance = picture.x.clone(), picture.importance.clone()
+            model = without_gradients(self.model)
+            distortion = Distortion(model, x, importance)
+            y, z = search(distortion, model, x, quality, schedule, self.progress)
+        at = self.model.base.quality(quality, y)
+        (coded,) = encode_latents(self.model.base, y, z, at, self.networks)
+        return self._file(picture, coded, quality)
+
     def _reach(self, target: Target, picture: Prepared) -> bytes:
+        """Reach the target without a search of symbols first, which finds about the quality."""
         measure = None if target.of_size else self._measure(target, picture)
-        return reach(
-            target,
-            lambda quality: self._code([picture], quality)[0],
-            measure,
-            pixels=picture.width * picture.height,
-            levels=self.levels,
-        )
+        pixels = picture.width * picture.height
+
+        def plain(quality: float) -> bytes:
+            return self._code([picture], quality)[0]
+
+        found = reach(target, plain, measure, pixels=pixels, levels=self.levels)
+        schedule = self.schedule
+        if schedule is None:
+            return found
+        first = parse_file(found, max_pixels=None).container.quality
+        with suppress(TargetError):
+            searched = reach(
+                target,
+                lambda quality: self._search(schedule, picture, quality),
+                measure,
+                pixels=pixels,
+                levels=self.levels,
+                first=first,
+                most=_MOST_SEARCHES,
+            )
+            if target.of_size or len(searched) < len(found):
+                found = searched
+        return found
 
     def _measure(self, target: Target, picture: Prepared) -> Callable[[bytes], float]:
         """Return a function that measures what the main path makes of a file."""

@@ -1,0 +1,171 @@
+"""The search for better symbols of ``y``: gradient descent while rounding becomes real."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mpa_core.base.gains import Quality
+from mpa_core.coding.effort.distortion import Distortion
+from mpa_core.coding.effort.ladder import Schedule
+from mpa_core.coding.effort.relaxation import decide, relax
+from mpa_core.coding.effort.tiles import tiles
+from mpa_core.coding.model import MPAModel
+
+Progress = Callable[[int, int], Any]
+"""Called after each step with the number of steps done and of all steps. Returning False ends the
+search there; what was found so far is coded."""
+
+_NEAR = 0.5
+"""Distance in quality to the encodings between which the slope of a picture's curve is taken."""
+_SEED = 0
+"""Seed of the noise: the same picture gives the same file."""
+
+
+class Latents(NamedTuple):
+    """Values to code at one quality, of a batch."""
+
+    y: Tensor
+    """``[B, M, h, w]``, at the scale of the rounding step."""
+    z: Tensor
+    """``[B, C, h', w']``, likewise."""
+
+
+class _Cost(NamedTuple):
+    """The cost of latents when they are coded, each ``[B]``."""
+
+    bits: Tensor
+    error: Tensor
+
+
+def without_gradients(model: MPAModel) -> MPAModel:
+    """Return a model of the same tensors whose parameters need no gradient.
+
+    Autograd then keeps nothing for them, and the flags of the user's model are left alone.
+    """
+    shared: dict[int, Any] = {
+        id(parameter): nn.Parameter(parameter.detach(), requires_grad=False)
+        for parameter in model.parameters()
+    }
+    shared.update((id(buffer), buffer) for buffer in model.buffers())
+    return copy.deepcopy(model, shared)
+
+
+def search(
+    distortion: Distortion,
+    model: MPAModel,
+    x: Tensor,
+    quality: float,
+    schedule: Schedule,
+    progress: Progress | None = None,
+) -> Latents:
+    """Find latents that cost less than those of the analysis.
+
+    What is minimised is bits plus error, the error in bits: at the rate at which the picture's own
+    encodings of a little more and a little less quality exchange one for the other. So the result
+    lies below the picture's curve of rate and distortion, near the point of ``quality`` on it.
+
+    Args:
+        distortion: measures the error of ``x``.
+        model: the base, in eval mode, without gradients.
+        x: ``[B, 3, H, W]`` in [0, 1], padded.
+        quality: quality of all pictures.
+        schedule: the number of steps and their sizes.
+        progress: see :data:`Progress`.
+
+    Returns:
+        For each picture what was found, if it is cheaper when coded, else the analysis.
+    """
+    at = model.base.quality(quality, x)
+    start = Latents(*model.analyse(x, at))
+    price = _price(model, x, quality, distortion)
+    z_hat, _ = model.base.entropy.estimate_z(start.z)
+    params = model.base.hyper_synthesise(z_hat, at)
+    parts = tiles(x.shape[-2], x.shape[-1], model.config.hyper_stride)
+    stride = model.config.latent_stride
+    y = start.y.clone()
+    done = _Counter(progress, len(parts) * schedule.steps)
+    for tile in parts:
+        here, around = tile.cut(start.y, stride), tile.cut(params, stride)
+        found = _anneal(model, here, around, at, distortion.of(tile), price, schedule, done)
+        tile.put(found, y, stride)
+        if done.enough:
+            break
+    before, after = (_cost(model, each, at, distortion) for each in (start, Latents(y, start.z)))
+    better = after.bits + price * after.error < before.bits + price * before.error
+    better &= price > 0
+    return Latents(torch.where(better[:, None, None, None], y, start.y), start.z)
+
+
+class _Counter:
+    """Counts the steps of all tiles, and asks whether there shall be more."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress = progress
+        self._total = total
+        self._done = 0
+        self.enough = False
+
+    def step(self) -> None:
+        """Count a step."""
+        self._done += 1
+        if self._progress is not None and self._progress(self._done, self._total) is False:
+            self.enough = True
+
+
+def _anneal(
+    model: MPAModel,
+    start: Tensor,
+    params: Tensor,
+    quality: Quality,
+    distortion: Distortion,
+    price: Tensor,
+    schedule: Schedule,
+    done: _Counter,
+) -> Tensor:
+    """Return better values for ``start``, a part of ``y``, with whole symbols."""
+    entropy = model.base.entropy
+    generator = torch.Generator().manual_seed(_SEED)
+    y = start.clone().requires_grad_(True)
+    optimizer = torch.optim.Adam([y], lr=schedule.rate)
+    temperature = schedule.first_temperature
+    for step in range(schedule.steps):
+        temperature = schedule.temperature(step)
+        with torch.enable_grad():
+            relaxed = relax(entropy, y, params, temperature, generator)
+            # A sum: the pictures of a batch do not affect each other.
+            loss = (relaxed.bits + price * distortion.error(relaxed.y_hat, quality)).sum()
+            (y.grad,) = torch.autograd.grad(loss, y)
+        optimizer.step()
+        done.step()
+        if done.enough:
+            break
+    return decide(entropy, y.detach(), params, temperature)
+
+
+def _cost(model: MPAModel, latents: Latents, quality: Quality, distortion: Distortion) -> _Cost:
+    """Return the cost of latents by the coder's tables and in the pictures as they are shown."""
+    entropy = model.base.entropy
+    z_hat, z = entropy.estimate_z(latents.z)
+    y_hat, y = entropy.estimate(latents.y, model.base.hyper_synthesise(z_hat, quality))
+    bits = -(y.log2().sum((1, 2, 3)) + z.log2().sum((1, 2, 3)))
+    return _Cost(bits, distortion.error(y_hat, quality, shown=True))
+
+
+def _price(model: MPAModel, x: Tensor, quality: float, distortion: Distortion) -> Tensor:
+    """Return the bits that a unit of error is worth on each picture's own curve, ``[B]``.
+
+    It is 0 for a picture whose encodings do not differ, such as one of a single colour, where there
+    is nothing to find.
+    """
+    costs = []
+    for near in (quality - _NEAR, quality + _NEAR):
+        at = model.base.quality(min(max(near, 1.0), model.config.quality_levels), x)
+        costs.append(_cost(model, Latents(*model.analyse(x, at)), at, distortion))
+    low, high = costs
+    bits, error = high.bits - low.bits, low.error - high.error
+    return torch.where((bits > 0) & (error > 0), bits / error, torch.zeros_like(bits))
