@@ -86,6 +86,8 @@ def as_whole(
 
 MAX_QUALITY = 8
 """The highest quality that a file can store (``docs/spec/bitstream.md``); the lowest is 1."""
+DEFAULT_QUALITY = 4.5
+"""The quality of an encoder that is told none, and no target."""
 
 
 def as_quality(value: Any, levels: int) -> float:

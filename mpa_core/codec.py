@@ -18,6 +18,7 @@ from mpa_core.coding.model import MPAModel
 from mpa_core.coding.picture import CodedPicture, MixLike, Output
 from mpa_core.coding.profiles import EntropyProfiles, Profile
 from mpa_core.coding.stored import StoredCodec
+from mpa_core.coding.targets.target import as_goal
 from mpa_core.errors import ConfigError, MPAError
 from mpa_core.io.images import ImageLike
 from mpa_core.paths.path import TaskPath
@@ -135,8 +136,12 @@ class MPACodec(StoredCodec):
     def encode(
         self,
         image: ImageLike,
-        quality: float = 4.5,
+        quality: float | None = None,
         *,
+        target_size: int | None = None,
+        target_bpp: float | None = None,
+        target_psnr: float | None = None,
+        target_ms_ssim: float | None = None,
         profile: Profile = "exact",
         reproducible: bool = False,
         icc_profile: bytes | None = None,
@@ -150,7 +155,15 @@ class MPACodec(StoredCodec):
                 H, W]`` in [0, 1]; any size from 1x1. Other modes: see :mod:`mpa_core.io.images`.
             quality: real, from 1 (fewest bits) to the base's number of levels (8 at most); rounded
                 to 1/4096. A number of Python or numpy or a tensor without dimensions; text and True
-                are refused.
+                are refused. None is 4.5, if no target is given.
+            target_size, target_bpp: in place of ``quality``, the most that the whole file may have:
+                bytes, or bits per pixel (at most 24). The file is at most 2 % or 64 bytes smaller,
+                or of the highest quality. A search of at most eight encodings finds its quality,
+                which ``codec.open(data).quality`` says.
+            target_psnr, target_ms_ssim: likewise the least PSNR in dB or MS-SSIM of the 8-bit
+                picture that the main path decodes. It is at most 0.05 dB better (of MS-SSIM,
+                of ``-10 log10(1 - MS-SSIM)``) unless the file is of quality 1, or the measure jumps
+                from one quality to the next, as that of small flat pictures does.
             profile: ``"exact"``: any machine decodes the same. ``"float"``: the streams of the
                 paper's code, which decode on the kind of machine that wrote them.
             reproducible: compute the latents in float64, so that every machine also writes the same
@@ -170,14 +183,23 @@ class MPACodec(StoredCodec):
         Raises:
             ImageError: not a picture, or one whose meaning is ambiguous.
             QualityError: the quality is no number, or outside the base's levels.
+            TargetError: the picture cannot be as small or as good as the target.
+            MissingDependencyError: the library of MS-SSIM is not installed.
             ModelChangedError: the weights are no longer those of this base, or the model is in
                 training mode.
-            ConfigError: another argument has a value that is not allowed.
+            ConfigError: another argument has a value that is not allowed, or two are given of
+                quality and targets.
         """
         encoder = PictureEncoder(
             self.model,
             self.profiles,
-            quality,
+            as_goal(
+                quality,
+                target_size=target_size,
+                target_bpp=target_bpp,
+                target_psnr=target_psnr,
+                target_ms_ssim=target_ms_ssim,
+            ),
             profile=profile,
             reproducible=reproducible,
             icc_profile=icc_profile,
@@ -191,8 +213,12 @@ class MPACodec(StoredCodec):
     def encode_many(
         self,
         images: Iterable[ImageLike],
-        quality: float = 4.5,
+        quality: float | None = None,
         *,
+        target_size: int | None = None,
+        target_bpp: float | None = None,
+        target_psnr: float | None = None,
+        target_ms_ssim: float | None = None,
         profile: Profile = "exact",
         reproducible: bool = False,
         icc_profile: bytes | None = None,
@@ -209,7 +235,9 @@ class MPACodec(StoredCodec):
             images: a list or iterator of pictures that :meth:`encode` takes, or one array ``[N, H,
                 W, 3]`` uint8 or tensor ``[N, 3, H, W]``. An iterator is read as pictures are
                 needed.
-            quality, profile, reproducible, icc_profile, exif, orient: for all pictures, as in
+            quality, target_size, target_bpp, target_psnr, target_ms_ssim: for each picture, as in
+                :meth:`encode`; with a target, pictures are coded one by one.
+            profile, reproducible, icc_profile, exif, orient: for all pictures, as in
                 :meth:`encode`.
             batch_pixels: largest number of pixels in a batch, each side padded to a multiple of 64;
                 a larger picture runs alone, None is no limit. Memory follows it: some hundred bytes
@@ -222,13 +250,19 @@ class MPACodec(StoredCodec):
                 of another library, such as lack of memory, is wrapped in one.
 
         Raises:
-            QualityError, ModelChangedError, ConfigError: as :meth:`encode`, for arguments that
-                concern all pictures.
+            QualityError, MissingDependencyError, ModelChangedError, ConfigError: as :meth:`encode`,
+                for arguments that concern all pictures.
         """
         encoder = PictureEncoder(
             self.model,
             self.profiles,
-            quality,
+            as_goal(
+                quality,
+                target_size=target_size,
+                target_bpp=target_bpp,
+                target_psnr=target_psnr,
+                target_ms_ssim=target_ms_ssim,
+            ),
             profile=profile,
             reproducible=reproducible,
             icc_profile=icc_profile,

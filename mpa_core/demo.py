@@ -75,7 +75,7 @@ def load_bundled_paths(codec: MPACodec) -> None:
 
 def compare(codec: MPACodec, original: Image.Image, quality: float) -> Iterator[Result]:
     """Yield the picture by each path of one ``.mpa`` file, then JPEG and WebP of that size."""
-    from mpa_core.evaluation.metrics import bits_per_pixel, ms_ssim, psnr
+    from mpa_core.io.distortion import bits_per_pixel, ms_ssim, psnr
 
     def result(label: str, file: str, data: bytes, image: Image.Image) -> Result:
         bpp = bits_per_pixel(len(data), original.size)

@@ -23,6 +23,10 @@ class QualityError(MPAError, ValueError):
     """A quality outside the range of levels that the base codec was trained for."""
 
 
+class TargetError(MPAError, ValueError):
+    """A size or a fidelity that no quality gives for this picture."""
+
+
 class MixError(MPAError, ValueError):
     """Shares that do not add up, or a region mask of the wrong kind or size."""
 

@@ -204,7 +204,10 @@ ARGUMENTS: dict[str, Callable[[dict[str, Any], Any], Any]] = {
     "encode": lambda t, v: t["codec"].encode(v),
     **{
         f"encode({name})": _with(lambda t, **k: t["codec"].encode(t["picture"], **k), name)
-        for name in ("quality", "profile", "reproducible", "icc_profile", "exif")
+        for name in (
+            *("quality", "profile", "reproducible", "icc_profile", "exif"),
+            *("target_size", "target_bpp", "target_psnr", "target_ms_ssim"),
+        )
     },
     "decode": lambda t, v: t["codec"].decode(v),
     **{
@@ -226,7 +229,10 @@ ARGUMENTS: dict[str, Callable[[dict[str, Any], Any], Any]] = {
         f"encode_many({name})": _with(
             lambda t, **k: _all(t["codec"].encode_many([t["picture"]], **k)), name
         )
-        for name in ("quality", "profile", "reproducible", "icc_profile", "exif", "batch_pixels")
+        for name in (
+            *("quality", "profile", "reproducible", "icc_profile", "exif", "batch_pixels"),
+            *("target_size", "target_bpp", "target_psnr", "target_ms_ssim"),
+        )
     },
     "decode_many": lambda t, v: t["codec"].decode_many(v),
     "decode_many one": lambda t, v: _all(t["codec"].decode_many([v])),
@@ -376,7 +382,6 @@ def test_one_number_is_a_quality_in_any_form(things, quality):
     ("quality", "shown"),
     [
         ("3", "'3'"),
-        (None, "None"),
         (True, "True"),
         (np.True_, "True"),
         (torch.tensor(True), "tensor(True)"),
@@ -396,6 +401,70 @@ def test_what_is_no_quality(things, quality, shown):
     assert text == (
         f"quality is {shown}, expected 1 (fewest bits) to 8 (most); choose a number in that range"
     )
+
+
+def test_without_a_quality_it_is_4_5(things):
+    codec, picture = things["codec"], things["picture"]
+    assert codec.encode(picture) == codec.encode(picture, None) == codec.encode(picture, 4.5)
+    assert codec.encode_many([picture]) == [codec.encode(picture)]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "expected"),
+    [
+        (
+            "target_size",
+            (0, -1, math.nan, math.inf, 2.5, "40000", "40k", True, [3], 10**400, Hostile()),
+            "a whole number of bytes, from 1 to 2**63 - 1",
+        ),
+        (
+            "target_bpp",
+            (0, -0.1, math.nan, math.inf, "0.25", True, 24.5, torch.tensor(-1.0), [3]),
+            "more than 0 and at most 24, the bits of a pixel without compression",
+        ),
+        (
+            "target_psnr",
+            (0, -36, math.nan, math.inf, "36", True, 10**400, [3]),
+            "a number of dB, more than 0",
+        ),
+        (
+            "target_ms_ssim",
+            (0, -0.9, math.nan, 1, 1.5, 97, "0.97", True, [0.9]),
+            "more than 0 and less than 1",
+        ),
+    ],
+)
+def test_what_is_no_target(things, name, values, expected):
+    codec, picture = things["codec"], things["picture"]
+    for value in values:
+        for call in (codec.encode, codec.encode_many):
+            text = said(ConfigError, lambda call=call, value=value: call(picture, **{name: value}))
+            assert text.startswith(f"{name} is ")
+            assert text.endswith(f", expected {expected}; give such a number")
+
+
+def test_numbers_in_other_forms_are_targets(things):
+    codec, picture = things["codec"], things["picture"]
+    expected = codec.encode(picture, target_size=400)
+    for size in (400.0, np.int64(400), np.array(400), torch.tensor(400.0)):
+        assert codec.encode(picture, target_size=size) == expected
+    assert codec.encode(picture, target_bpp=np.float64(8 * 400 / 1200)) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ({"quality": 4.5, "target_size": 300}, "quality and target_size"),
+        ({"target_bpp": 1, "target_psnr": 30}, "target_bpp and target_psnr"),
+        ({"quality": "x", "target_ms_ssim": "y"}, "quality and target_ms_ssim"),
+    ],
+)
+def test_one_quality_or_target(things, given, names):
+    for call in (things["codec"].encode, things["codec"].encode_many):
+        text = said(ConfigError, lambda call=call: call(things["picture"], **given))
+        assert text == (
+            f"{names} are given, expected a quality or one target; leave out all but one"
+        )
 
 
 @pytest.mark.parametrize(

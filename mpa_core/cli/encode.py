@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpa_core.arguments import DEFAULT_QUALITY
 from mpa_core.cli.common import (
     DEFAULT_BASE,
     STREAM,
@@ -20,12 +22,16 @@ from mpa_core.cli.common import (
     noting,
     read_input,
 )
-from mpa_core.errors import BitstreamError, ImageError
+from mpa_core.errors import BitstreamError, ConfigError, ImageError
 from mpa_core.runtime.streams import stdin
 
 if TYPE_CHECKING:
+    from PIL import Image
+
+    from mpa_core.bitstream.parsed import ParsedFile
     from mpa_core.codec import MPACodec
     from mpa_core.coding.profiles import Profile
+    from mpa_core.coding.targets.target import Goal, Target
     from mpa_core.io.stripping import What
 
 
@@ -44,14 +50,7 @@ def register(
         metavar="ID",
         help="bundled base, folder, or org/repo of the Hub (%(default)s)",
     )
-    parser.add_argument(
-        "-q",
-        "--quality",
-        type=float,
-        default=4.5,
-        metavar="Q",
-        help="1 (smallest file) to 8 (best), fractions allowed (%(default)s)",
-    )
+    _add_goal_arguments(parser)
     parser.add_argument(
         "--frame", type=int, metavar="N", help="frame of an animation or multi-page file, from 0"
     )
@@ -76,6 +75,63 @@ def register(
     parser.set_defaults(run=run)
 
 
+def _add_goal_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the quality and the targets in its place; the one that is given is ``goal``."""
+    goal = parser.add_mutually_exclusive_group()
+    goal.add_argument(
+        "-q",
+        "--quality",
+        dest="goal",
+        type=float,
+        default=DEFAULT_QUALITY,
+        metavar="Q",
+        help="1 (smallest file) to 8 (best), fractions allowed (%(default)s)",
+    )
+    for name, metavar, text in (
+        (
+            "size",
+            "SIZE",
+            "in place of a quality, the most bytes of the file with its metadata; also 40k (40,000 "
+            "bytes), 40KiB, 1.5M",
+        ),
+        ("bpp", "BPP", "likewise, the most bits of the file per pixel"),
+        ("psnr", "DB", "in place of a quality, the least PSNR of the picture by the main path"),
+        ("ms-ssim", "M", "likewise, the least MS-SSIM, below 1"),
+    ):
+        goal.add_argument(
+            f"--target-{name}", dest="goal", type=_target(name), metavar=metavar, help=text
+        )
+
+
+def _target(name: str) -> Callable[[str], Target]:
+    """Return the function that reads the value of ``--target-NAME``."""
+
+    def read(text: str) -> Target:
+        from mpa_core.coding.targets.target import as_goal
+
+        try:
+            value = _size(text) if name == "size" else float(text)
+            target: Target = as_goal(**{f"target_{name.replace('-', '_')}": value})
+        except ConfigError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+        return target
+
+    read.__name__ = "number"  # "invalid number value", says argparse
+    return read
+
+
+def _size(text: str) -> int:
+    """Read a number of bytes, alone or with a unit of 1000 (k, MB) or of 1024 (KiB)."""
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
+    try:
+        return int(TypeAdapter(ByteSize).validate_python(text))
+    except ValidationError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no size; give bytes (40000), or a number with a unit: 40k, 40KiB, 1.5M"
+        ) from None
+
+
 def run(args: argparse.Namespace) -> int:
     """Encode every input, and return the exit code."""
     from mpa_core.checkpoints.sources import BASE
@@ -86,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
     job_list = make_job_list(args, ".mpa", picture_suffixes())
     settings = EncoderSettings(
         fetched(args.base, BASE) or args.base,
-        args.quality,
+        args.goal,
         args.frame,
         args.profile,
         args.reproducible,
@@ -101,7 +157,8 @@ class EncoderSettings:
     """The settings for encoding every picture."""
 
     base: str
-    quality: float
+    goal: Goal
+    """The quality, or the target that each picture has to meet."""
     frame: int | None
     profile: Profile
     reproducible: bool
@@ -112,9 +169,15 @@ class EncoderSettings:
         """Load the base; torch takes seconds, so this comes after the job list has been checked."""
         from mpa_core.bitstream.container import quantize_quality
         from mpa_core.codec import MPACodec
+        from mpa_core.coding.targets.fidelity import require_library
+        from mpa_core.coding.targets.target import Target
 
-        codec = MPACodec.from_pretrained(self.base)
-        return Encoder(codec, replace(self, quality=quantize_quality(self.quality)))
+        if isinstance(self.goal, Target):
+            require_library(self.goal)
+            settings = self
+        else:
+            settings = replace(self, goal=quantize_quality(self.goal))
+        return Encoder(MPACodec.from_pretrained(self.base), settings)
 
     def pixels(self, job: Job) -> int:
         """Return width times height of a picture without decoding it."""
@@ -136,7 +199,7 @@ class Encoder:
     def difference(self, job: Job) -> str | None:
         """Describe how the existing file differs from that of :meth:`make`; None if it does not.
 
-        Its checksums, base, quality and age tell; the picture is not decoded.
+        Its checksums, base, quality or size, and age tell; the picture is not decoded.
         """
         from mpa_core.bitstream.container import PROFILES
         from mpa_core.bitstream.parsed import parse_file
@@ -150,8 +213,9 @@ class Encoder:
             return f"has the entropy profile {PROFILES[found.profile]}, not {profile}"
         if found.fingerprint != self.codec.profiles.prefix(profile):
             return f"was not made by the base {self.codec.name} as it is now"
-        if found.quality != self.settings.quality:
-            return f"was made at quality {found.quality:g}, not {self.settings.quality:g}"
+        missed = goal_difference(self.settings.goal, file, self.codec.model.config.quality_levels)
+        if missed is not None:
+            return missed
         if self.settings.orient and file.orientation != 1:
             return "was made with --no-orient"
         return metadata_difference(file.metadata, self.settings.strip) or age_difference(job)
@@ -159,6 +223,7 @@ class Encoder:
     def make(self, job: Job) -> tuple[bytes, dict[str, Any]]:
         """Encode one picture, and return the file's bytes and figures to report."""
         from mpa_core.bitstream.parsed import parse_file
+        from mpa_core.coding.targets.target import as_arguments
         from mpa_core.io.images import load_image
         from mpa_core.io.stripping import strip_what
 
@@ -169,7 +234,7 @@ class Encoder:
             image = strip_what(load_image(source, frame=settings.frame), settings.strip)
             data = self.codec.encode(
                 image,
-                settings.quality,
+                **as_arguments(settings.goal),
                 profile=settings.profile,
                 reproducible=settings.reproducible,
                 orient=settings.orient,
@@ -178,10 +243,41 @@ class Encoder:
         return data, {
             "width": file.container.width,
             "height": file.container.height,
-            "quality": settings.quality,
+            "quality": file.container.quality,
+            **self._fidelity(image, data),
             **file.size_figures,
             **figures,
         }
+
+    def _fidelity(self, image: Image.Image, data: bytes) -> dict[str, float]:
+        """Return what the file reached of the measure that was a target; empty for any other."""
+        from mpa_core.coding.targets.fidelity import MEASURES
+        from mpa_core.coding.targets.target import Target
+        from mpa_core.io.images import to_pil, to_rgb_tensor
+
+        goal = self.settings.goal
+        if not isinstance(goal, Target) or goal.of_size:
+            return {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # noted when the picture was encoded
+            original = to_pil(to_rgb_tensor(image, orient=self.settings.orient).tensor)
+        decoded = self.codec.decode(data, orient=False, max_pixels=None)
+        value = MEASURES[goal.kind](original, decoded)
+        assert value is not None  # such a target is refused
+        return {goal.kind: round(value, 5)}
+
+
+def goal_difference(goal: Goal, file: ParsedFile, levels: int) -> str | None:
+    """Describe how a file misses the quality or the size asked for; None if it does not.
+
+    A fidelity is not in a file, so of such a target nothing is said.
+    """
+    from mpa_core.coding.targets.target import Target
+
+    if isinstance(goal, Target):
+        return goal.difference(file, levels)
+    quality = file.container.quality
+    return None if quality == goal else f"was made at quality {quality:g}, not {goal:g}"
 
 
 def age_difference(job: Job) -> str | None:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from mpa_core.arguments import as_flag, as_metadata, as_quality
-from mpa_core.base.padding import pad
+from mpa_core.base.padding import pad, unpad
 from mpa_core.bitstream.container import STREAM_NAMES, Container, pack, quantize_quality
 from mpa_core.bitstream.metadata import Metadata, to_chunks
+from mpa_core.bitstream.parsed import parse_file
 from mpa_core.coding.latents import CodedLatents
 from mpa_core.coding.model import MPAModel
+from mpa_core.coding.picture import CodedPicture
 from mpa_core.coding.profiles import NUMBERS, EntropyProfiles, Profile
+from mpa_core.coding.targets.fidelity import Fidelity, measure_against, require_library
+from mpa_core.coding.targets.reach import reach
+from mpa_core.coding.targets.target import Goal, Target
 from mpa_core.io.icc import means_srgb
-from mpa_core.io.images import ImageLike, to_rgb_tensor
+from mpa_core.io.images import ImageLike, to_pil, to_rgb_tensor
 
 
 class Prepared(NamedTuple):
@@ -31,7 +36,12 @@ class Prepared(NamedTuple):
 
 
 class PictureEncoder:
-    """Encodes pictures with one set of options; the arguments are those of ``codec.encode``.
+    """Encodes pictures with one set of options.
+
+    Args:
+        model, profiles: the base.
+        goal: the quality, or a target that each picture has to meet.
+        profile, reproducible, icc_profile, exif, orient: as in ``codec.encode``.
 
     Raises:
         QualityError: the quality is no number, or outside the base's levels.
@@ -44,7 +54,7 @@ class PictureEncoder:
         self,
         model: MPAModel,
         profiles: EntropyProfiles,
-        quality: float,
+        goal: Goal,
         *,
         profile: Profile,
         reproducible: bool,
@@ -54,10 +64,16 @@ class PictureEncoder:
     ) -> None:
         profiles.require_unchanged(model)
         self.model = model
+        self.profiles = profiles
         self.networks = profiles.networks(profile)
         self.prefix = profiles.prefix(profile)
         self.number = NUMBERS[profile]
-        self.quality = quantize_quality(as_quality(quality, model.config.quality_levels))
+        self.levels = model.config.quality_levels
+        if isinstance(goal, Target):
+            require_library(goal)
+            self.goal: Goal = goal
+        else:
+            self.goal = quantize_quality(as_quality(goal, self.levels))
         self.reproducible = as_flag(reproducible, "reproducible")
         self.analysis = profiles.precise() if self.reproducible else None
         self.icc_profile = as_metadata(icc_profile, "icc_profile")
@@ -79,19 +95,58 @@ class PictureEncoder:
         metadata = Metadata(None if icc and means_srgb(icc) else icc, source.exif)
         return Prepared(x, height, width, metadata)
 
-    def encode(self, pictures: Sequence[Prepared]) -> list[bytes]:
-        """Code pictures of one padded size as one batch, and return the file of each."""
-        x = pictures[0].x if len(pictures) == 1 else torch.cat([each.x for each in pictures])
-        coded = self.model.code(x, self.quality, self.networks, self.analysis)
-        return [self._file(each, latents) for each, latents in zip(pictures, coded, strict=True)]
+    @property
+    def batches(self) -> bool:
+        """Whether pictures are coded together; those with a target are searched one by one."""
+        return not isinstance(self.goal, Target)
 
-    def _file(self, picture: Prepared, latents: CodedLatents) -> bytes:
+    def encode(self, pictures: Sequence[Prepared]) -> list[bytes]:
+        """Code pictures of one padded size as one batch, and return the file of each.
+
+        Raises:
+            TargetError: a picture cannot meet the target.
+            ImageError: a picture is too small for the target's measure.
+        """
+        if isinstance(self.goal, Target):
+            return [self._reach(self.goal, picture) for picture in pictures]
+        return self._code(pictures, self.goal)
+
+    def _code(self, pictures: Sequence[Prepared], quality: float) -> list[bytes]:
+        x = pictures[0].x if len(pictures) == 1 else torch.cat([each.x for each in pictures])
+        coded = self.model.code(x, quality, self.networks, self.analysis)
+        return [
+            self._file(each, latents, quality)
+            for each, latents in zip(pictures, coded, strict=True)
+        ]
+
+    def _reach(self, target: Target, picture: Prepared) -> bytes:
+        measure = None if target.of_size else self._measure(target, picture)
+        return reach(
+            target,
+            lambda quality: self._code([picture], quality)[0],
+            measure,
+            pixels=picture.width * picture.height,
+            levels=self.levels,
+        )
+
+    def _measure(self, target: Target, picture: Prepared) -> Callable[[bytes], float]:
+        """Return a function that measures what the main path makes of a file."""
+        original = to_pil(unpad(picture.x, picture.height, picture.width))
+        measure = measure_against(original, cast(Fidelity, target.kind))
+
+        def of_file(data: bytes) -> float:
+            coded = CodedPicture(parse_file(data, max_pixels=None), self)
+            return measure(coded.render(orient=False))
+
+        return of_file
+
+    def _file(self, picture: Prepared, latents: CodedLatents, quality: float) -> bytes:
         assert latents.symbols_crc is not None
         return pack(
             Container(
                 fingerprint=self.prefix,
                 profile=self.number,
-                quality=self.quality,
+                quality=quality,
                 width=picture.width,
                 height=picture.height,
                 streams=tuple(getattr(latents, name) for name in STREAM_NAMES[self.number]),

@@ -57,7 +57,8 @@ def encode_many(
     Args:
         encoder: holds the options.
         images: the pictures, each of any kind that ``codec.encode`` takes.
-        batch_pixels: largest number of padded pixels in a batch; None for no limit.
+        batch_pixels: largest number of padded pixels in a batch; None for no limit. Pictures with a
+            target are coded one by one.
 
     Returns:
         For each picture, in order, its file, or the error that prevented it.
@@ -76,7 +77,7 @@ def encode_many(
         prepared(),
         key=lambda item: item[1].x.shape,
         pixels=lambda item: item[1].x[0, 0].numel(),
-        limit=batch_pixels,
+        limit=batch_pixels if encoder.batches else 1,
     ):
         indexes, pictures = zip(*batch, strict=True)
         results.update(zip(indexes, _together(encoder.encode, pictures), strict=True))

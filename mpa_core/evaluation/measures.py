@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from mpa_core.errors import ConfigError
-from mpa_core.evaluation.metrics import ms_ssim, psnr
 from mpa_core.evaluation.results import MetricInfo, rounded
+from mpa_core.io.distortion import ms_ssim, psnr
 from mpa_core.io.pixels import to_tensor
 from mpa_core.requirements import missing
 from mpa_core.tasks.metric import MAX_PSNR, PSNR, psnr_metric

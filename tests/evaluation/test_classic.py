@@ -12,7 +12,7 @@ from mpa_core.errors import BitstreamError, ConfigError
 from mpa_core.evaluation import vvc
 from mpa_core.evaluation.classic import CODECS, classic_codec, encode, nearest_setting
 from mpa_core.evaluation.kept import KeptFiles, digest, key_of
-from mpa_core.evaluation.metrics import psnr
+from mpa_core.io.distortion import psnr
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from mpa_core.coding.model import MPAModel
 from mpa_core.errors import PathNotFoundError
 from mpa_core.evaluation import compressai_eval
 from mpa_core.evaluation.complexity import macs_per_pixel
-from mpa_core.evaluation.metrics import ms_ssim, psnr
+from mpa_core.io.distortion import ms_ssim, psnr
 
 PREDICTORS = 1.975
 """Thousand multiply-adds per pixel of one side; the released code runs them even where all tokens

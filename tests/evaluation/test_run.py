@@ -24,7 +24,6 @@ from mpa_core.evaluation import learned
 from mpa_core.evaluation.bands import Band
 from mpa_core.evaluation.classic import CODECS, encode, pixels_only
 from mpa_core.evaluation.learned import Sweep, mix_name, reconstructions
-from mpa_core.evaluation.metrics import psnr
 from mpa_core.evaluation.plan import Plan
 from mpa_core.evaluation.plots import rate_curves
 from mpa_core.evaluation.report import markdown, write_report
@@ -39,6 +38,7 @@ from mpa_core.evaluation.tables import (
     sweep_table,
     sweeps,
 )
+from mpa_core.io.distortion import psnr
 from mpa_core.paths.path import TaskPath
 from mpa_plugins.cls.path import ClsPath
 

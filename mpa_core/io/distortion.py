@@ -7,6 +7,7 @@ tensors before rounding.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -49,12 +50,22 @@ def ms_ssim(reference: Image.Image, decoded: Image.Image) -> float | None:
     first, second = _pair(reference, decoded)
     if min(first.shape[:2]) < MS_SSIM_MIN_SIDE:
         return None
+    multi_scale = require_ms_ssim()
+    pair = [torch.from_numpy(array).permute(2, 0, 1)[None] for array in (first, second)]
+    return float(multi_scale(*pair, data_range=255.0))
+
+
+def require_ms_ssim() -> Callable[..., torch.Tensor]:
+    """Return the library's function of :func:`ms_ssim`.
+
+    Raises:
+        MissingDependencyError: ``pytorch-msssim`` is not installed.
+    """
     try:
         from pytorch_msssim import ms_ssim as multi_scale
     except ImportError as error:
         raise missing("MS-SSIM needs", "pytorch-msssim", "demo", error) from error
-    pair = [torch.from_numpy(array).permute(2, 0, 1)[None] for array in (first, second)]
-    return float(multi_scale(*pair, data_range=255.0))
+    return multi_scale
 
 
 def _pair(

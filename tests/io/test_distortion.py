@@ -10,7 +10,7 @@ from PIL import Image
 
 from mpa_core.errors import ImageError
 from mpa_core.evaluation.classic import encode, nearest_in_size
-from mpa_core.evaluation.metrics import bits_per_pixel, ms_ssim, psnr
+from mpa_core.io.distortion import bits_per_pixel, ms_ssim, psnr
 
 
 @pytest.fixture(scope="module")
