@@ -181,7 +181,7 @@ PSNR_SLOPES = slopes_between(0.2, 4)
 def reach_psnr(
     least: float, psnr: Callable[[float], float], levels: int
 ) -> tuple[bytes, list[float]]:
-    encode = Encodings(lambda quality: 200 + 100 * quality)
+    encode = Encodings(lambda quality: 200 + 4096 * quality)
     target = as_goal(target_psnr=least)
     found = reach(
         target, encode, lambda data: psnr(unpack(data).quality), pixels=1200, levels=levels
@@ -222,7 +222,7 @@ def test_any_fidelity_at_all(values, least):
         return
     enough = [q for q in qualities if values[min(int(q), 7) - 1] >= least]
     assert unpack(found).quality in enough
-    assert len(found) == min(len(file_of(round(200 + 100 * q), q)) for q in enough)
+    assert len(found) == min(round(200 + 4096 * q) for q in enough)
     assert len(qualities) <= 8
 
 
