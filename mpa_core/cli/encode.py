@@ -54,6 +54,7 @@ def register(
     parser.add_argument(
         "--effort",
         type=int,
+        choices=range(10),
         default=0,
         metavar="N",
         help="0 to 9: time to spend on a search for a smaller or better file (%(default)s: none)",
