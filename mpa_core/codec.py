@@ -168,17 +168,12 @@ class MPACodec(StoredCodec):
                 picture that the main path decodes. It is at most 0.05 dB better (of MS-SSIM,
                 of ``-10 log10(1 - MS-SSIM)``) unless the file is of quality 1, or the measure jumps
                 from one quality to the next, as that of small flat pictures does.
-            effort: time to spend on a better file, from 0 (the symbols as the analysis gives them)
-                to 9: a search by gradients through the decoder, for fewer bits at the same squared
-                error of the main path's picture. The number of steps is in
-                :mod:`mpa_core.coding.effort.ladder`; each takes about as long as encoding and
-                decoding together, and memory is some kilobytes a pixel. At the same quality the
-                size differs by some per cent from that of effort 0. The same picture gives the same
-                file on one machine with one number of threads; every file decodes the same
-                everywhere.
-            importance: for ``effort`` of at least 1, the weight of each pixel's error: an array
-                ``[H, W]``, tensor or PIL image of the upright picture's size, of values of at least
-                0. The search moves bits to where they are larger.
+            effort: 0 codes the symbols as the analysis gives them; 1 to 9 search longer and longer,
+                by gradients through the decoder, for fewer bits at the same squared error of the
+                main path's picture. docs/how-to/sizes-and-effort.md has the costs. The same picture
+                gives the same file on one machine with one number of threads.
+            importance: for an ``effort`` of at least 1, the weight of each pixel's error, at least
+                0: an array ``[H, W]``, tensor or PIL image of the upright picture's size.
             progress: called after each step of a search with the steps done and all steps; if it
                 returns False, the search ends there and what was found is coded.
             profile: ``"exact"``: any machine decodes the same. ``"float"``: the streams of the

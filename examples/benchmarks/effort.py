@@ -1,4 +1,4 @@
-"""What efforts buy: bits at equal quality (BD-rate against effort 0) and processor time of encoding.
+"""What efforts buy: bits at equal quality (BD-rate against effort 0), and what they cost in time.
 
 Each file is made once, and its figures go to a file of JSON lines: run it again with the same
 ``--out`` and it goes on where it was. Rates are of whole files without metadata.
