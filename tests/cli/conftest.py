@@ -87,3 +87,26 @@ def tree(photos, tmp_path_factory) -> Path:
             photo.convert("RGB").crop((left, 60, left + 32, 84)).save(file)
     (root / "b" / "notes.txt").write_text("not a picture")
     return root
+
+
+@pytest.fixture
+def turned_piece(sample: Image.Image, tmp_path: Path) -> Callable[[tuple[int, ...]], Path]:
+    """Saves a piece of the bundled photo as ``photo.png``, with EXIF that turns it."""
+
+    def save(box: tuple[int, ...]) -> Path:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        sample.crop(box).save(tmp_path / "photo.png", exif=exif.tobytes())
+        return tmp_path / "photo.png"
+
+    return save
+
+
+@pytest.fixture
+def encode(mpa: Callable, photo: Path, tmp_path: Path) -> Callable:
+    """``mpa encode`` of the test's ``photo`` with JSON, to ``tmp_path / "a.mpa"``."""
+
+    def call(*args: object, output: str = "a.mpa"):
+        return mpa("encode", photo, "-o", tmp_path / output, "--format", "json", *args)
+
+    return call

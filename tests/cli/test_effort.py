@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,20 +11,9 @@ from mpa_core import MPACodec
 
 
 @pytest.fixture
-def photo(sample, tmp_path) -> Path:
-    """A piece of the bundled photo, 96x80, with EXIF that turns it."""
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    sample.crop((120, 40, 216, 120)).save(tmp_path / "photo.png", exif=exif.tobytes())
-    return tmp_path / "photo.png"
-
-
-@pytest.fixture
-def encode(mpa, photo, tmp_path) -> Callable:
-    def call(*args: object, output: str = "a.mpa"):
-        return mpa("encode", photo, "-o", tmp_path / output, "--format", "json", *args)
-
-    return call
+def photo(turned_piece) -> Path:
+    """96x80 pixels."""
+    return turned_piece((120, 40, 216, 120))
 
 
 def mask(folder: Path, size: tuple[int, int]) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,22 +18,9 @@ def codec() -> MPACodec:
 
 
 @pytest.fixture
-def photo(sample, tmp_path) -> Path:
-    """A piece of the bundled photo, 192x176, with EXIF that turns it."""
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    sample.crop((120, 40, 312, 216)).save(tmp_path / "photo.png", exif=exif.tobytes())
-    return tmp_path / "photo.png"
-
-
-@pytest.fixture
-def encode(mpa, photo, tmp_path) -> Callable:
-    """``mpa encode`` of the photo with JSON, to ``tmp_path / "a.mpa"``."""
-
-    def call(*args: object, output: str = "a.mpa"):
-        return mpa("encode", photo, "-o", tmp_path / output, "--format", "json", *args)
-
-    return call
+def photo(turned_piece) -> Path:
+    """192x176 pixels."""
+    return turned_piece((120, 40, 312, 216))
 
 
 def upright(photo: Path) -> Image.Image:
