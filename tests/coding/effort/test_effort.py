@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from mpa_core import MPACodec
-from mpa_core.coding.effort import annealing, tiles
+from mpa_core.coding.effort import annealing, ladder, tiles
 from mpa_core.errors import ConfigError, ImageError, TargetError
 from mpa_core.io.distortion import psnr
 
@@ -216,3 +216,10 @@ def test_what_is_no_better_is_not_taken(codec, picture, monkeypatch):
     worse = annealing.decide
     monkeypatch.setattr(annealing, "decide", lambda *args: worse(*args) + 3)
     assert codec.encode(picture, 4, effort=1) == codec.encode(picture, 4)
+
+
+def test_the_page_has_the_steps_of_each_effort(root):
+    page = (root / "docs/how-to/sizes-and-effort.md").read_text(encoding="utf-8")
+    (row,) = (line for line in page.splitlines() if line.startswith("| steps |"))
+    found = [ladder.schedule_of(effort) for effort in range(10)]
+    assert row.split("|")[2:-1] == [f" {each.steps if each else 0} " for each in found]
