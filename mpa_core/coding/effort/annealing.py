@@ -21,7 +21,7 @@ Progress = Callable[[int, int], Any]
 search there; what was found so far is coded."""
 
 _NEAR = 0.5
-"""Distance in quality to the encodings between which the slope of a picture's curve is taken."""
+"""Distance in quality to the encoding by which the slope of a picture's curve is taken."""
 _SEED = 0
 """Seed of the noise: the same picture gives the same file."""
 
@@ -66,8 +66,8 @@ def search(
     """Find latents that cost less than those of the analysis.
 
     What is minimised is bits plus error, the error in bits: at the rate at which the picture's own
-    encodings of a little more and a little less quality exchange one for the other. So the result
-    lies below the picture's curve of rate and distortion, near the point of ``quality`` on it.
+    encodings, of this quality and one beside it, exchange one for the other. So the result lies
+    below the picture's curve of rate and distortion, near the point of ``quality`` on it.
 
     Args:
         distortion: measures the error of ``x``.
@@ -82,7 +82,10 @@ def search(
     """
     at = model.base.quality(quality, x)
     start = Latents(*model.analyse(x, at))
-    price = _price(model, x, quality, distortion)
+    before = _cost(model, start, at, distortion)
+    near = model.base.quality(_next_to(quality, model.config.quality_levels), x)
+    beside = _cost(model, Latents(*model.analyse(x, near)), near, distortion)
+    price = _price(before, beside)
     z_hat, _ = model.base.entropy.estimate_z(start.z)
     params = model.base.hyper_synthesise(z_hat, at)
     parts = tiles(x.shape[-2], x.shape[-1], model.config.hyper_stride)
@@ -95,7 +98,7 @@ def search(
         tile.put(found, y, stride)
         if done.enough:
             break
-    before, after = (_cost(model, each, at, distortion) for each in (start, Latents(y, start.z)))
+    after = _cost(model, Latents(y, start.z), at, distortion)
     better = after.bits + price * after.error < before.bits + price * before.error
     better &= price > 0
     return Latents(torch.where(better[:, None, None, None], y, start.y), start.z)
@@ -147,6 +150,10 @@ def _anneal(
     return decide(entropy, y.detach(), params, temperature)
 
 
+def _next_to(quality: float, levels: int) -> float:
+    return quality + _NEAR if quality + _NEAR <= levels else quality - _NEAR
+
+
 def _cost(model: MPAModel, latents: Latents, quality: Quality, distortion: Distortion) -> _Cost:
     """Return the cost of latents by the coder's tables and in the pictures as they are shown."""
     entropy = model.base.entropy
@@ -156,16 +163,12 @@ def _cost(model: MPAModel, latents: Latents, quality: Quality, distortion: Disto
     return _Cost(bits, distortion.error(y_hat, quality, shown=True))
 
 
-def _price(model: MPAModel, x: Tensor, quality: float, distortion: Distortion) -> Tensor:
+def _price(one: _Cost, other: _Cost) -> Tensor:
     """Return the bits that a unit of error is worth on each picture's own curve, ``[B]``.
 
-    It is 0 for a picture whose encodings do not differ, such as one of a single colour, where there
-    is nothing to find.
+    It is 0 for a picture whose two encodings do not differ, such as one of a single colour, where
+    there is nothing to find.
     """
-    costs = []
-    for near in (quality - _NEAR, quality + _NEAR):
-        at = model.base.quality(min(max(near, 1.0), model.config.quality_levels), x)
-        costs.append(_cost(model, Latents(*model.analyse(x, at)), at, distortion))
-    low, high = costs
-    bits, error = high.bits - low.bits, low.error - high.error
-    return torch.where((bits > 0) & (error > 0), bits / error, torch.zeros_like(bits))
+    bits, error = one.bits - other.bits, other.error - one.error
+    same_sign = (bits > 0) & (error > 0) | (bits < 0) & (error < 0)
+    return torch.where(same_sign, bits / error, torch.zeros_like(bits))
