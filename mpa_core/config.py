@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import (
     BaseModel,
@@ -19,9 +19,10 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 from typing_extensions import Self
 
-from mpa_core.arguments import MAX_QUALITY
+from mpa_core.arguments import MAX_QUALITY, did_you_mean, shown
 from mpa_core.errors import ConfigError
 
 CHECKPOINT_FORMAT: Literal[1] = 1
@@ -66,8 +67,8 @@ class StrictModel(BaseModel):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            problems = _problems(error)
-            raise ConfigError(f"{source}: not a valid {cls.__name__}: {problems}") from error
+            problems = _problems(cls, error)
+            raise ConfigError(f"{source}: {_invalid(cls)}{problems}") from error
 
 
 class CallersModel(StrictModel):
@@ -79,18 +80,48 @@ class CallersModel(StrictModel):
             try:
                 super().__init__(**data)
             except ValidationError as error:
-                raise ConfigError(
-                    f"not a valid {type(self).__name__}: {_problems(error)}"
-                ) from error
+                cls = type(self)
+                raise ConfigError(f"{_invalid(cls)}{_problems(cls, error)}") from error
 
 
-def _problems(error: ValidationError) -> str:
-    """Return every invalid key with its fault, in one line."""
-    return "; ".join(
-        f"{'.'.join(map(str, item['loc'])) or '(top level)'}: "
-        f"{item['msg'].removeprefix('Value error, ')}"
-        for item in error.errors()
-    )
+def _invalid(model: type[BaseModel]) -> str:
+    """Return how the message begins that lists what is wrong with a ``model``."""
+    return f"not a valid {model.__name__}: "
+
+
+def _problems(model: type[BaseModel], error: ValidationError) -> str:
+    """Return every invalid key of ``model`` with its fault, in one line."""
+    return "; ".join(_problem(model, item) for item in error.errors(include_url=False))
+
+
+def _problem(model: type[BaseModel], item: ErrorDetails) -> str:
+    *parents, key = map(str, item["loc"] or ("",))
+    where = ".".join([*parents, key]) or "(top level)"
+    reason = item.get("ctx", {}).get("error")
+    if isinstance(reason, ConfigError) and str(reason).startswith(_invalid(model)):
+        # A model that checks itself as its caller makes it, which has named its keys.
+        return str(reason).removeprefix(_invalid(model))
+    if item["type"] == "value_error":
+        return f"{where}: {item['msg'].removeprefix('Value error, ')}"
+    if item["type"] == "missing":
+        return f"{where}: is missing"
+    if item["type"] == "extra_forbidden":
+        hint = did_you_mean(key, _keys(model, parents))
+        return f"{where}: there is no such key{hint}"
+    return f"{where}: {item['msg']}, found {shown(item['input'])}"
+
+
+def _keys(model: type[BaseModel], parents: list[str]) -> list[str]:
+    """Return the fields of the model that is found in ``model`` by the names ``parents``."""
+    for name in parents:
+        field = model.model_fields.get(name)
+        parts = get_args(field.annotation) if field else ()
+        inner = (field.annotation, *parts) if field else ()
+        models = [part for part in inner if isinstance(part, type) and issubclass(part, BaseModel)]
+        if len(models) != 1:  # a list, or one of several kinds: nothing to guess from
+            return []
+        (model,) = models
+    return list(model.model_fields)
 
 
 class PathStage(NamedTuple):

@@ -20,6 +20,7 @@ from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
 from mpa_core import errors
+from mpa_core.checkpoints.sources import is_bare
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -103,6 +104,24 @@ def test_relative_links_lead_somewhere(page: Path):
     targets = [a or b for a, b in LINK.findall(text)]
     missing = [t for t in targets if not (page.parent / t.partition("#")[0]).exists()]
     assert missing == []
+
+
+def named_checkpoints(page: Path) -> list[str]:
+    """What the page's shell commands give as ``NAME=WHERE`` for ``--load`` and ``--paths``."""
+    blocks = re.findall(r"^```(?:sh|console)\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
+    text = " ".join(blocks).replace("\\\n", " ")
+    given = re.findall(r"--(?:load|paths)[ =](\S+)", text)
+    return [where for item in given for _, _, where in [item.partition("=")] if where]
+
+
+def test_commands_write_a_folder_so_that_it_is_none_of_the_installed_names():
+    found = {
+        where.partition(",")[0]
+        for page in [*PAGES, *ROOT.glob("examples/mpa-plugin-*/*.md")]
+        for where in named_checkpoints(page)
+    }
+    assert found
+    assert [where for where in found if is_bare(where) and ":" not in where] == []
 
 
 def test_every_error_is_documented():

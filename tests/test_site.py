@@ -46,3 +46,15 @@ def test_every_command_and_option_is_in_the_reference(built: Path):
         for option in options(shown):
             row = re.search(rf"<code>[^<]*{option}\b[^<]*</code></td>\s*<td>(.*?)</td>", section)
             assert row and row[1], f"{words} {option}"
+
+
+def test_no_page_shows_markup_of_docstrings(built: Path):
+    """Words like ``:class:`` stand before what they mean in docstrings, and on no page."""
+    pages = list(built.rglob("index.html"))
+    assert len(pages) > 20
+    shown = {
+        str(page.relative_to(built)): found[:3]
+        for page in pages
+        if (found := re.findall(r":[a-z]+:(?:<code>|`)[^<`]*", page.read_text("utf-8")))
+    }
+    assert shown == {}

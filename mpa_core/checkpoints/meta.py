@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 
 from mpa_core.arguments import as_path
 from mpa_core.checkpoints.header import read_header, unique_keys
-from mpa_core.checkpoints.origin import Origin
+from mpa_core.checkpoints.origin import Origin, origin_of
 from mpa_core.config import (
     CHECKPOINT_FORMAT,
     MAX_DEPTH,
@@ -188,7 +188,7 @@ def read_base_meta(folder: Path) -> BaseMeta:
         CheckpointError: the message says what is wrong and what to do.
         PluginError: the type of base is of no installed plugin, or its plugin fails.
     """
-    meta = _read(BaseMeta, folder, BASE_CONFIG, "base", (PATH_CONFIG, "path", "codec.load_path"))
+    meta = _read(BaseMeta, folder, BASE_CONFIG, "base", (PATH_CONFIG, "path", _AS_A_PATH))
     _check_size(Path(folder) / BASE_WEIGHTS, meta.architecture.least_parameters)
     return meta
 
@@ -199,9 +199,13 @@ def read_path_meta(folder: Path) -> PathMeta:
     Raises:
         CheckpointError: the message says what is wrong and what to do.
     """
-    return _read(
-        PathMeta, folder, PATH_CONFIG, "path", (BASE_CONFIG, "base", "MPACodec.from_pretrained")
-    )
+    return _read(PathMeta, folder, PATH_CONFIG, "path", (BASE_CONFIG, "base", _AS_A_BASE))
+
+
+_AS_A_PATH = (
+    "load it on its base: codec.load_path, MPACodec.from_path, or --path on the command line"
+)
+_AS_A_BASE = "load it with MPACodec.from_pretrained, or as --base on the command line"
 
 
 def is_run(folder: Path) -> bool:
@@ -215,20 +219,21 @@ def _read(
     folder = as_path(folder, "folder", CheckpointError)
     source = folder / file
     if not source.is_file():
-        other_file, other_kind, loader = other
+        other_file, other_kind, advice = other
+        called = origin_of(folder) or folder
         if (folder / other_file).is_file():
             raise CheckpointError(
-                f"{folder} is a {other_kind} folder (it has {other_file}), expected a {kind} "
-                f"folder with {file}; load it with {loader}"
+                f"{called} is a {other_kind} folder (it has {other_file}), expected a {kind} "
+                f"folder with {file}; {advice}"
             )
         if is_run(folder):
             raise CheckpointError(
                 f"{folder} is the folder of a training run, expected a {kind} folder with {file}; "
                 f"write its weights as one first: mpa train export {folder} OUT"
             )
-        what = "has no " + file if folder.is_dir() else "is not a folder"
+        what = "has no " + file if folder.is_dir() else "is no folder that exists"
         raise CheckpointError(
-            f"{folder} {what}, expected a {kind} folder with {file}; "
+            f"{called} {what}, expected a {kind} folder with {file}; "
             f"give the folder that save_pretrained or training wrote"
         )
     check_inside(source)

@@ -27,6 +27,7 @@ from mpa_core.checkpoints.meta import (
     canonical_json,
     read_path_meta,
 )
+from mpa_core.checkpoints.origin import origin_of
 from mpa_core.checkpoints.write import write_folder
 from mpa_core.errors import BaseMismatchError, CheckpointError, ConfigError, OutputError
 from mpa_core.paths.path import TaskPath, building_path
@@ -43,9 +44,14 @@ class LoadedPath:
     tensors: dict[str, Tensor]
     folder: Path
 
+    @property
+    def called(self) -> str:
+        """What messages call it: its repository and commit, where the folder is a copy of one."""
+        return str(origin_of(self.folder) or self.folder)
+
     def require_base(self, name: str, base_fingerprint: str) -> None:
         """Refuse any base other than the one the path was trained on; see :func:`require_base`."""
-        what = f"path {self.meta.path_type!r} in {self.folder}"
+        what = f"path {self.meta.path_type!r} in {self.called}"
         require_base(self.meta.base, what, name, base_fingerprint)
 
     @normal_tensors()

@@ -89,7 +89,7 @@ def _not_installed(loaded: LoadedPath) -> str:
     meta = loaded.meta
     plugin, version = meta.plugin, version_of(meta.plugin.distribution)
     line = f'pip install "{plugin.distribution}{plugin.version}"'
-    what = f"path {meta.path_type!r} in {loaded.folder} needs the code of its plugin"
+    what = f"path {meta.path_type!r} in {loaded.called} needs the code of its plugin"
     if version is None:
         return f"{what}, {plugin.distribution}, which is not installed; run: {line}"
     return (

@@ -124,4 +124,10 @@ class _Samples(Indexed[Sample]):
         """Return sample ``index``."""
         with self._calls._calling("dataset"):
             found = self._samples[index]
-        return self._calls._expect(found, Sample, "dataset() has", "a mpa_core.Sample")
+        sample = self._calls._expect(found, Sample, "dataset() has", "a mpa_core.Sample")
+        what = "dataset() has a Sample whose target is"
+        names: Any = Mapping  # abstract, which isinstance does not mind
+        target = self._calls._expect(sample.target, names, what, "a dict of names to tensors")
+        for name, value in target.items():
+            self._calls._expect(value, Tensor, f"target {name!r} is", "a tensor: torch.tensor(…)")
+        return sample

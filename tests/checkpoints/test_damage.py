@@ -35,9 +35,9 @@ DAMAGE = {
     ),
     "unknown key": (
         lambda b: edit(b / "config.json", extra=1),
-        r"extra: Extra inputs are not permitted; it asks for mpa-core>=0\.1",
+        r"extra: there is no such key.*; it asks for mpa-core>=0\.1",
     ),
-    "key missing": (lambda b: edit(b / "config.json", name=...), "name: Field required"),
+    "key missing": (lambda b: edit(b / "config.json", name=...), "name: is missing; it asks"),
     "requires nonsense": (lambda b: edit(b / "config.json", requires="soon"), "requires 'soon'"),
     "requires number": (lambda b: edit(b / "config.json", requires=3), "requires 3, expected"),
     "requires newer": (
@@ -166,7 +166,9 @@ def test_unreadable_weights_are_one_clear_error(base):
 
 
 def test_base_and_path_are_not_confused(base, saved_path):
-    with pytest.raises(CheckpointError, match=r"is a path folder.*load it with codec\.load_path"):
+    with pytest.raises(
+        CheckpointError, match=r"is a path folder.*load_path, .*from_path, or --path"
+    ):
         checkpoints.load_base(saved_path)
     with pytest.raises(CheckpointError, match=r"is a base folder.*MPACodec\.from_pretrained"):
         checkpoints.load_path(base)
@@ -179,7 +181,7 @@ def test_damaged_path_is_refused(saved_path, path):
 
 
 def test_path_of_another_class_is_refused(saved_path):
-    with pytest.raises(CheckpointError, match=r"note: Extra inputs.*install that version"):
+    with pytest.raises(CheckpointError, match=r"note: there is no such key; .*install that ver"):
         checkpoints.load_path(saved_path).build(TaskPath)
 
     class Deeper(WidePath):

@@ -87,7 +87,7 @@ def test_what_cannot_be_found(tmp_path, monkeypatch):
     Path("file.pth.tar").write_bytes(b"PK")
     with pytest.raises(CheckpointError, match=r"mpa import-official file\.pth\.tar"):
         checkpoints.load_base("file.pth.tar")
-    with pytest.raises(CheckpointError, match="is not a folder"):
+    with pytest.raises(CheckpointError, match="is no folder that exists"):
         checkpoints.load_path("nothing-here")
 
 

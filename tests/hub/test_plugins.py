@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from mpa_core import MPACodec, PathConfig, TaskPath, checkpoints
 from mpa_core.checkpoints import PluginRef
-from mpa_core.errors import PathNotFoundError, PluginError
+from mpa_core.errors import MPAError, PathNotFoundError, PluginError
 from mpa_core.paths import SideMLP
 from mpa_plugins.cls.path import ClsPath
 from mpa_plugins.mse.path import MSEPath
@@ -102,6 +103,26 @@ def test_a_path_with_code_says_what_to_install(codec, tmp_path):
     assert isinstance(OwnLayer.from_pretrained(tmp_path / "path"), OwnLayer)
     with pytest.raises(PluginError, match=r"has a path of type 'strange', expected 'cls'"):
         ClsPath.from_pretrained(tmp_path / "path")
+
+
+def test_errors_name_a_repository_and_not_its_folder_in_the_cache(
+    hub, tiny_base, sample, monkeypatch
+):
+    codec = MPACodec.from_pretrained(tiny_base)
+    small = sample.crop((0, 0, 64, 64))
+    codec.push_to_hub("lab/base", sample=small)
+    codec.attach_path(ClsPath(codec.model.config.decoder_path_stages))
+    codec.push_path_to_hub("cls", "lab/path", sample=small)
+    other = MPACodec.from_preset("mpa-tiny", seed=5)
+    for call, words in (
+        (lambda: MPACodec.from_pretrained("lab/path"), "is a path folder .* MPACodec.from_path"),
+        (lambda: TaskPath.from_pretrained("lab/base"), "is a base folder .* --base"),
+        (lambda: other.load_path("lab/path"), "was trained on base"),
+    ):
+        with pytest.raises(MPAError, match=words) as error:
+            call()
+        assert re.search(r"lab/(path|base)@[0-9a-f]{12} ", str(error.value))
+        assert "snapshots" not in str(error.value)
 
 
 def test_a_folder_from_before_needs_its_plugin(codec, tmp_path):

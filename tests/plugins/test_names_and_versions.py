@@ -54,7 +54,7 @@ def test_fields_that_only_a_newer_sdk_knows_are_answered_with_it():
     with pytest.raises(ConfigError) as caught:
         PathSpec(name="det", **FIELDS, requires=">=99", colour="red")
     assert str(caught.value) == f"'det' {NEWER}"
-    with pytest.raises(ConfigError, match="colour: Extra inputs"):
+    with pytest.raises(ConfigError, match="colour: there is no such key"):
         PathSpec(name="det", **FIELDS, requires=">=0.1", colour="red")
     with pytest.raises(ConfigError, match="requires: 'new' is no range of versions such as"):
         PathSpec(name="det", **FIELDS, requires="new")

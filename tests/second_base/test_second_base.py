@@ -205,8 +205,8 @@ def test_without_the_plugin_the_error_says_where_it_comes_from(
 @pytest.mark.parametrize(
     ("key", "value", "problem"),
     [
-        ("width", -1, "architecture.width: Input should be greater than 0"),
-        ("depth", 1, "architecture.depth: Extra inputs"),
+        ("width", -1, "architecture.width: Input should be greater than 0, found -1"),
+        ("depth", 1, "architecture.depth: there is no such key"),
         ("type", 7, "architecture: type is 7"),
         ("width", 400, "the architecture in its config.json takes"),
     ],

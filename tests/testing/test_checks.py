@@ -42,7 +42,7 @@ FAULTS = [
     ("check_gradients", "idle", "parameters get no gradient (stages.1.mlps.0.unused"),
     ("check_gradients", "cut_off", "parameters get no gradient"),
     ("check_recipe_class", "bad_defaults", "its defaults: not a valid PathTrainConfig: loss.perc"),
-    ("check_recipe_class", "needs_a_value", "strength: Field required"),
+    ("check_recipe_class", "needs_a_value", "strength: is missing"),
     ("check_recipe_class", "keeps_nothing", "its __init__ loses settings, data or seed"),
     ("check_setup", "fails_in_setup", "setup() failed: FileNotFoundError: weights.bin"),
     ("check_setup", "unfrozen", "model is in training mode after setup()"),

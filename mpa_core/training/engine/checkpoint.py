@@ -121,6 +121,11 @@ def load_latest(folder: Path) -> SavedState:
         except CheckpointError as error:
             logger.warning("passed over: %s", error)
             problems.append(str(error))
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"{folder.parent} {'is no run' if folder.parent.is_dir() else 'does not exist'}, "
+            f"expected the folder of a run, with {folder.name} in it; give its --out"
+        )
     found = f": {problems[0]}" if problems else ""
     raise CheckpointError(
         f"{folder}: no usable checkpoint{found}; give the folder of a run that has "

@@ -74,7 +74,7 @@ def export_run(
     Raises:
         BaseMismatchError: ``base`` is not the run's.
         CheckpointError: there is no such run, or it does not fit its own settings.
-        TrainingError: the run has made no step.
+        TrainingError: the run has made no step, or skipped each.
         OutputError: the folder cannot be written.
     """
     state = load_latest(folder / CHECKPOINTS)
@@ -82,6 +82,11 @@ def export_run(
         raise TrainingError(
             f"{folder}: the run has made no step, so nothing was learned; go on with it by "
             "mpa train … --resume, and see what ended it"
+        )
+    if state.meta.get("bad_steps", 0) >= state.meta["step"]:
+        raise TrainingError(
+            f"{folder}: none of the run's {state.meta['step']} steps had a finite loss and "
+            "gradient, so nothing was learned; see that the loss is finite, and train anew"
         )
     if is_path_run(state):
         return _export_path(folder, out, state, dtype, base, licence, figures)

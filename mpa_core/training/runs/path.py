@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -139,8 +140,18 @@ class PathJob(Job[PathStep, TaskPath]):
         return validator
 
     def try_out(self, validate: Validator | None) -> None:
-        """One sample through the recipe's loss and back, and through each of its metrics."""
-        try_step(self.objective, self.trainer.source)
+        """One sample through the recipe's loss and back, and through each of its metrics.
+
+        Raises:
+            TrainingError: the loss is not finite, so that the step would be skipped.
+        """
+        loss = float(try_step(self.objective, self.trainer.source))
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"{self.objective.recipe.who}: the loss of the first sample is {loss}, expected a "
+                "finite number; look in task_loss() for a logarithm or a division by zero, or run: "
+                f"mpa plugins check {self.config.name} --train"
+            )
         if isinstance(validate, PathValidator):
             try_metrics(validate.metrics, validate.samples[0], self.accelerator.device)
 

@@ -84,8 +84,13 @@ def test_another_format_and_nothing_at_all(tmp_path):
     (folder / "state.json").write_text(json.dumps({**state, "format": 9}))
     with pytest.raises(CheckpointError, match="format 9, expected 1"):
         load_state(folder)
+    (tmp_path / "checkpoints").mkdir()
     with pytest.raises(CheckpointError, match="no usable checkpoint"):
+        load_latest(tmp_path / "checkpoints")
+    with pytest.raises(CheckpointError, match="is no run, expected the folder of a run, with nowh"):
         load_latest(tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match="a does not exist, expected the folder of a run"):
+        load_latest(tmp_path / "a" / "checkpoints")
 
 
 def test_leftovers_of_a_killed_run_are_no_checkpoint(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 from dataclasses import replace
@@ -283,7 +284,7 @@ def test_runs_that_cannot_start_or_go_on(tmp_path, few_photos, path_settings, fi
         train(run, path_settings("edges", f"base={other_base}", "budget.steps=9"), resume=True)
     with pytest.raises(BaseMismatchError, match="give that base with --base"):
         export_run(finished, tmp_path / "out", base=str(other_base))
-    with pytest.raises(CheckpointError, match="no usable checkpoint"):
+    with pytest.raises(CheckpointError, match="is no run, expected the folder of a run"):
         run_kind(tmp_path)
 
 
@@ -379,6 +380,31 @@ def test_a_run_without_a_step_is_not_exported(few_photos, path_settings, tmp_pat
     with pytest.raises(TrainingError, match="made no step, so nothing was learned; go on"):
         export_run(tmp_path / "run", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("strength", ["nan", "inf"])
+def test_a_first_loss_that_is_no_number_ends_the_run_before_it_begins(
+    few_photos, path_settings, tmp_path, strength
+):
+    config = path_settings("edges", f"recipe.strength=.{strength}")
+    with pytest.raises(TrainingError) as error:
+        train(Run(tmp_path / "run", few_photos), config, progress=Progress(1e9))
+    assert re.search(
+        rf"^recipe of 'edges' \(mpa-plugin-edges 1\.2\.0\): the loss of the first sample is "
+        rf"{strength}, .* mpa plugins check mpa-plugin-edges:edges --train$",
+        str(error.value),
+    )
+    assert not list((tmp_path / "run").glob("checkpoints/*"))
+
+
+def test_a_run_that_skipped_each_step_is_not_exported(finished, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "run")
+    (newest,) = sorted(run.glob("checkpoints/step-*"))[-1:]
+    state = json.loads((newest / "state.json").read_text("utf-8"))
+    state["meta"]["bad_steps"] = state["step"]
+    (newest / "state.json").write_text(json.dumps(state), "utf-8")
+    with pytest.raises(TrainingError, match="had a finite loss and gradient, so nothing was"):
+        export_run(run, tmp_path / "out")
 
 
 class _Interrupts(Progress):

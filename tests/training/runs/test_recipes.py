@@ -188,6 +188,17 @@ def test_samples_and_statistics_that_fail_are_named(few_photos, monkeypatch):
     samples = calls.dataset(few_photos, "test", None)
     assert len(samples) == 3
     assert samples[0].image.shape == (80, 96, 3)
+    for target, said in (
+        (torch.ones(2), "a Sample whose target is a Tensor of shape .*expected a dict of names"),
+        ({"weight": 1.0}, "target 'weight' is 1.0, expected a tensor"),
+    ):
+        with monkeypatch.context() as patched:
+            wrong = Sample(samples[0].image, target)
+            patched.setattr(
+                sys.modules["mpa_plugin_edges.recipe"], "replace", lambda *_, s=wrong, **__: s
+            )
+            with pytest.raises(TrainingError, match=rf"^recipe of 'edges' \(.*\): .*{said}"):
+                samples[0]
     monkeypatch.setattr(sys.modules["mpa_plugin_edges.recipe"], "replace", failing(SystemExit(3)))
     with pytest.raises(PluginError, match=r"^recipe of 'edges' .*: dataset\(\) failed: S"):
         samples[0]

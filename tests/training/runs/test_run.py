@@ -117,7 +117,7 @@ def test_refusals_on_resuming(finished, photo_folder, settings, tmp_path):
         train(run, other, resume=True)
     with pytest.raises(TrainingError, match="budget is already spent"):
         train(run, settings(), resume=True)
-    with pytest.raises(CheckpointError, match="no usable checkpoint"):
+    with pytest.raises(CheckpointError, match="new does not exist, expected the folder"):
         train(Run(tmp_path / "new", photo_folder), settings(), resume=True)
 
 
