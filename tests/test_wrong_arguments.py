@@ -557,7 +557,7 @@ def test_whole_numbers_in_other_forms_are_limits(things):
     [
         ("gpu", "device is 'gpu', expected one of this machine's ("),
         ("cuda:93", "device is 'cuda:93', expected one of this machine's ("),
-        (torch.device("cuda:93"), "device is an object of type device, expected one"),
+        (torch.device("cuda:93"), "device is 'cuda:93', expected one of this machine's ("),
         (torch.float16, "torch.float16 is no device, expected one of this machine's; a base is"),
         (None, "device is None, expected one"),
         (0, "device is 0, expected one"),

@@ -117,10 +117,10 @@ def save_path(
     card: str | Callable[[PathMeta], str] | None = None,
     dtype: StorageType = "float32",
 ) -> str:
-    """Write a path folder, as a whole or not at all; files of the same names are replaced.
+    """Write a path folder, as a whole or not at all; the files of an earlier save are replaced.
 
     Args:
-        folder: made if missing; other files in it are left alone.
+        folder: made if missing, and not that of another path; other files in it are left alone.
         path: its own tensors are written, without the local name it is loaded under.
         base_name: name by which ``MPACodec.from_pretrained`` loads the base.
         base_fingerprint: 64 hex digits of that base.
@@ -137,10 +137,17 @@ def save_path(
         CheckpointError: the tensors are not finite or do not fit float16.
         ConfigError: ``base_name``, ``base_fingerprint`` or ``dtype`` has a value that the format
             does not allow.
-        OutputError: the folder cannot be written; its files are unchanged.
+        OutputError: the folder cannot be written, or holds another path; its files are unchanged.
     """
     target = as_path(folder, "folder", OutputError)
     expect(path, TaskPath, "path", "a TaskPath", ConfigError)
+    with suppress(CheckpointError):  # what cannot be read is replaced
+        held = read_path_meta(target).path_type
+        if held != path.name:
+            raise OutputError(
+                f"{target} holds the path {held!r} and was left as it is, expected a new folder or "
+                f"one of {path.name!r}; choose another folder, or delete this one"
+            )
     if not callable(card):
         expect(card, (str, type(None)), "card", "text (str), or what makes it", ConfigError)
     kept = tensor_io.stored(path.state_dict(), dtype)

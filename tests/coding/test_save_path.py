@@ -8,7 +8,7 @@ import torch
 
 import mpa_core
 from mpa_core import Mix, MPACodec, TaskPath, checkpoints
-from mpa_core.errors import PathNotFoundError, PluginError
+from mpa_core.errors import OutputError, PathNotFoundError, PluginError
 
 
 @pytest.fixture
@@ -49,3 +49,23 @@ def test_what_cannot_be_saved(codec, tmp_path):
     with pytest.raises(PluginError, match=r"no installed plugin offers .*Unknown as path 'cls'"):
         codec.save_path("other", tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+def test_a_folder_of_another_path_is_left_as_it_is(codec, tmp_path):
+    folder = tmp_path / "theirs"
+    codec.save_path("mine", folder)
+    meta = folder / "path_config.json"
+    meta.write_text(meta.read_text().replace('"path_type": "cls"', '"path_type": "det"'))
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    with pytest.raises(OutputError, match=r"holds the path 'det' .*; choose another folder"):
+        codec.save_path("mine", folder)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"{}"])
+def test_what_is_no_path_is_replaced(codec, tmp_path, damage):
+    folder = tmp_path / "again"
+    codec.save_path("mine", folder)
+    (folder / "path_config.json").write_bytes(damage)
+    codec.save_path("mine", folder)
+    assert checkpoints.read_path_meta(folder).path_type == "cls"
