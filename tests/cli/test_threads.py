@@ -227,7 +227,7 @@ def test_pool(monkeypatch, tmp_path, jobs, threads, said, files, cpus, gibibytes
     Image.new("1", (25, 16)).save(tmp_path / "3.png")
     choice = choose(threads, said, cpus=cpus, busy=0)
     args = argparse.Namespace(jobs=jobs, threads=threads, choice=choice)
-    settings = EncoderSettings("mpa-small", 4.5, None, "exact", False, None, True)
+    settings = EncoderSettings("mpa-small", 4.5, 0, None, None, "exact", False, None, True)
     assert choose_pool(args, job_list_of(files, tmp_path), settings) == expected
 
 
