@@ -73,7 +73,7 @@ def meta_of(folder: Path) -> BaseMeta | PathMeta:
             "path each have a folder and a repository of their own; move one of them away"
         )
     if not (path or base or is_run(folder)):
-        what = "has neither of them" if folder.is_dir() else "is no folder"
+        what = "has no checkpoint in it" if folder.is_dir() else "is no folder"
         raise CheckpointError(
             f"{folder} {what}, expected the folder of a base (with {BASE_CONFIG}) or of a path "
             f"(with {PATH_CONFIG}); give one that save_pretrained, save_path or mpa train export "

@@ -77,8 +77,8 @@ def test_what_is_no_checkpoint_no_cache_and_no_account(hub, mpa, tmp_path):
         done = mpa(*words)
         assert (done.code, len(done.errors)) == (1, 1)
         assert (
-            "empty has neither of them, expected the folder of a base (with config.json) or of a "
-            "path (with path_config.json); give one that" in done.err
+            "empty has no checkpoint in it, expected the folder of a base (with config.json) or of "
+            "a path (with path_config.json); give one that" in done.err
         )
     assert "none is no folder, expected the folder" in mpa("hub", "card", tmp_path / "none").err
     done = mpa("hub", "ls", "--cache-dir", tmp_path / "file")
