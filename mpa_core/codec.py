@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -14,6 +14,7 @@ from mpa_core.bitstream.container import MAX_PIXELS
 from mpa_core.bitstream.parsed import Errors, ParsedFile, parse_file
 from mpa_core.coding import many
 from mpa_core.coding.effort.annealing import Progress
+from mpa_core.coding.effort.tasks import ReaderTasks
 from mpa_core.coding.encoding import PictureEncoder
 from mpa_core.coding.model import MPAModel
 from mpa_core.coding.picture import CodedPicture, MixLike, Output
@@ -62,6 +63,7 @@ class MPACodec(StoredCodec):
         self.name = as_text(name, "name")
         self.profiles = EntropyProfiles(model, name, formats, _fingerprints)
         """The entropy profiles, with formats and fingerprints."""
+        self._tasks = ReaderTasks()
 
     @property
     def fingerprint(self) -> str:
@@ -144,6 +146,7 @@ class MPACodec(StoredCodec):
         target_psnr: float | None = None,
         target_ms_ssim: float | None = None,
         effort: int = 0,
+        reader: str | Mapping[str, float] | None = None,
         importance: Any = None,
         progress: Progress | None = None,
         profile: Profile = "exact",
@@ -172,6 +175,12 @@ class MPACodec(StoredCodec):
                 by gradients through the decoder, for fewer bits at the same squared error of the
                 main path's picture. docs/how-to/sizes-and-effort.md has the costs. The same picture
                 gives the same file on one machine with one number of threads.
+            reader: for an ``effort`` of at least 1, the path that will read the file: the local
+                name of a loaded one, or ``"main"``, which None means; or several with weights above
+                0, relative to each other, as ``{"main": 1, "cls": 0.5}``. The search is for the
+                picture that the path shows and, where its plugin has a loss for it
+                (:meth:`mpa_core.tasks.Recipe.reader_loss`), for the task that reads it. Every path
+                decodes the file.
             importance: for an ``effort`` of at least 1, the weight of each pixel's error, at least
                 0: an array ``[H, W]``, tensor or PIL image of the upright picture's size.
             progress: called after each step of a search with the steps done and all steps; if it
@@ -196,7 +205,10 @@ class MPACodec(StoredCodec):
             ImageError: not a picture, or one whose meaning is ambiguous.
             QualityError: the quality is no number, or outside the base's levels.
             TargetError: the picture cannot be as small or as good as the target.
-            MissingDependencyError: the library of MS-SSIM is not installed.
+            PathNotFoundError: a reader is no path that is loaded.
+            PluginError: the plugin of a reader's path fails.
+            MissingDependencyError: the library of MS-SSIM, or what a reader's task needs, is not
+                installed.
             ModelChangedError: the weights are no longer those of this base, or the model is in
                 training mode.
             ConfigError: another argument has a value that is not allowed, or two are given of
@@ -213,6 +225,7 @@ class MPACodec(StoredCodec):
                 target_ms_ssim=target_ms_ssim,
             ),
             effort=effort,
+            readers=self._tasks.readers(reader, self.model),
             importance=importance,
             progress=progress,
             profile=profile,
@@ -235,6 +248,7 @@ class MPACodec(StoredCodec):
         target_psnr: float | None = None,
         target_ms_ssim: float | None = None,
         effort: int = 0,
+        reader: str | Mapping[str, float] | None = None,
         profile: Profile = "exact",
         reproducible: bool = False,
         icc_profile: bytes | None = None,
@@ -253,7 +267,7 @@ class MPACodec(StoredCodec):
                 needed.
             quality, target_size, target_bpp, target_psnr, target_ms_ssim: for each picture, as in
                 :meth:`encode`; with a target, pictures are coded one by one.
-            effort: as in :meth:`encode`; above 0, pictures are coded one by one.
+            effort, reader: as in :meth:`encode`; with an effort, pictures are coded one by one.
             profile, reproducible, icc_profile, exif, orient: for all pictures, as in
                 :meth:`encode`.
             batch_pixels: largest number of pixels in a batch, each side padded to a multiple of 64;
@@ -267,8 +281,8 @@ class MPACodec(StoredCodec):
                 of another library, such as lack of memory, is wrapped in one.
 
         Raises:
-            QualityError, MissingDependencyError, ModelChangedError, ConfigError: as :meth:`encode`,
-                for arguments that concern all pictures.
+            QualityError, PathNotFoundError, PluginError, MissingDependencyError, ModelChangedError,
+                ConfigError: as :meth:`encode`, for arguments that concern all pictures.
         """
         encoder = PictureEncoder(
             self.model,
@@ -281,6 +295,7 @@ class MPACodec(StoredCodec):
                 target_ms_ssim=target_ms_ssim,
             ),
             effort=effort,
+            readers=self._tasks.readers(reader, self.model),
             profile=profile,
             reproducible=reproducible,
             icc_profile=icc_profile,

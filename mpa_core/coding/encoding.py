@@ -17,6 +17,7 @@ from mpa_core.bitstream.parsed import parse_file
 from mpa_core.coding.effort.annealing import Progress, search, without_gradients
 from mpa_core.coding.effort.distortion import Distortion, pixel_weights
 from mpa_core.coding.effort.ladder import Schedule, schedule_of
+from mpa_core.coding.effort.readers import MAIN_READER, Reader
 from mpa_core.coding.latents import CodedLatents, encode_latents
 from mpa_core.coding.model import MPAModel
 from mpa_core.coding.picture import CodedPicture
@@ -53,6 +54,7 @@ class PictureEncoder:
         goal: the quality, or a target that each picture has to meet.
         effort, importance, progress, profile, reproducible, icc_profile, exif, orient: as in
             ``codec.encode``.
+        readers: the readers that a search is for; None is the main path's.
 
     Raises:
         QualityError: the quality is no number, or outside the base's levels.
@@ -68,6 +70,7 @@ class PictureEncoder:
         goal: Goal,
         *,
         effort: int = 0,
+        readers: Sequence[Reader] | None = None,
         importance: Any = None,
         progress: Progress | None = None,
         profile: Profile,
@@ -92,11 +95,13 @@ class PictureEncoder:
         self.schedule = schedule_of(effort)
         self.importance = importance
         self.progress = progress
-        if self.schedule is None and importance is not None:
-            raise ConfigError(
-                "importance is given, but effort is 0, which takes the symbols as they come; give "
-                "effort=1 to 9 with it"
-            )
+        self.readers = (MAIN_READER,) if readers is None else readers
+        for name, value in (("reader", readers), ("importance", importance)):
+            if self.schedule is None and value is not None:
+                raise ConfigError(
+                    f"{name} is given, but effort is 0, which takes the symbols as they come; give "
+                    "effort=1 to 9 with it"
+                )
         if self.schedule is not None and self.reproducible:
             raise ConfigError(
                 f"reproducible=True is given with effort={effort}, but a search ends elsewhere on "
@@ -158,7 +163,8 @@ class PictureEncoder:
             assert picture.importance is not None
             x, importance = picture.x.clone(), picture.importance.clone()
             model = without_gradients(self.model)
-            distortion = Distortion(model, x, importance)
+            size = picture.height, picture.width
+            distortion = Distortion(model, x, importance, size, self.readers)
             y, z = search(distortion, model, x, quality, schedule, self.progress)
         at = self.model.base.quality(quality, y)
         (coded,) = encode_latents(self.model.base, y, z, at, self.networks)

@@ -36,10 +36,14 @@ class Latents(NamedTuple):
 
 
 class _Cost(NamedTuple):
-    """The cost of latents when they are coded, each ``[B]``."""
+    """The cost of latents when they are coded."""
 
     bits: Tensor
+    """``[B]``."""
     error: Tensor
+    """``[B]``, without the readers' tasks."""
+    y_hat: Tensor
+    """``[B, M, h, w]``, as a decoder has it."""
 
 
 def without_gradients(model: MPAModel) -> MPAModel:
@@ -67,7 +71,8 @@ def search(
 
     What is minimised is bits plus error, the error in bits: at the rate at which the picture's own
     encodings, of this quality and one beside it, exchange one for the other. So the result lies
-    below the picture's curve of rate and distortion, near the point of ``quality`` on it.
+    below the picture's curve of rate and distortion, near the point of ``quality`` on it. Where
+    readers have tasks, part of the error is theirs, at the same rate.
 
     Args:
         distortion: measures the error of ``x``.
@@ -92,15 +97,22 @@ def search(
     stride = model.config.latent_stride
     y = start.y.clone()
     done = _Counter(progress, len(parts) * schedule.steps)
+    aims = []
     for tile in parts:
         here, around = tile.cut(start.y, stride), tile.cut(params, stride)
-        found = _anneal(model, here, around, at, distortion.of(tile), price, schedule, done)
-        tile.put(found, y, stride)
+        aim = distortion.of(tile).with_tasks(tile.cut(before.y_hat, stride), at)
+        aims.append(aim)
+        tile.put(_anneal(model, here, around, at, aim, price, schedule, done), y, stride)
         if done.enough:
             break
     after = _cost(model, Latents(y, start.z), at, distortion)
-    better = after.bits + price * after.error < before.bits + price * before.error
-    better &= price > 0
+    gain = before.bits - after.bits
+    for tile, aim in zip(parts, aims, strict=False):
+        old, new = (
+            aim.error(tile.cut(cost.y_hat, stride), at, shown=True) for cost in (before, after)
+        )
+        gain = gain + price * (old - new)
+    better = (gain > 0) & (price > 0)
     return Latents(torch.where(better[:, None, None, None], y, start.y), start.z)
 
 
@@ -160,7 +172,7 @@ def _cost(model: MPAModel, latents: Latents, quality: Quality, distortion: Disto
     z_hat, z = entropy.estimate_z(latents.z)
     y_hat, y = entropy.estimate(latents.y, model.base.hyper_synthesise(z_hat, quality))
     bits = -(y.log2().sum((1, 2, 3)) + z.log2().sum((1, 2, 3)))
-    return _Cost(bits, distortion.error(y_hat, quality, shown=True))
+    return _Cost(bits, distortion.error(y_hat, quality, shown=True), y_hat)
 
 
 def _price(one: _Cost, other: _Cost) -> Tensor:

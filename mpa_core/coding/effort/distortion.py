@@ -1,7 +1,8 @@
-"""What a search is for: how far the picture that a reader will see is from the original."""
+"""The aim of a search: that the picture which a reader will see is near the original."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,32 +12,32 @@ from torch import Tensor
 
 from mpa_core.arguments import shown
 from mpa_core.base.gains import Quality
+from mpa_core.coding.effort.readers import MAIN_READER, Reader, TaskLoss
 from mpa_core.coding.effort.tiles import Tile
 from mpa_core.coding.model import MPAModel
 from mpa_core.errors import ImageError
-from mpa_core.mix import Mix
+
+TASK_SHARE = 0.5
+"""Share of the task in the error of a reader that has one; the squared error has the rest."""
 
 
-class Reader(NamedTuple):
-    """A way to decode the file, and how much it counts."""
+class _Term(NamedTuple):
+    """A reader, and its task on the pictures at hand."""
 
-    mix: Mix | None
-    """The paths that reconstruct, without regions; None is the main path."""
-    weight: float
-    """Above 0, relative to the other readers."""
-
-
-MAIN_READER = Reader(None, 1.0)
-"""The main path alone."""
+    reader: Reader
+    task: TaskLoss | None
+    units: Tensor
+    """Squared error that a unit of the task's loss counts for, ``[B]``."""
 
 
 class Distortion:
-    """The weighted squared error of the readers' pictures.
+    """How far the readers' pictures are from the original.
 
     Args:
         model: the base and the paths that reconstruct.
         x: the originals, ``[B, 3, H, W]`` in [0, 1], padded.
         importance: ``[B, 1, H, W]``, at least 0: weight of each pixel, 0 in the padding.
+        size: height and width of the pictures inside ``x``, from its top left corner.
         readers: at least one.
     """
 
@@ -45,20 +46,53 @@ class Distortion:
         model: MPAModel,
         x: Tensor,
         importance: Tensor,
+        size: tuple[int, int],
         readers: Sequence[Reader] = (MAIN_READER,),
     ) -> None:
         self._model = model
         self._x = x
         self._importance = importance
-        self._readers = readers
+        self._size = size
+        self._terms = [_Term(reader, None, x.new_zeros(len(x))) for reader in readers]
 
     def of(self, tile: Tile) -> Distortion:
-        """Return the distortion of a tile."""
+        """Return the distortion of a tile, without the tasks."""
         x, importance = (tile.cut(each, 1) for each in (self._x, self._importance))
-        return Distortion(self._model, x, importance, self._readers)
+        readers = [term.reader for term in self._terms]
+        return Distortion(self._model, x, importance, tile.inside(*self._size), readers)
+
+    def with_tasks(self, y_hat: Tensor, quality: Quality) -> Distortion:
+        """Return a distortion to which the tasks of the readers belong.
+
+        A task's loss counts in units of the squared error: so many that the gradients of both by
+        ``y_hat`` are equally long where the search begins. A picture's own curve, by which bits and
+        squared error are exchanged, says nothing here: along it, a task's loss rises and falls by
+        chance.
+
+        Args:
+            y_hat: ``[B, M, h, w]``, where the search begins.
+            quality: quality of each picture.
+        """
+        found = copy.copy(self)
+        found._terms = [self._with_task(reader, y_hat, quality) for reader, _, _ in self._terms]
+        return found
+
+    def _with_task(self, reader: Reader, y_hat: Tensor, quality: Quality) -> _Term:
+        task = None if reader.task is None else reader.task(self._picture(self._x))
+        if task is None:
+            return _Term(reader, None, self._x.new_zeros(len(self._x)))
+        with torch.enable_grad():
+            start = y_hat.detach().clone().requires_grad_(True)
+            x_hat = self._model.reconstruct(start, quality, reader.mix)
+            losses = self._squared(x_hat), task(self._picture(x_hat))
+            squared, of_task = (_length(loss, start) for loss in losses)
+        return _Term(reader, task, torch.where(of_task > 0, squared / of_task, 0.0))
 
     def error(self, y_hat: Tensor, quality: Quality, *, shown: bool = False) -> Tensor:
-        """Return the sum over pixels and channels of the weighted squared error, ``[B]``.
+        """Return the error, the mean over the readers by their weights, ``[B]``.
+
+        The error of a reader is the sum over pixels and channels of the weighted squared error; for
+        one with a task, a mean of this and of the task's loss.
 
         Args:
             y_hat: ``[B, M, h, w]``.
@@ -67,13 +101,28 @@ class Distortion:
                 keeps its gradient.
         """
         total = self._x.new_zeros(len(self._x))
-        for reader in self._readers:
+        for reader, task, units in self._terms:
             x_hat = self._model.reconstruct(y_hat, quality, reader.mix)
             if shown:
                 x_hat = x_hat.clamp(0, 1)
-            squared = self._importance * (x_hat - self._x).square()
-            total = total + reader.weight * squared.sum((1, 2, 3))
+            error = self._squared(x_hat)
+            if task is not None:
+                error = torch.lerp(error, units * task(self._picture(x_hat)), TASK_SHARE)
+            total = total + reader.weight * error
         return total
+
+    def _squared(self, x_hat: Tensor) -> Tensor:
+        return (self._importance * (x_hat - self._x).square()).sum((1, 2, 3))
+
+    def _picture(self, x: Tensor) -> Tensor:
+        """Return ``x`` without the padding."""
+        return x[..., : self._size[0], : self._size[1]]
+
+
+def _length(loss: Tensor, start: Tensor) -> Tensor:
+    """Return the length of each picture's gradient, ``[B]``; 0 where a loss has none."""
+    (gradient,) = torch.autograd.grad(loss.sum(), start, retain_graph=True, materialize_grads=True)
+    return gradient.flatten(1).norm(dim=1)
 
 
 def pixel_weights(x: Tensor, height: int, width: int, importance: Any = None) -> Tensor:

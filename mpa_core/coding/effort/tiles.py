@@ -41,6 +41,11 @@ class Tile(NamedTuple):
             columns.start // stride : columns.stop // stride,
         ]
 
+    def inside(self, height: int, width: int) -> tuple[int, int]:
+        """Return height and width of what is searched of a picture without its padding."""
+        rows, columns = self.rows, self.columns
+        return min(rows.stop, height) - rows.start, min(columns.stop, width) - columns.start
+
     def put(self, found: Tensor, whole: Tensor, stride: int) -> None:
         """Write the kept part of ``found``, the result for :meth:`cut`, to ``whole``."""
         kept = whole[
