@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--qualities", type=numbers, default=[1, 3, 5, 7])
     parser.add_argument("--efforts", type=numbers, default=[0, 1, 2, 3, 4])
     parser.add_argument("--paths", default="mse", help="bundled paths to decode by, beside main")
+    parser.add_argument("--reader", default="main", help="the path that the search is for")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True, help="JSON lines, resumed")
     options = parser.parse_args(argv)
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def key(row: Row) -> tuple[Any, ...]:
     """What a row is of."""
-    return row["photo"], row["quality"], row["effort"], row["crop"]
+    return row["photo"], row["quality"], row["effort"], row["crop"], row["reader"]
 
 
 def known(out: Path) -> list[Row]:
@@ -89,11 +90,12 @@ def measure(options: argparse.Namespace) -> None:
         for quality in options.qualities:
             for effort in map(int, options.efforts):
                 row: Row = {"photo": photo.name, "quality": quality, "effort": effort}
-                row["crop"] = options.crop
+                row |= {"crop": options.crop, "reader": options.reader if effort else "main"}
                 if key(row) in done:
                     continue
                 start = time.process_time()
-                data = codec.encode(picture, quality, effort=effort)
+                reader = options.reader if effort else None
+                data = codec.encode(picture, quality, effort=effort, reader=reader)
                 row["seconds"] = time.process_time() - start
                 row["bpp"] = bits_per_pixel(len(data), picture.size)
                 coded = codec.open(data)
@@ -111,7 +113,8 @@ def show(options: argparse.Namespace) -> None:
     efforts, qualities = list(map(int, options.efforts)), options.qualities
     by_photo: dict[str, dict[tuple[float, int], Row]] = {}
     for row in rows:
-        if row["crop"] == options.crop:
+        reader = options.reader if row["effort"] else "main"
+        if (row["crop"], row["reader"]) == (options.crop, reader):
             by_photo.setdefault(row["photo"], {})[row["quality"], row["effort"]] = row
     wanted = {(quality, effort) for quality in qualities for effort in efforts}
     whole = [found for found in by_photo.values() if wanted <= found.keys()]
