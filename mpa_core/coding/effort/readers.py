@@ -52,7 +52,8 @@ def as_weights(reader: Any, loaded: Collection[str]) -> dict[str, float]:
     named = {reader: 1.0} if isinstance(reader, str) else reader
     expected = 'a name such as "cls", or names with weights above 0 such as {"main": 1, "cls": 0.5}'
     if not isinstance(named, Mapping) or not named:
-        raise ConfigError(f"reader is {shown(reader)}, expected {expected}")
+        found = shown(reader) if not isinstance(named, Mapping) else "a mapping without names"
+        raise ConfigError(f"reader is {found}, expected {expected}")
     weights = {}
     for name, value in named.items():
         if name != MAIN and name not in loaded:
