@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -102,6 +102,26 @@ class Recipe:
             batch: the originals.
         """
         return x_hat.new_zeros(len(batch.images))
+
+    def reader_loss(self, images: Tensor) -> Callable[[Tensor], Tensor] | None:
+        """Return how badly the task is done on what is decoded of ``images``, without labels.
+
+        A search for better symbols lowers it along with bits and squared error, where this path is
+        the reader of a file: ``codec.encode(photo, effort=6, reader="det")``. The recipe is then
+        made with default settings, and :meth:`setup` is called once before. What the task model
+        says of the originals stands for labels. Compute it here and not in the function, which is
+        called at every step.
+
+        Args:
+            images: the originals, [B, 3, H, W] float32 in [0, 1]: whole pictures of any size, down
+                to one pixel, or large tiles of them. They must not be changed.
+
+        Returns:
+            None, the default, if there is no such loss. Else a function that takes the decoded
+            pictures [B, 3, H, W], not clamped to [0, 1], and returns the loss of each, [B]: finite,
+            differentiable, and smallest, best 0, where the pictures are the originals. It gives
+            the same value each time, without a random draw.
+        """
 
     def dataset(self, root: Path, split: Split, crop: int | None) -> Sequence[Sample]:
         """Return the pictures below ``root``, by index.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -66,6 +66,28 @@ class RecipeCalls:
         with self._calling("task_loss"):
             loss = self.recipe.task_loss(x_hat, batch)
         return self._expect(loss, Tensor, "task_loss() returned", "a tensor: a scalar, or [B]")
+
+    def reader_loss(self, images: Tensor) -> Callable[[Tensor], Tensor] | None:
+        """Call :meth:`Recipe.reader_loss`; the function's own calls are of the recipe, too.
+
+        Raises:
+            TrainingError: it returns neither a function nor None, or the function no tensor.
+        """
+        with self._calling("reader_loss"):
+            loss = self.recipe.reader_loss(images)
+        if loss is None:
+            return None
+        function: Any = Callable  # abstract, which isinstance does not mind
+        expected = "a function of decoded pictures, or None"
+        self._expect(loss, function, "reader_loss() returned", expected)
+
+        def called(x_hat: Tensor) -> Tensor:
+            with self._calling("the function of reader_loss"):
+                found = loss(x_hat)
+            what = "the function of reader_loss() returned"
+            return self._expect(found, Tensor, what, "a tensor [B]")
+
+        return called
 
     def dataset(self, root: Path, split: Split, crop: int | None) -> Sequence[Sample]:
         """Call :meth:`Recipe.dataset`; asking for a sample later is a call of the recipe, too.

@@ -56,6 +56,7 @@ _RECIPE = {
         "check_loss",
         "check_metrics",
     ),
+    "reader": ("check_reader_loss",),
     "runs": ("check_loss_falls", "check_resumes"),
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, cast
 
@@ -17,6 +17,7 @@ from mpa_core.tasks import Metric, PathBatch, Recipe, Sample, Split, freeze, psn
 from mpa_plugins.cls.classifier import Classifier
 from mpa_plugins.cls.judging import Agreement, accuracy
 from mpa_plugins.cls.labelled import LabelledCrops, LabelledPhotos
+from mpa_plugins.cls.reading import reading_loss
 from mpa_plugins.small_machine import SMALL_MACHINE
 
 IMAGENET_CLASSES = 1000
@@ -113,6 +114,21 @@ class ClsRecipe(Recipe):
         heat = self.settings.temperature
         soft = F.cross_entropy(logits / heat, (wanted / heat).softmax(1), reduction="none")
         return soft * heat**2
+
+    def reader_loss(self, images: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return the divergence of the classifiers' answers from those on ``images``, [B].
+
+        It is a mean over the whole ensemble and over the views on which agreement is counted,
+        whatever the labels are in training.
+        """
+        settings = self.settings
+        return reading_loss(
+            self._classifiers,
+            images,
+            side=settings.tile,
+            stride=settings.stride,
+            temperature=settings.temperature,
+        )
 
     def dataset(self, root: Path, split: Split, crop: int | None) -> Sequence[Sample]:
         """Return photos, or with real labels photos in class folders; see :class:`Recipe`."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -86,6 +87,21 @@ class SegRecipe(Recipe):
             loss = loss + self.settings.aux_weight * cross_entropy(found["aux"], mask)
         return loss
 
+    def reader_loss(self, images: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return the divergence of the network's answers from those on ``images``.
+
+        It is that of Kullback and Leibler, [B], a mean over the network's own pixels.
+        """
+        with torch.no_grad():
+            wanted = _logits(self.model(images)).log_softmax(1)
+
+        def divergence(x_hat: Tensor) -> Tensor:
+            found = _logits(self.model(x_hat)).log_softmax(1)
+            apart = F.kl_div(found, wanted, reduction="none", log_target=True)
+            return apart.sum(1).flatten(1).mean(1)
+
+        return divergence
+
     def dataset(self, root: Path, split: Split, crop: int | None) -> Sequence[Sample]:
         """Return photos with pasted cut-outs, or with masks from files; see :class:`Recipe`."""
         settings = self.settings
@@ -141,8 +157,13 @@ def load_model(name: str) -> nn.Module:
     return network
 
 
+def _logits(found: Tensor | Mapping[str, Tensor]) -> Tensor:
+    """Return the main output of a network, [B, K, h, w]."""
+    return found["out"] if isinstance(found, Mapping) else found
+
+
 def _main_logits(found: Tensor | Mapping[str, Tensor], mask: Tensor, name: str) -> Tensor:
-    logits = found["out"] if isinstance(found, Mapping) else found
+    logits = _logits(found)
     counted = mask[mask != IGNORED]
     largest = int(counted.max()) if counted.numel() else 0
     if largest >= logits.shape[1]:

@@ -91,7 +91,8 @@ print(json.dumps([bases, list(for_detector.shape)]))
 
 
 def test_the_tutorial_trains_its_path(site, scaffold, sample, tmp_path):
-    """Its two recipes and its commands, on a few small photos and the smallest base."""
+    """Its two recipes and its commands, on a few small photos and the smallest base, and a file
+    for the path."""
     section = re.search(r"^## 5\. Write the recipe$(.*?)^## 7", TUTORIAL, re.M | re.S)
     assert section
     install_the_tutorial(site, scaffold)
@@ -104,6 +105,8 @@ def test_the_tutorial_trains_its_path(site, scaffold, sample, tmp_path):
         if "LabelledRecipe" in block
     ]
     commands = re.findall(r"^\$ mpa (.*)$", section[1], re.M)
+    encode = re.search(r"^## 7\. Encode.*?^```python\n(.*?)^```$", TUTORIAL, re.M | re.S)
+    assert encode
     assert [command.split()[:2] for command in commands] == [["train", "path"], ["train", "export"]]
     code = f"""
 import os, shlex, warnings
@@ -123,6 +126,10 @@ assert codec.load_path(Path("det-for-small")) == "det"
 crops = LabelledRecipe().dataset(Path("PHOTOS"), "train", 64)
 assert len(crops) == 4 and crops[3].target["label"] == 7
 assert LabelledRecipe().dataset(Path("PHOTOS"), "val", None)[0].target["label"] == 7
+from PIL import Image
+image = Image.open("PHOTOS/7.png")
+{encode[1].replace('"mpa-small"', '"./tiny"')}
+assert codec.decode(data, "det", output="tensor").shape == (3, 220, 220)
 """
     text = site.run(code).out
     assert "det-for-small: path" in text

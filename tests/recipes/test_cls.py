@@ -146,6 +146,34 @@ def test_each_batch_draws_one_of_the_ensemble(recipes, cat):
     assert both.classifier.name == "efficientnet-lite0"
 
 
+def test_readers_loss_is_the_divergence_on_each_view(cat, noisy, monkeypatch):
+    """Against torch's, of each view and classifier alone; more views than are taken at a time."""
+    from torch.distributions import Categorical, kl_divergence
+
+    monkeypatch.setattr("mpa_plugins.cls.reading.VIEWS", 2)
+    recipe = ClsRecipe({"ensemble": ["efficientnet-lite1"], "temperature": 2.0})
+    recipe.setup(CPU)
+    good = cat[..., :250, :400]
+    bad = noisy(good, 0.1).requires_grad_()
+    state = torch.get_rng_state()
+    loss = recipe.reader_loss(good)
+    found = loss(bad)
+    (gradient,) = torch.autograd.grad(found.sum(), bad)
+    assert torch.equal(torch.get_rng_state(), state)
+    divergences = []
+    for left in (0, 72, 144):
+        one, other = (x[..., left : left + 256] for x in (good, bad))
+        for classifier in recipe.ensemble:
+            said = [Categorical(logits=classifier(x) / 2) for x in (one, other)]
+            divergences.append(4 * kl_divergence(*said))
+    wanted = torch.stack(divergences).mean(0)
+    assert found.shape == (1,)
+    assert torch.allclose(found, wanted, rtol=1e-3)
+    (wanted_gradient,) = torch.autograd.grad(wanted.sum(), bad)
+    assert torch.allclose(gradient, wanted_gradient, rtol=1e-2, atol=1e-3 * gradient.abs().max())
+    assert loss(good).item() == pytest.approx(0, abs=1e-6)
+
+
 def test_names_of_class_folders():
     classes = ClassFolders()
     wanted = {"0": 0, "n01440764": 0, "tench": 0, "tabby_cat": 281, "Egyptian cat": 285, "999": 999}

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from mpa_core import MPACodec, checkpoints
@@ -32,6 +33,31 @@ def test_finding_them_imports_no_torch():
     found, torch_there = done.stdout.splitlines()
     assert "None" not in found and found.count("mpa_plugins.") == 3
     assert torch_there == "False"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 70), (47, 61), (270, 33)])
+def test_readers_losses_are_for_pictures_of_any_size(recipes, noisy, cat, size):
+    images = torch.cat([cat, cat.flip(3)])[..., 20 : 20 + size[0], 60 : 60 + size[1]]
+    assert recipes["mse"].reader_loss(images) is None
+    for name in ("cls", "seg"):
+        loss = recipes[name].reader_loss(images)
+        little, much = (noisy(images, strength).requires_grad_() for strength in (0.02, 0.2))
+        none, found = loss(images), loss(much)
+        assert none.shape == found.shape == (2,)
+        assert none.abs().max() < 1e-6 and (found > none).all()
+        assert found.mean() > loss(little).mean()
+        (gradient,) = torch.autograd.grad(found.sum(), much)
+        assert gradient.isfinite().all()
+        assert (gradient.flatten(1) != 0).any(1).all()
+
+
+def test_readers_losses_need_no_data(tmp_path, cat):
+    """Default settings, where no stamps are installed."""
+    nowhere = {"cls": {}, "seg": {"stamps": tmp_path / "none"}}
+    for name, settings in nowhere.items():
+        recipe = load_recipe(name)(settings)
+        recipe.setup(CPU)
+        assert recipe.reader_loss(cat[..., :64, :64])(cat[..., :64, :64] * 0.5).item() > 0
 
 
 def test_defaults_and_published_constants_are_valid_settings(recipe_name, root: Path):

@@ -146,6 +146,24 @@ class TwoOutputs(torch.nn.Module):
         return {"out": logits, "aux": logits / 2}
 
 
+def test_readers_loss_is_the_divergence_at_each_pixel(recipes, cat, noisy):
+    """Against torch's, for a network of ours and for one with two outputs."""
+    from torch.distributions import Categorical, kl_divergence
+
+    other = SegRecipe({"judge": None})
+    other.model = TwoOutputs()
+    good = cat[..., 40:111, 80:173]
+    bad = noisy(good, 0.1)
+    for recipe, output in ((recipes["seg"], lambda out: out), (other, lambda out: out["out"])):
+        with torch.no_grad():
+            said = [output(recipe.model(x)).movedim(1, -1) for x in (good, bad)]
+            found = recipe.reader_loss(good)(bad)
+        wanted = kl_divergence(*(Categorical(logits=logits) for logits in said)).mean((1, 2))
+        assert found.shape == (1,)
+        assert found.item() == pytest.approx(wanted.item(), rel=1e-3)
+        assert found.item() > 0
+
+
 def test_any_network_and_masks_from_files(sample, tmp_path: Path, monkeypatch):
     """Labels 1 and 2 in the files, 0 where there is none, as in ADE20K."""
     monkeypatch.syspath_prepend(str(tmp_path))

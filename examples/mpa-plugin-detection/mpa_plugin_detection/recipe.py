@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -73,16 +73,24 @@ class DetectionRecipe(Recipe):
         self.detector = freeze(Detector().to(device))
 
     def task_loss(self, x_hat: Tensor, batch: PathBatch) -> Tensor:
+        """That of readers, on the original composite: no exact box is used."""
+        return self.reader_loss(batch.images)(x_hat)
+
+    def reader_loss(self, images: Tensor) -> Callable[[Tensor], Tensor]:
         """The weighted terms of :func:`distil` for each picture, [B]."""
-        with torch.no_grad():
-            wanted = self.detector(batch.images)
-        terms = distil(self.detector(x_hat), wanted)
         settings = self.settings
-        return (
-            settings.classes * terms.classes
-            + settings.boxes * terms.boxes
-            + settings.features * terms.features
-        )
+        with torch.no_grad():
+            wanted = self.detector(images)
+
+        def loss(x_hat: Tensor) -> Tensor:
+            terms = distil(self.detector(x_hat), wanted)
+            return (
+                settings.classes * terms.classes
+                + settings.boxes * terms.boxes
+                + settings.features * terms.features
+            )
+
+        return loss
 
     def dataset(self, root: Path, split: Split, crop: int | None) -> Sequence[Sample]:
         photos = super().dataset(root, split, crop)

@@ -58,6 +58,25 @@ def test_every_term_has_a_gradient_and_its_weight_counts(batch, photos_folder, r
         assert gradient.isfinite().all() and gradient.abs().sum() > 0
 
 
+def test_readers_have_the_same_loss_and_need_neither_boxes_nor_stamps(recipe, batch, tmp_path):
+    plain = DetectionRecipe({"stamps": tmp_path / "none"})
+    plain.setup(torch.device("cpu"))
+    x = noisy(batch, 0.05)
+    assert torch.equal(plain.reader_loss(batch.images)(x), recipe.task_loss(x, batch))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 90), (47, 61)])
+def test_readers_have_a_loss_for_pictures_of_any_size(recipe, batch, size):
+    images = batch.images[..., : size[0], : size[1]]
+    loss = recipe.reader_loss(images)
+    x = images + 0.1 * torch.randn(images.shape, generator=torch.Generator().manual_seed(1))
+    found = loss(x.requires_grad_())
+    assert found.shape == (2,) and (found > loss(images)).all()
+    assert loss(images).abs().max() < 1e-4
+    (gradient,) = torch.autograd.grad(found.sum(), x)
+    assert gradient.isfinite().all() and (gradient.flatten(1) != 0).any(1).all()
+
+
 def test_descending_the_loss_makes_predictions_alike(recipe, batch):
     x = noisy(batch, 0.1).requires_grad_()
     losses = []

@@ -72,7 +72,7 @@ def check_samples(path: PathUnderTest) -> None:
     who = path.require_recipe()
     crop = path.training(1).data.crop
     for split, side in (("train", crop), ("val", None)):
-        samples = _samples(path, split)
+        samples = few_samples(path, split)
         for sample in samples:
             image = sample.image
             fail_unless(
@@ -108,7 +108,7 @@ def check_samples_repeat(path: PathUnderTest) -> None:
     if path.recipe.recipe.random:
         raise NotApplicable("the recipe says that its samples are random")
     for split in ("train", "val"):
-        first, second = _samples(path, split), _samples(path, split)
+        first, second = few_samples(path, split), few_samples(path, split)
         for a, b in zip(first, second, strict=True):
             same = np.array_equal(a.image, b.image) and a.target.keys() == b.target.keys()
             fail_unless(
@@ -123,7 +123,7 @@ def check_loss(path: PathUnderTest) -> None:
     """Check that `task_loss` is finite, a scalar or one per picture, and has a gradient."""
     who = path.require_recipe()
     recipe = path.set_up
-    batch = collate(_samples(path, "train"), torch.full((PICTURES,), 3.0))
+    batch = collate(few_samples(path, "train"), torch.full((PICTURES,), 3.0))
     noise = torch.randn(batch.images.shape, generator=torch.Generator().manual_seed(0))
     x_hat = (batch.images + 0.1 * noise).requires_grad_()
     with torch.random.fork_rng(devices=[]):
@@ -159,7 +159,7 @@ def check_metrics(path: PathUnderTest) -> None:
     """Check that metrics give a number in their unit, and a better one for the original."""
     who = path.require_recipe()
     metrics = path.set_up.metrics()
-    batches = [collate([sample], torch.ones(1)) for sample in _samples(path, "val")]
+    batches = [collate([sample], torch.ones(1)) for sample in few_samples(path, "val")]
     for name, metric in metrics.items():
         original, spoilt = (
             _figure(metric, batches, spoil=False),
@@ -180,7 +180,7 @@ def check_metrics(path: PathUnderTest) -> None:
         )
 
 
-def _samples(path: PathUnderTest, split: str) -> list[Sample]:
+def few_samples(path: PathUnderTest, split: str) -> list[Sample]:
     """Return a few samples of the recipe's data set, which is made anew."""
     crop = path.training(1).data.crop if split == "train" else None
     samples: Sequence[Sample] = path.recipe.dataset(path.data, split, crop)  # type: ignore[arg-type]

@@ -13,6 +13,8 @@ RECIPES = (
     "bad_defaults", "needs_a_value", "keeps_nothing", "fails_in_setup", "unfrozen", "tuples",
     "wrong_size", "other_each_time", "detached", "no_number", "upside_down", "hundred", "no_metric",
     "backwards", "remembers",
+    "never_the_same", "draws_one_of_one", "no_function", "a_float", "one_for_all", "infinite",
+    "unfelt", "rounds", "steep", "likes_noise", "even_only", "large_only", "writes",
 )  # fmt: skip
 
 

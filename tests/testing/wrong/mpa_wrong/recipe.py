@@ -21,13 +21,17 @@ class right(Recipe):  # noqa: N801
     defaults: ClassVar = {"loss": {"perceptual": None}, "budget": {"steps": 10}}
 
     def setup(self, device):
-        self.model = freeze(nn.Conv2d(3, 4, 3).to(device))
+        self.model = freeze(nn.Conv2d(3, 4, 3, padding=1).to(device))
 
     def distance(self, x_hat, images):
         return (self.model(x_hat) - self.model(images)).square().mean((1, 2, 3))
 
     def task_loss(self, x_hat, batch):
         return 100 * self.distance(x_hat, batch.images)
+
+    def reader_loss(self, images):
+        images = images.clone()
+        return lambda x_hat: self.distance(x_hat, images)
 
     def metrics(self):
         def statistics(x_hat, batch):
@@ -142,3 +146,81 @@ class remembers(right):  # noqa: N801
 
     def task_loss(self, x_hat, batch):
         return super().task_loss(x_hat + 0.1 * next(self.calls), batch)
+
+
+class never_the_same(right):  # noqa: N801
+    def reader_loss(self, images):
+        loss = super().reader_loss(images)
+        return lambda x_hat: loss(x_hat) * torch.rand(())
+
+
+class draws_one_of_one(right):  # noqa: N801
+    def reader_loss(self, images):
+        self.chosen = int(torch.randint(1, ()))
+        return super().reader_loss(images)
+
+
+class no_function(right):  # noqa: N801
+    def reader_loss(self, images):
+        return self.distance(images, images)
+
+
+class of_loss(right):  # noqa: N801
+    """Changes what the function for readers returns."""
+
+    def changed(self, x_hat, loss):
+        raise NotImplementedError
+
+    def reader_loss(self, images):
+        loss = super().reader_loss(images)
+        return lambda x_hat: self.changed(x_hat, loss)
+
+
+class a_float(of_loss):  # noqa: N801
+    def changed(self, x_hat, loss):
+        return float(loss(x_hat.detach()).mean())
+
+
+class one_for_all(of_loss):  # noqa: N801
+    def changed(self, x_hat, loss):
+        return loss(x_hat).mean()
+
+
+class infinite(of_loss):  # noqa: N801
+    def changed(self, x_hat, loss):
+        return loss(x_hat) - x_hat.log().mean((1, 2, 3))
+
+
+class unfelt(of_loss):  # noqa: N801
+    def changed(self, x_hat, loss):
+        return loss(x_hat.detach())
+
+
+class rounds(of_loss):  # noqa: N801
+    def changed(self, x_hat, loss):
+        return loss((255 * x_hat).round() / 255)
+
+
+class steep(of_loss):  # noqa: N801
+    def changed(self, x_hat, loss):
+        return loss(torch.where(x_hat > 0, x_hat.sqrt(), 0))
+
+
+class likes_noise(of_loss):  # noqa: N801
+    def changed(self, x_hat, loss):
+        return -loss(x_hat)
+
+
+class even_only(of_loss):  # noqa: N801
+    def changed(self, x_hat, loss):
+        return loss(x_hat) + nn.functional.pixel_unshuffle(x_hat, 2).square().mean((1, 2, 3))
+
+
+class large_only(right):  # noqa: N801
+    def reader_loss(self, images):
+        return super().reader_loss(images) if images.shape[-1] > 1 else None
+
+
+class writes(right):  # noqa: N801
+    def reader_loss(self, images):
+        return super().reader_loss(images.clamp_(0.1, 0.9))
