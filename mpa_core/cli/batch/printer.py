@@ -99,7 +99,7 @@ class OutcomePrinter:
             bar.step(place, name, done, steps)
         if ending and not self._said_ending:
             self._said_ending = True
-            _say("the search ends here, and what it found is written; Ctrl-C again stops at once")
+            _say("the search ends here and its file is written; Ctrl-C again stops at once")
 
     def add(self, outcome: JobOutcome, place: int | None = None) -> None:
         """Print the outcome of a job once all before it in the list have been printed.
