@@ -97,10 +97,10 @@ def test_names_of_distributions_are_those_of_their_paths():
 
 
 def test_workers_load_them_too(start, base, path_folder, picture, tmp_path):
-    words = ("encode", picture, "-o", tmp_path / "out/", "--base", base, "--jobs", 1)
+    words = ("encode", picture, "-o", tmp_path / "a.mpa", "--base", base, "--jobs", 1)
     done = start(*words, "--effort", 1, "--reader", path_folder).wait()
     assert done.code == 0, done.err
-    assert (tmp_path / "out" / "photo.mpa").is_file()
+    assert (tmp_path / "a.mpa").is_file()
 
 
 @pytest.mark.parametrize(
