@@ -137,8 +137,7 @@ def test_nothing_is_shown_without_a_terminal(start, base, pictures, tmp_path):
 
 def test_the_file_is_what_was_found_until_then(mpa, sample, tmp_path, monkeypatch, usual_handlers):
     """A signal to this process, at a step that is known."""
-    piece = sample.crop((100, 60, 164, 124))
-    piece.save(tmp_path / "a.png")
+    sample.crop((100, 60, 164, 124)).save(tmp_path / "a.png")
     show = OutcomePrinter.step
 
     def interrupt(printer: OutcomePrinter, place: int, name: str, done: int, *more, **words):
@@ -152,9 +151,10 @@ def test_the_file_is_what_was_found_until_then(mpa, sample, tmp_path, monkeypatc
     assert done.errors == [f"mpa: {AGAIN}", "mpa: interrupted"]
     assert "a.mpa" in done.out
     codec = MPACodec.from_pretrained("mpa-small")
-    expected = codec.encode(piece, 3, effort=6, progress=lambda done, _: done < 10)
+    with Image.open(tmp_path / "a.png") as piece:
+        expected = codec.encode(piece, 3, effort=6, progress=lambda done, _: done < 10)
+        assert len(expected) < len(codec.encode(piece, 3))  # something was found by then
     assert (tmp_path / "a.mpa").read_bytes() == expected
-    assert len(expected) < len(codec.encode(piece, 3))  # something was found by then
 
 
 def test_the_file_at_hand_is_finished_and_the_rest_left(
