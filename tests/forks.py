@@ -93,7 +93,7 @@ class Running:
 
     def __init__(self, ask: Callable[..., int], folder: Path, request: dict[str, Any]) -> None:
         self._ask = ask
-        self.stdout, self.stderr = folder / "stdout", folder / "stderr"
+        self.stdout, self.stderr = folder / "stdout", Path(request.pop("stderr"))
         self.pid = ask(**request, stdout=str(self.stdout), stderr=str(self.stderr))
 
     def signal(self, number: int, *, group: bool = False) -> None:
@@ -103,7 +103,8 @@ class Running:
         """The exit code is the negative number of a signal that ended the process."""
         code = self._ask(wait=self.pid)
         out, err = (
-            file.read_bytes().decode("utf-8", "surrogateescape")
+            # Not of a terminal, which would not end.
+            file.read_bytes().decode("utf-8", "surrogateescape") if file.is_file() else ""
             for file in (self.stdout, self.stderr)
         )
         return Result(code, out, err)
@@ -122,15 +123,20 @@ class ForkServer:
         words: list[str] | None = None,
         code: str | None = None,
         stdin: str = os.devnull,
+        stderr: str | None = None,
         env: dict[str, str] | None = None,
         path: list[str] | None = None,
         largest: int = 0,
         unprivileged: bool = False,
     ) -> Running:
-        """``mpa`` with ``words``, or a program ``code``; its output goes into ``folder``."""
+        """``mpa`` with ``words``, or a program ``code``; its output goes into ``folder``.
+
+        ``stderr`` is another place for its errors, such as a terminal.
+        """
         what = {"words": words} if code is None else {"code": code}
         limits = {"largest": largest, "unprivileged": unprivileged}
-        places = {"stdin": stdin, "env": env or {}, "path": path or []}
+        places = {"stdin": stdin, "stderr": stderr or str(folder / "stderr")}
+        places |= {"env": env or {}, "path": path or []}
         return Running(self._ask, folder, {**what, **places, **limits})
 
 

@@ -84,20 +84,29 @@ class AskedPaths:
             )
         return found
 
+    def names(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the plain name of each of ``names``, by the name as it was given.
+
+        Raises:
+            ConfigError: two of them mean one path.
+            PathNotFoundError: as :meth:`name`.
+        """
+        plain = {name: self.name(name) for name in names}
+        for called in plain.values():
+            same = [name for name in plain if plain[name] == called]
+            if len(same) > 1:
+                raise ConfigError(
+                    f"{' and '.join(same)} mean one path, called {called!r}; name it once"
+                )
+        return plain
+
     def mix(self, mix: Mix) -> Mix:
         """Return ``mix`` by plain names.
 
         Raises:
-            ConfigError: two of its names mean one path.
-            PathNotFoundError: as :meth:`name`.
+            ConfigError, PathNotFoundError: as :meth:`names`.
         """
-        names = {name: self.name(name) for name in mix.path_names}
-        for plain in names.values():
-            same = [name for name in names if names[name] == plain]
-            if len(same) > 1:
-                raise ConfigError(
-                    f"{' and '.join(same)} mean one path, called {plain!r}; name it once"
-                )
+        names = self.names(mix.path_names)
         shares: dict[str, Any] = {names[name]: share for name, share in mix.shares.items()}
         regions = {names.get(name, name): mask for name, mask in mix.regions.items()}
         return Mix(regions=regions, **shares)

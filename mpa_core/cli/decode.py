@@ -21,10 +21,12 @@ from mpa_core.cli.common import (
     reading,
 )
 from mpa_core.cli.encode import age_difference
+from mpa_core.cli.loading import add_load_argument, fetched_path, fetched_paths, load_needed
 from mpa_core.errors import BaseMismatchError, ImageError
 
 if TYPE_CHECKING:
     from mpa_core.bitstream.parsed import ParsedFile
+    from mpa_core.cli.batch.jobs import Step
     from mpa_core.codec import MPACodec
     from mpa_core.io.stripping import What
     from mpa_core.mix import Mix
@@ -62,15 +64,7 @@ def register(
         metavar="NAME=MASK",
         help="send the nonzero pixels of the picture MASK to path NAME; may be repeated",
     )
-    parser.add_argument(
-        "--load",
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="a path's folder, org/repo, or distribution:name, to load first, or NAME=FOLDER to "
-        "call it by another name; may be repeated. Installed paths with weights for the base load "
-        "by themselves",
-    )
+    add_load_argument(parser)
     parser.add_argument(
         "--suffix",
         default=".png",
@@ -137,29 +131,15 @@ def _fetched(args: argparse.Namespace) -> tuple[str | None, str | None, tuple[st
     A path of a folder or a repository is loaded from there and called by its own name. Without
     ``--base``, such a path's base is taken if it is not bundled.
     """
-    from mpa_core.checkpoints import (
-        BASE,
-        base_folder,
-        bundled_fingerprints,
-        is_bare,
-        path_on,
-        read_path_meta,
-        resolve,
-        split_named,
-    )
+    from mpa_core.checkpoints import BASE, base_folder, bundled_fingerprints, is_bare
     from mpa_core.checkpoints.hub import split_repository
 
     base, path = fetched(args.base, BASE), args.path
-    load = []
-    for entry in args.load:
-        name, place = split_named(entry)
-        found = fetched(place, path_on()) or place
-        load.append(found if name is None else f"{name}={found}")
+    load = fetched_paths(args.load)
     if path is not None and not is_bare(path):
-        folder = resolve(path, path_on())
-        meta = read_path_meta(folder)
+        source, meta = fetched_path(path)
         path = meta.path_type
-        load.append(f"{path}={folder.absolute()}")  # a bare name never means a folder
+        load.append(source)
         bundled = meta.base.fingerprint in bundled_fingerprints()
         if base is None and not bundled and split_repository(meta.base.repo_id):
             base = str(base_folder(meta.base))
@@ -235,7 +215,7 @@ class Decoder:
         metadata = Metadata(picture.info.get("icc_profile"), read_exif(picture))
         return metadata_difference(metadata, self.settings.strip) or age_difference(job)
 
-    def make(self, job: Job) -> tuple[bytes, dict[str, Any]]:
+    def make(self, job: Job, _: Step) -> tuple[bytes, dict[str, Any]]:
         """Decode one file to a picture file, and return its bytes and figures to report."""
         from mpa_core.io.images import encode_image
         from mpa_core.io.stripping import strip_what
@@ -284,10 +264,7 @@ class _Codecs:
         from mpa_core.codec import MPACodec
 
         codec = MPACodec.from_pretrained(base)
-        codec.load_paths(self._load_first)
-        for name in self._mix.path_names:
-            if name not in codec.paths:
-                codec.load_path(name)
+        load_needed(codec, self._load_first, self._mix.path_names)
         self._loaded[base] = codec
         return codec
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +22,8 @@ from mpa_core.cli.common import (
     noting,
     read_input,
 )
+from mpa_core.cli.loading import load_needed
+from mpa_core.cli.readers import add_reader_arguments, asked_readers
 from mpa_core.errors import BitstreamError, ConfigError, ImageError
 from mpa_core.runtime.streams import stdin
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from mpa_core.bitstream.parsed import ParsedFile
+    from mpa_core.cli.batch.jobs import Step
     from mpa_core.codec import MPACodec
     from mpa_core.coding.profiles import Profile
     from mpa_core.coding.targets.target import Goal, Target
@@ -64,6 +67,7 @@ def register(
         metavar="MASK",
         help="a grey picture of the same size: with an effort, bits go where it is bright",
     )
+    add_reader_arguments(parser)
     parser.add_argument(
         "--frame", type=int, metavar="N", help="frame of an animation or multi-page file, from 0"
     )
@@ -153,16 +157,19 @@ def run(args: argparse.Namespace) -> int:
     from mpa_core.io.folders import picture_suffixes
 
     job_list = make_job_list(args, ".mpa", picture_suffixes())
+    reader, load = asked_readers(args.reader, args.load)
     settings = EncoderSettings(
-        fetched(args.base, BASE) or args.base,
-        args.goal,
-        args.effort,
-        args.importance,
-        args.frame,
-        args.profile,
-        args.reproducible,
-        args.strip,
-        args.orient,
+        base=fetched(args.base, BASE) or args.base,
+        goal=args.goal,
+        effort=args.effort,
+        importance=args.importance,
+        reader=reader,
+        load=load,
+        frame=args.frame,
+        profile=args.profile,
+        reproducible=args.reproducible,
+        strip=args.strip,
+        orient=args.orient,
     )
     return run_jobs(args, job_list, settings)
 
@@ -177,6 +184,10 @@ class EncoderSettings:
     effort: int
     importance: str | None
     """A grey picture."""
+    reader: Mapping[str, float] | None
+    """Weights of the paths that the files are made for, by their plain names."""
+    load: tuple[str, ...]
+    """Paths to load first."""
     frame: int | None
     profile: Profile
     reproducible: bool
@@ -184,18 +195,21 @@ class EncoderSettings:
     orient: bool
 
     def start(self) -> Encoder:
-        """Load the base; torch takes seconds, so this comes after the job list has been checked."""
+        """Load base and paths; as torch takes seconds, after the job list has been checked."""
         from mpa_core.bitstream.container import quantize_quality
         from mpa_core.codec import MPACodec
         from mpa_core.coding.targets.fidelity import require_library
         from mpa_core.coding.targets.target import Target
+        from mpa_core.mix import MAIN
 
         if isinstance(self.goal, Target):
             require_library(self.goal)
             settings = self
         else:
             settings = replace(self, goal=quantize_quality(self.goal))
-        return Encoder(MPACodec.from_pretrained(self.base), settings)
+        codec = MPACodec.from_pretrained(self.base)
+        load_needed(codec, self.load, [name for name in self.reader or () if name != MAIN])
+        return Encoder(codec, settings)
 
     def pixels(self, job: Job) -> int:
         """Return width times height of a picture without decoding it."""
@@ -242,7 +256,7 @@ class Encoder:
             return "was made with --no-orient"
         return metadata_difference(file.metadata, self.settings.strip) or age_difference(job)
 
-    def make(self, job: Job) -> tuple[bytes, dict[str, Any]]:
+    def make(self, job: Job, step: Step) -> tuple[bytes, dict[str, Any]]:
         """Encode one picture, and return the file's bytes and figures to report."""
         from mpa_core.bitstream.parsed import parse_file
         from mpa_core.coding.targets.target import as_arguments
@@ -259,6 +273,8 @@ class Encoder:
                 **as_arguments(settings.goal),
                 effort=settings.effort,
                 importance=self.importance,
+                reader=settings.reader,
+                progress=step,
                 profile=settings.profile,
                 reproducible=settings.reproducible,
                 orient=settings.orient,

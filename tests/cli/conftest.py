@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -110,3 +111,13 @@ def encode(mpa: Callable, photo: Path, tmp_path: Path) -> Callable:
         return mpa("encode", photo, "-o", tmp_path / output, "--format", "json", *args)
 
     return call
+
+
+@pytest.fixture
+def usual_handlers() -> Iterator[None]:
+    """A shell that starts the tests in the background has them ignore SIGINT."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

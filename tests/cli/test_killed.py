@@ -158,16 +158,6 @@ def test_a_signal_ends_the_run_with_its_counts(
     assert f"{COUNT - done.sums['done']} not reached" in done.err
 
 
-@pytest.fixture
-def usual_handlers() -> Iterator[None]:
-    """A shell that starts the tests in the background has them ignore SIGINT."""
-    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_belongs_together_is_not_torn_apart(number, usual_handlers):
     before = signal.getsignal(number)

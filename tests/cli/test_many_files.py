@@ -13,7 +13,7 @@ from PIL import Image
 
 from mpa_core import MPACodec
 from mpa_core.cli.batch import jobs
-from mpa_core.cli.batch.jobs import Rules, attempt
+from mpa_core.cli.batch.jobs import Rules, Step, attempt
 from mpa_core.cli.common import Job
 
 SUMS = ("done", "skipped", "failed", "total", "left_out")
@@ -446,7 +446,7 @@ def test_another_run_that_was_faster_is_no_failure(tmp_path, monkeypatch, before
         def difference(self, job: Job) -> str | None:
             return None if target.read_bytes() == b"right" else "is wrong"
 
-        def make(self, job: Job) -> tuple[bytes, dict[str, int]]:
+        def make(self, job: Job, step: Step) -> tuple[bytes, dict[str, int]]:
             assert before == "write"
             target.write_bytes(theirs)  # by the other run
             return b"right", {}
@@ -458,7 +458,7 @@ def test_another_run_that_was_faster_is_no_failure(tmp_path, monkeypatch, before
         (b"right", False, "failed"),
     ]:
         rules = Rules(force=False, resume=resume, make_folders=True)
-        outcome = attempt(Slower(), job, rules)
+        outcome = attempt(Slower(), job, rules, lambda done, steps: True)
         assert outcome.state == state
         assert ("error" in outcome.row) == (state == "failed")
         assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [

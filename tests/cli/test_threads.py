@@ -227,7 +227,19 @@ def test_pool(monkeypatch, tmp_path, jobs, threads, said, files, cpus, gibibytes
     Image.new("1", (25, 16)).save(tmp_path / "3.png")
     choice = choose(threads, said, cpus=cpus, busy=0)
     args = argparse.Namespace(jobs=jobs, threads=threads, choice=choice)
-    settings = EncoderSettings("mpa-small", 4.5, 0, None, None, "exact", False, None, True)
+    settings = EncoderSettings(
+        base="mpa-small",
+        goal=4.5,
+        effort=0,
+        importance=None,
+        reader=None,
+        load=(),
+        frame=None,
+        profile="exact",
+        reproducible=False,
+        strip=None,
+        orient=True,
+    )
     assert choose_pool(args, job_list_of(files, tmp_path), settings) == expected
 
 
@@ -344,11 +356,15 @@ class Noisy:
     def difference(self, job):
         return None
 
-    def make(self, job):
+    def make(self, job, step):
         import torch
         warnings.warn(DamageWarning(f"of {job.source} alone"), stacklevel=1)
         return b"x", {"threads": torch.get_num_threads()}
 """
+
+
+def never_ends(place: int, name: str, done: int, steps: int) -> bool:
+    return True
 
 
 def test_workers_talk_on_stderr_and_warn_once(tmp_path, monkeypatch, capfd):
@@ -361,7 +377,7 @@ def test_workers_talk_on_stderr_and_warn_once(tmp_path, monkeypatch, capfd):
     rules = Rules(force=False, resume=False, make_folders=False)
     jobs = iter(list(enumerate(job_list)))
     with pytest.warns(UserWarning) as caught:
-        outcomes = list(workers.work_in_processes(Noisy(), jobs, rules, Pool(2, 3)))
+        outcomes = list(workers.work_in_processes(Noisy(), jobs, rules, Pool(2, 3), never_ends))
     assert sorted(place for place, _ in outcomes) == [0, 1, 2, 3]
     assert all(outcome.row["threads"] == 3 for _, outcome in outcomes)
     texts = sorted(f"{warning.category.__name__}: {warning.message}" for warning in caught)

@@ -6,6 +6,7 @@ import errno
 import os
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -17,6 +18,10 @@ from mpa_core.io.files import check_writable, write_bytes
 from mpa_core.runtime.streams import stdout
 
 State = Literal["done", "skipped", "failed", "stopped"]
+
+Step = Callable[[int, int], bool]
+"""Called after each step of a job's search with the steps done and all steps; with a target there
+are several searches. Returns False if this one, and any after it, shall end with what was found."""
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """Errors after which no later file can be written either: disk full, quota spent, read-only."""
@@ -62,8 +67,8 @@ class Worker(Protocol):
         None if it does not, as far as can be told without making it.
         """
 
-    def make(self, job: Job) -> tuple[bytes, dict[str, Any]]:
-        """Return the output's bytes, and figures to report about it."""
+    def make(self, job: Job, step: Step, /) -> tuple[bytes, dict[str, Any]]:
+        """Return the output's bytes, and figures to report about it; ``step`` if it searches."""
 
 
 class WorkerSettings(Protocol):
@@ -76,16 +81,17 @@ class WorkerSettings(Protocol):
         """Return width times height of the job's picture by its header; may raise any error."""
 
 
-def attempt(worker: Worker, job: Job, rules: Rules) -> JobOutcome:
+def attempt(worker: Worker, job: Job, rules: Rules, step: Step) -> JobOutcome:
     """Do one job; every error of it is in the outcome.
 
     Raises:
-        BrokenPipeError: stdout is the output and its reader is gone.
+        BrokenPipeError: stdout is the output and its reader is gone, or ``step`` raises it.
     """
     about = {"input": job.source, "output": job.target}
     start = time.perf_counter()
     try:
-        figures = None if _is_there(worker, job, rules) else _carry_out(worker, job, rules)
+        there = _is_there(worker, job, rules)
+        figures = None if there else _carry_out(worker, job, rules, step)
     except BrokenPipeError:
         raise
     except (QualityError, PathNotFoundError, CheckpointError) as error:
@@ -125,7 +131,7 @@ def _is_there(worker: Worker, job: Job, rules: Rules) -> bool:
     return difference is None
 
 
-def _carry_out(worker: Worker, job: Job, rules: Rules) -> dict[str, Any] | None:
+def _carry_out(worker: Worker, job: Job, rules: Rules, step: Step) -> dict[str, Any] | None:
     """Make and write the output, and return its figures, or None if another run was faster.
 
     Raises:
@@ -136,7 +142,7 @@ def _carry_out(worker: Worker, job: Job, rules: Rules) -> dict[str, Any] | None:
             if rules.make_folders:
                 make_folder(os.path.dirname(job.target))  # noqa: PTH120
             check_writable(job.target, overwrite=rules.force)
-        data, figures = worker.make(job)
+        data, figures = worker.make(job, step)
         if job.target == STREAM:
             stdout().buffer.write(data)
             stdout().buffer.flush()

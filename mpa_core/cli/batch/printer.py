@@ -18,7 +18,7 @@ from mpa_core.io.folders import counted
 from mpa_core.runtime.streams import stdout
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from mpa_core.cli.batch.bar import Bar
 
 _STATES = ("done", "skipped", "failed")
 _BLOCK = 1000
@@ -29,7 +29,8 @@ class OutcomePrinter:
     """Prints outcomes as they come; inside its context, a terminal shows a progress bar.
 
     As JSON it is a line for every file, which is written as soon as the file is finished, and a
-    last line with the sums. As text it is a table; errors go to stderr in both.
+    last line with the sums. As text it is a table, and the bar shows the steps of searches; errors
+    go to stderr in both.
 
     Args:
         job_list: the jobs.
@@ -55,7 +56,11 @@ class OutcomePrinter:
         """Outcomes, by place in the list, of jobs that finished before one that precedes them."""
         self._error: dict[str, str] | None = None
         self._rows: list[dict[str, Any]] = []
-        self._bar: Progress | None = None
+        self._searching: set[int] = set()
+        """Places of jobs whose search has begun, until their outcomes come."""
+        self._said_ending = False
+        self._on_terminal = False
+        self._bar: Bar | None = None
 
     def __enter__(self) -> Self:
         if self._left_out:
@@ -64,15 +69,37 @@ class OutcomePrinter:
             _say(remark)
         # Rows of JSON on the same terminal show the progress themselves.
         shared = self._as_json and stdout().isatty()
-        if self._total > 1 and sys.stderr.isatty() and not shared:
-            self._bar = _progress_bar(self._total)
-            self._bar.start()
+        self._on_terminal = sys.stderr.isatty() and not shared
+        if self._on_terminal and self._total > 1:
+            self._start_bar()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+    def searching(self) -> bool:
+        """Return whether any job is in its search, or between that and its outcome."""
+        return bool(self._searching)
+
+    def step(self, place: int, name: str, done: int, steps: int, *, ending: bool) -> None:
+        """Show a step of a job's search.
+
+        Args:
+            place: index of the job in the list, from 0.
+            name: its input.
+            done: steps done.
+            steps: all steps.
+            ending: Ctrl-C ends the search here; that is said once.
+        """
+        self._searching.add(place)
+        if self._on_terminal and not self._as_json:
+            bar = self._bar or self._start_bar()
+            bar.step(place, name, done, steps)
+        if ending and not self._said_ending:
+            self._said_ending = True
+            _say("the search ends here and its file is written; Ctrl-C again stops at once")
 
     def add(self, outcome: JobOutcome, place: int | None = None) -> None:
         """Print the outcome of a job once all before it in the list have been printed.
@@ -86,8 +113,10 @@ class OutcomePrinter:
         with uninterrupted():
             if outcome.state == "stopped":
                 self.stopped = outcome.row["error"]["message"]
+            if place is not None:
+                self._searching.discard(place)
             if "input" in outcome.row and self._bar is not None:
-                self._bar.advance(self._bar.task_ids[0])
+                self._bar.finished(place)
             if place is None or "input" not in outcome.row:
                 self._add(outcome)
                 return
@@ -149,6 +178,13 @@ class OutcomePrinter:
                 print(table(self._rows), file=stdout())
         self._rows.clear()
 
+    def _start_bar(self) -> Bar:
+        from mpa_core.cli.batch.bar import Bar  # takes a while, and is rarely needed for one input
+
+        self._bar = Bar(self._total)
+        self._bar.start()
+        return self._bar
+
     @contextmanager
     def _bar_aside(self) -> Iterator[None]:
         """Remove the bar from the terminal while something else is printed."""
@@ -162,19 +198,3 @@ class OutcomePrinter:
 
 def _say(text: str) -> None:
     print(f"mpa: {text}", file=sys.stderr)
-
-
-def _progress_bar(total: int) -> Progress:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    bar = Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        redirect_stdout=False,
-    )
-    bar.add_task("", total=total)
-    return bar

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 
 from mpa_core.cli.batch.job_list import JobList
 from mpa_core.cli.batch.jobs import JobOutcome, Rules, WorkerSettings, attempt, failure
 from mpa_core.cli.batch.pool import choose_pool
 from mpa_core.cli.batch.printer import OutcomePrinter
-from mpa_core.cli.batch.signals import Terminated, ending_signals
+from mpa_core.cli.batch.signals import Terminated, ending_signals, finishing
 from mpa_core.cli.batch.workers import work_in_processes
 from mpa_core.cli.common import Job
 from mpa_core.errors import OutputError
@@ -34,7 +35,8 @@ def run_jobs(args: argparse.Namespace, job_list: JobList, settings: WorkerSettin
         The exit code: 1 if anything failed; 128 plus the number of the signal that ended the run.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C was pressed; finished jobs have been reported.
+        KeyboardInterrupt: Ctrl-C was pressed; finished jobs have been reported, among them those
+            whose search it ended.
         MPAError: ``settings`` could not be started in this process.
     """
     pool = choose_pool(args, job_list, settings)
@@ -42,12 +44,21 @@ def run_jobs(args: argparse.Namespace, job_list: JobList, settings: WorkerSettin
     rules = Rules(force=args.force, resume=args.resume, make_folders=job_list.to_folder)
     printer = OutcomePrinter(job_list, as_json=args.format == "json")
     try:
-        with ending_signals(), printer:
-            jobs = enumerate(_feed(job_list, printer))
+        with ending_signals(), printer, finishing(printer.searching) as interrupted:
+            jobs = enumerate(_feed(job_list, printer, interrupted))
+
+            def step(place: int, name: str, done: int, steps: int) -> bool:
+                ending = interrupted()
+                printer.step(place, name, done, steps, ending=ending)
+                return not ending
+
             outcomes = (
-                ((place, attempt(worker, job, rules)) for place, job in jobs)
+                (
+                    (place, attempt(worker, job, rules, partial(step, place, job.source)))
+                    for place, job in jobs
+                )
                 if worker is not None
-                else work_in_processes(settings, jobs, rules, pool)
+                else work_in_processes(settings, jobs, rules, pool, step)
             )
             for outcome in _unreadable(job_list):
                 printer.add(outcome)
@@ -66,11 +77,13 @@ def run_jobs(args: argparse.Namespace, job_list: JobList, settings: WorkerSettin
     return 1 if printer.counts["failed"] or printer.stopped else 0
 
 
-def _feed(job_list: JobList, printer: OutcomePrinter) -> Iterator[Job]:
+def _feed(
+    job_list: JobList, printer: OutcomePrinter, interrupted: Callable[[], bool]
+) -> Iterator[Job]:
     """Yield the jobs until the run is stopped, and remove leftovers from each output folder."""
     seen: set[str] = set()
     for job in job_list:
-        if printer.stopped is not None:
+        if printer.stopped is not None or interrupted():
             return
         folder = os.path.dirname(job.target)  # noqa: PTH120
         if job_list.to_folder and folder not in seen:

@@ -1,11 +1,14 @@
-"""Ending a run on a signal as on Ctrl-C: an unfinished job is undone, finished ones reported."""
+"""Ending a run on a signal as on Ctrl-C: an unfinished job is undone, finished ones reported.
+
+Only a search is worth waiting for: the first Ctrl-C ends it, and its job is finished.
+"""
 
 from __future__ import annotations
 
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from types import FrameType
@@ -14,13 +17,19 @@ _ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class _Deferred:
-    """The state of :func:`uninterrupted`: whether a signal has to wait, and which one waits.
+    """The state of :func:`uninterrupted` and :func:`finishing`: what has to wait, and what waits.
 
     There is one for the process, as for signals.
     """
 
     active = False
+    busy: Callable[[], bool] | None = None
     pending: int | None = None
+
+    @classmethod
+    def waits(cls, number: int) -> bool:
+        """Return whether a signal that comes now has to wait."""
+        return cls.active or (number == signal.SIGINT and cls.busy is not None and cls.busy())
 
 
 class Terminated(KeyboardInterrupt):
@@ -35,7 +44,8 @@ class Terminated(KeyboardInterrupt):
 def ending_signals() -> Iterator[None]:
     """Make SIGTERM and SIGHUP raise :class:`Terminated` in the block; SIGINT acts as ever.
 
-    None of them does so inside :func:`uninterrupted`. Signals that were given another meaning
+    None of them does so inside :func:`uninterrupted`, and :func:`finishing` has the first Ctrl-C
+    wait. Signals that were given another meaning
     before (``nohup`` ignores SIGHUP) keep it.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -71,6 +81,22 @@ def uninterrupted() -> Iterator[None]:
 
 
 @contextmanager
+def finishing(busy: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
+    """Have the first Ctrl-C wait if ``busy()`` is true when it comes, and a second end the block.
+
+    What waits acts at the end of the first :func:`uninterrupted` after which ``busy()`` is false,
+    or of the block. Yields the function that says whether Ctrl-C waits.
+    """
+    _Deferred.busy = busy
+    try:
+        yield lambda: _Deferred.pending == signal.SIGINT
+    finally:
+        number, _Deferred.busy, _Deferred.pending = _Deferred.pending, None, None
+    if number is not None:
+        _end(number, None)
+
+
+@contextmanager
 def children_without_ctrl_c() -> Iterator[None]:
     """Make processes spawned in the block ignore Ctrl-C, which a terminal sends to all."""
     if sys.platform == "win32":
@@ -86,7 +112,7 @@ def children_without_ctrl_c() -> Iterator[None]:
 
 
 def _end(number: int, _: FrameType | None) -> None:
-    if _Deferred.active and _Deferred.pending is None:
+    if _Deferred.pending is None and _Deferred.waits(number):
         _Deferred.pending = number
     elif number == signal.SIGINT:
         raise KeyboardInterrupt

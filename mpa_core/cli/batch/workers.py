@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import sys
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -45,6 +45,8 @@ class _WorkerProcess:
     """The job that it does; None while it is starting."""
     place: int | None = None
     """Index of that job in the list."""
+    told: bool = False
+    """Whether it was told to end the search of that job."""
 
 
 class _Warning(NamedTuple):
@@ -56,8 +58,19 @@ class _Warning(NamedTuple):
     line: int
 
 
+class _Step(NamedTuple):
+    """A step of the search of a worker's job."""
+
+    done: int
+    steps: int
+
+
 def work_in_processes(
-    settings: WorkerSettings, jobs: Iterator[tuple[int, Job]], rules: Rules, pool: Pool
+    settings: WorkerSettings,
+    jobs: Iterator[tuple[int, Job]],
+    rules: Rules,
+    pool: Pool,
+    step: Callable[[int, str, int, int], bool],
 ) -> Generator[tuple[int | None, JobOutcome], None, None]:
     """Do ``jobs``, each with its place in the list, with the workers of ``pool``.
 
@@ -66,6 +79,9 @@ def work_in_processes(
 
     A job is taken from ``jobs`` only when a worker is free for it. Closing the generator ends the
     workers, and their unfinished jobs are undone.
+
+    ``step`` is called after each step of a job's search with the job's place, the name of its
+    input, the steps done and all steps. Returns False if that search shall end.
     """
     workers: dict[Connection, _WorkerProcess] = {}
     ending: list[SpawnProcess] = []
@@ -77,7 +93,7 @@ def work_in_processes(
             for connection in wait(list(workers)):
                 worker = workers[cast(Connection, connection)]
                 try:
-                    answer: JobOutcome | _Warning | None = worker.connection.recv()
+                    answer: JobOutcome | _Step | _Warning | None = worker.connection.recv()
                 except (EOFError, OSError):
                     yield worker.place, _failure_of(worker)
                     _release(workers, worker, ending)
@@ -89,9 +105,13 @@ def work_in_processes(
                         warned.add(answer)
                         _show(answer)
                     continue
+                if isinstance(answer, _Step):
+                    _note(worker, answer, step)
+                    continue
                 if answer is not None:
                     yield worker.place, answer
                 worker.place, worker.job = next(jobs, (None, None))
+                worker.told = False
                 if worker.job is None:
                     _release(workers, worker, ending)
                 else:
@@ -135,6 +155,18 @@ def _no_main() -> Iterator[None]:
         sys.modules["__main__"] = before
 
 
+def _note(
+    worker: _WorkerProcess, answer: _Step, step: Callable[[int, str, int, int], bool]
+) -> None:
+    """Pass on a step of a worker's search, and tell the worker if the search shall end."""
+    assert worker.place is not None and worker.job is not None
+    goes_on = step(worker.place, worker.job.source, *answer)
+    if not (goes_on or worker.told):
+        worker.told = True
+        with suppress(BrokenPipeError):  # it has died, which the next round finds out
+            worker.connection.send(None)
+
+
 def _show(warning: _Warning) -> None:
     category = getattr(errors, warning.category, UserWarning)
     warnings.showwarning(category(warning.text), category, warning.file, warning.line)
@@ -170,7 +202,10 @@ def _failure_of(worker: _WorkerProcess) -> JobOutcome:
 
 
 def _serve(connection: Connection, settings: WorkerSettings, rules: Rules, threads: int) -> None:
-    """Run a worker process: load, send None when ready, then one outcome for each job."""
+    """Run a worker process: load, send None when ready, then one outcome for each job.
+
+    A job's search sends each of its steps; None, received meanwhile, ends it.
+    """
 
     def send_warning(
         message: Warning | str,
@@ -182,6 +217,10 @@ def _serve(connection: Connection, settings: WorkerSettings, rules: Rules, threa
         with suppress(OSError):  # the main process no longer reads
             connection.send(_Warning(category.__name__, str(message), filename, lineno))
 
+    def step(done: int, steps: int) -> bool:
+        connection.send(_Step(done, steps))
+        return not connection.poll()  # nothing but that None comes during a job
+
     with suppress(OSError):
         os.dup2(2, 1)  # the main process prints the results; anything printed here goes to stderr
     warnings.showwarning = send_warning  # type: ignore[assignment]  # file and line are in *_
@@ -189,8 +228,9 @@ def _serve(connection: Connection, settings: WorkerSettings, rules: Rules, threa
     import torch
 
     torch.set_num_threads(threads)
-    # It ends when the main process no longer reads; before its first job a signal just ends it.
-    with suppress(EOFError, BrokenPipeError, Terminated):
+    # It ends when the main process no longer reads (a reset connection: it has left steps unread);
+    # before its first job a signal just ends it.
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError, Terminated):
         try:
             worker = settings.start()
         except KeyboardInterrupt:
@@ -201,4 +241,6 @@ def _serve(connection: Connection, settings: WorkerSettings, rules: Rules, threa
         connection.send(None)
         with ending_signals():
             while True:
-                connection.send(attempt(worker, connection.recv(), rules))
+                job = connection.recv()
+                if job is not None:  # else its search was over before it was told to end it
+                    connection.send(attempt(worker, job, rules, step))
