@@ -1,13 +1,14 @@
-"""Makes the recogniser's weights and its list of characters from the ONNX file of rapidocr.
+"""Makes the weights of the recogniser and of the detector, and the list of characters, from the
+ONNX files of rapidocr.
 
-Once, where ``onnx`` and the file are::
+Once, where ``onnx`` and the files are::
 
-    python -m mpa_plugin_ocr.convert ch_PP-OCRv4_rec_infer.onnx
+    python -m mpa_plugin_ocr.convert rapidocr_onnxruntime/models
 
-The file is ``rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx`` in the wheel of
-``rapidocr-onnxruntime`` 1.4.4 (Apache-2.0). Its tensors are called as in PaddlePaddle and numbered
-in the order in which they are used. Batch normalisation, and the scale and shift behind each
-re-parameterised convolution, are folded into the convolution before them.
+That is the folder in the wheel of ``rapidocr-onnxruntime`` 1.4.4 (Apache-2.0). Tensors in its files
+are called as in PaddlePaddle and numbered in the order in which they are used. Batch normalisation,
+and the scale and shift behind each re-parameterised convolution, are folded into the convolution
+before them.
 """
 
 from __future__ import annotations
@@ -25,51 +26,37 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mpa_plugin_ocr.detector_network import TextDetector
+from mpa_plugin_ocr.finder import WEIGHTS as DETECTOR_WEIGHTS
 from mpa_plugin_ocr.network import TextRecogniser
 from mpa_plugin_ocr.reader import CHARACTERS, WEIGHTS
+
+RECOGNISER = "ch_PP-OCRv4_rec_infer.onnx"
+DETECTOR = "ch_PP-OCRv4_det_infer.onnx"
 
 Constants = Mapping[str, NDArray[Any]]
 
 
-def convert(source: Path, weights: Path, characters: Path, *, dtype: torch.dtype) -> None:
+def convert_recogniser(
+    source: Path, weights: Path, characters: Path, *, dtype: torch.dtype
+) -> None:
     """Write the recogniser in ``source`` as safetensors, and its characters, one in a line."""
-    import onnx
-    from onnx import numpy_helper
-
-    model = onnx.load(str(source))
-    nodes = list(model.graph.node)
-    constants = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
-    for node in nodes:
-        if node.op_type == "Constant":
-            constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
-    state = recogniser_state(constants, nodes)
+    model, constants = _opened(source)
+    _save(recogniser_state(constants, model.graph.node), source, weights, dtype)
     (listed,) = [item.value for item in model.metadata_props if item.key == "character"]
-    about = {
-        "source": f"{source.name} of rapidocr-onnxruntime 1.4.4",
-        "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
-        "license": "Apache-2.0",
-    }
-    save_file({name: value.to(dtype) for name, value in state.items()}, weights, metadata=about)
     characters.write_text(listed.rstrip("\n") + "\n", encoding="utf-8")
+
+
+def convert_detector(source: Path, weights: Path, *, dtype: torch.dtype) -> None:
+    """Write the detector in ``source`` as safetensors."""
+    model, constants = _opened(source)
+    _save(detector_state(constants, model.graph.node), source, weights, dtype)
 
 
 def recogniser_state(constants: Constants, nodes: Sequence[Any]) -> dict[str, Tensor]:
     """The state of :class:`TextRecogniser`, float32, from an ONNX graph's constants and nodes."""
     network = TextRecogniser()
-    found: dict[str, NDArray[Any]] = {}
-    separable = 0
-    convolutions = [node for node in nodes if node.op_type == "Conv"]
-    for (name, _), node in zip(_parts(network, nn.Conv2d), convolutions, strict=True):
-        weight, bias = _folded(node, nodes, constants)
-        block, _, place = name.rpartition(".")
-        if place in ("depthwise", "pointwise"):
-            scale, shift = _pair(constants, f"mobile_one_block_{separable}.w_")
-            weight, bias = weight * scale, bias * scale + shift
-            separable += 1
-            activation = f"{block}.{'first' if place == 'depthwise' else 'second'}"
-            scale, shift = _pair(constants, f"whswish_b_{separable}.w_")
-            found |= {f"{activation}.scale": scale, f"{activation}.shift": shift}
-        found |= {f"{name}.weight": weight, f"{name}.bias": bias}
+    found = _convolutions(network, constants, nodes)
     for kind, prefix in ((nn.Linear, "linear"), (nn.LayerNorm, "layer_norm")):
         numbers = sorted(
             int(match[1])
@@ -80,6 +67,65 @@ def recogniser_state(constants: Constants, nodes: Sequence[Any]) -> dict[str, Te
             # Paddle's matrices are [in, out].
             found[f"{name}.weight"] = constants[f"{prefix}_{number}.w_0"].T
             found[f"{name}.bias"] = constants[f"{prefix}_{number}.b_0"]
+    return _state(network, found)
+
+
+def detector_state(constants: Constants, nodes: Sequence[Any]) -> dict[str, Tensor]:
+    """The state of :class:`TextDetector`, float32, from an ONNX graph's constants and nodes."""
+    network = TextDetector()
+    found = _convolutions(network, constants, nodes)
+    enlarging = [node for node in nodes if node.op_type == "ConvTranspose"]
+    for (name, _), node in zip(_parts(network, nn.ConvTranspose2d), enlarging, strict=True):
+        found[f"{name}.weight"], found[f"{name}.bias"] = _folded(node, nodes, constants)
+    return _state(network, found)
+
+
+def _opened(source: Path) -> tuple[Any, Constants]:
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(str(source))
+    constants = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+    return model, constants
+
+
+def _save(state: Mapping[str, Tensor], source: Path, weights: Path, dtype: torch.dtype) -> None:
+    about = {
+        "source": f"{source.name} of rapidocr-onnxruntime 1.4.4",
+        "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+        "license": "Apache-2.0",
+    }
+    save_file({name: value.to(dtype) for name, value in state.items()}, weights, metadata=about)
+
+
+def _convolutions(
+    network: nn.Module, constants: Constants, nodes: Sequence[Any]
+) -> dict[str, NDArray[Any]]:
+    """Weights, biases and activations of all convolutions, in the order of the graph."""
+    found: dict[str, NDArray[Any]] = {}
+    separable = 0
+    convolutions = [node for node in nodes if node.op_type == "Conv"]
+    for (name, part), node in zip(_parts(network, nn.Conv2d), convolutions, strict=True):
+        weight, bias = _folded(node, nodes, constants)
+        block, _, place = name.rpartition(".")
+        if place in ("depthwise", "pointwise"):
+            scale, shift = _pair(constants, f"mobile_one_block_{separable}.w_")
+            weight, bias = weight * scale, bias * scale + shift
+            separable += 1
+            activation = f"{block}.{'first' if place == 'depthwise' else 'second'}"
+            if not isinstance(network.get_submodule(activation), nn.Identity):
+                scale, shift = _pair(constants, f"whswish_b_{separable}.w_")
+                found |= {f"{activation}.scale": scale, f"{activation}.shift": shift}
+        found[f"{name}.weight"] = weight
+        if part.bias is not None:
+            found[f"{name}.bias"] = bias
+    return found
+
+
+def _state(network: nn.Module, found: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
     state = {
         name: torch.from_numpy(np.array(value, dtype=np.float32, order="C"))
         for name, value in found.items()
@@ -101,19 +147,26 @@ def _folded(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Weight and bias of a convolution, with the batch normalisation behind it if there is one."""
     weight = constants[node.input[1]].astype(np.float64)
-    bias = constants.get(node.input[1].replace(".w_", ".b_"), np.zeros(len(weight)))
+    # Weights are [out, in, h, w], and [in, out, h, w] of those that enlarge.
+    outgoing = 1 if node.op_type == "ConvTranspose" else 0
+    name = node.input[1].replace(".w_", ".b_")
+    bias = constants.get(name, np.zeros(weight.shape[outgoing])).astype(np.float64).flatten()
+    given = {*node.output, *(n.output[0] for n in nodes if n.op_type == "Add" and name in n.input)}
     for user in nodes:
-        if user.op_type == "BatchNormalization" and user.input[0] == node.output[0]:
+        if user.op_type == "BatchNormalization" and user.input[0] in given:
             gain, offset, mean, variance = (
                 constants[name].astype(np.float64) for name in user.input[1:5]
             )
             (epsilon,) = [item.f for item in user.attribute if item.name == "epsilon"]
             factor = gain / np.sqrt(variance + epsilon)
-            return weight * factor[:, None, None, None], (bias - mean) * factor + offset
-    return weight, bias.astype(np.float64)
+            shape = [-1 if axis == outgoing else 1 for axis in range(4)]
+            return weight * factor.reshape(shape), (bias - mean) * factor + offset
+    return weight, bias
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("source", type=Path, help="ch_PP-OCRv4_rec_infer.onnx")
-    convert(parser.parse_args().source, WEIGHTS, CHARACTERS, dtype=torch.float16)
+    parser.add_argument("models", type=Path, help="the folder of rapidocr's ONNX files")
+    models = parser.parse_args().models
+    convert_recogniser(models / RECOGNISER, WEIGHTS, CHARACTERS, dtype=torch.float16)
+    convert_detector(models / DETECTOR, DETECTOR_WEIGHTS, dtype=torch.float16)

@@ -67,7 +67,7 @@ class SqueezeExcitation(nn.Module):
 
 
 class Block(nn.Module):
-    """A depthwise and a pointwise convolution."""
+    """A depthwise and a pointwise convolution, each activated but where both directions halve."""
 
     def __init__(
         self, kernel: int, incoming: int, outgoing: int, stride: tuple[int, int], *, excited: bool
@@ -76,7 +76,7 @@ class Block(nn.Module):
         self.depthwise = nn.Conv2d(
             incoming, incoming, kernel, stride, padding=kernel // 2, groups=incoming
         )
-        self.first = Activation()
+        self.first = Activation() if stride != (2, 2) else nn.Identity()
         self.excitation = SqueezeExcitation(incoming) if excited else nn.Identity()
         self.pointwise = nn.Conv2d(incoming, outgoing, 1)
         self.second = Activation()

@@ -121,3 +121,13 @@ def ctc(logits: Tensor, texts: Tensor) -> Tensor:
         scores, texts, places, lengths, blank=BLANK, reduction="none", zero_infinity=True
     )
     return losses / lengths.clamp_min(1)
+
+
+def distance(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+    """How far apart features [N, C, h, w] are: mean squared difference relative to the mean square
+    of those wanted, mean over layers, [N]."""
+    layers = [
+        (a - b).square().mean((1, 2, 3)) / b.square().mean((1, 2, 3)).clamp_min(1e-6)
+        for a, b in zip(found, wanted, strict=True)
+    ]
+    return torch.stack(layers).mean(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -15,7 +15,7 @@ from mpa_core.errors import MissingDependencyError
 from mpa_core.tasks import Metric, PathBatch, Recipe, Sample, Split, freeze, psnr_metric
 from mpa_plugin_ocr.fonts import find_fonts
 from mpa_plugin_ocr.lettering import Lettered
-from mpa_plugin_ocr.reader import Reader, ctc, cut_lines
+from mpa_plugin_ocr.reader import Reader, ctc, cut_lines, distance
 
 TRAIN_AREA = 96**2
 """Pixels for each line of text on crops: four on a crop of 192."""
@@ -79,6 +79,15 @@ class OcrRecipe(Recipe):
         totals = x_hat.new_zeros(len(x_hat)).index_add(0, where[:, 0], losses)
         return totals / where[:, 0].bincount(minlength=len(x_hat)).clamp_min(1)
 
+    def reader_loss(self, images: Tensor) -> Callable[[Tensor], Tensor]:
+        """Find the lines of text in ``images`` and read them; the loss is how much worse they can
+        be read on decoded pictures, as :class:`~mpa_plugin_ocr.reading.Readings` says."""
+        from mpa_plugin_ocr.finder import Finder
+        from mpa_plugin_ocr.reading import Readings
+
+        boxes = freeze(Finder().to(images.device))(images)
+        return Readings(self.reader, images, boxes, feature_weight=self.settings.feature_weight)
+
     def dataset(self, root: Path, split: Split, crop: int | None) -> Sequence[Sample]:
         photos = super().dataset(root, split, crop)
         fonts = find_fonts(self.settings.fonts, "test" if split == "test" else "train")
@@ -112,13 +121,3 @@ def some_lines(boxes: Tensor, count: int) -> Tensor:
     order = torch.rand(boxes.shape[:2]).to(boxes.device) * boxes[..., 2].gt(0)
     kept = order.topk(min(count, boxes.shape[1]), dim=1).indices
     return boxes * torch.zeros_like(order).scatter(1, kept, 1.0)[..., None]
-
-
-def distance(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
-    """How far apart features [N, C, h, w] are: mean squared difference relative to the mean square
-    of those wanted, mean over layers, [N]."""
-    layers = [
-        (a - b).square().mean((1, 2, 3)) / b.square().mean((1, 2, 3)).clamp_min(1e-6)
-        for a, b in zip(found, wanted, strict=True)
-    ]
-    return torch.stack(layers).mean(0)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from mpa_plugin_ocr.finder import Finder
 from mpa_plugin_ocr.fonts import find_fonts
 from mpa_plugin_ocr.lettering import Lettered
 from mpa_plugin_ocr.reader import Reader
 from PIL import Image, ImageDraw, ImageFont
 
-from mpa_core.tasks import WholePhotos, freeze
+from mpa_core.errors import MissingDependencyError
+from mpa_core.tasks import WholePhotos, freeze, package_file
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -21,6 +23,24 @@ def one_thread():
 @pytest.fixture(scope="session")
 def reader():
     return freeze(Reader())
+
+
+@pytest.fixture(scope="session")
+def finder():
+    return freeze(Finder())
+
+
+@pytest.fixture(scope="session")
+def rapidocr():
+    """A function: name of a file of the package's models -> where it is; skips without it."""
+
+    def file(name):
+        try:
+            return package_file("rapidocr_onnxruntime", f"models/{name}", "rapidocr-onnxruntime")
+        except MissingDependencyError as error:
+            pytest.skip(str(error))
+
+    return file
 
 
 @pytest.fixture(scope="session")

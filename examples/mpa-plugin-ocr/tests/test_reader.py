@@ -11,17 +11,6 @@ from mpa_plugin_ocr.network import CLASSES
 from mpa_plugin_ocr.reader import CHARACTERS, WEIGHTS, Alphabet, ctc, cut_lines
 from safetensors.torch import load_file
 
-from mpa_core.errors import MissingDependencyError
-from mpa_core.tasks import package_file
-
-
-def onnx_file():
-    package, file = "rapidocr_onnxruntime", "models/ch_PP-OCRv4_rec_infer.onnx"
-    try:
-        return package_file(package, file, "rapidocr-onnxruntime")
-    except MissingDependencyError as error:
-        pytest.skip(str(error))
-
 
 def test_it_reads_letters_digits_and_capitals(reader, drawn):
     for text in ("Lemon", "$42.07", "XY-385"):
@@ -43,9 +32,9 @@ def test_the_best_path_joins_repetitions_and_parts_at_blanks():
     assert alphabet.best_path(logits) == ["aab"]
 
 
-def test_it_is_the_network_of_the_package(reader, drawn):
+def test_it_is_the_network_of_the_package(reader, drawn, rapidocr):
     runtime = pytest.importorskip("onnxruntime")
-    session = runtime.InferenceSession(str(onnx_file()))
+    session = runtime.InferenceSession(str(rapidocr("ch_PP-OCRv4_rec_infer.onnx")))
     for lines in (drawn("Hello 19:45"), torch.rand(2, 3, 48, 320)):
         (theirs,) = session.run(None, {"x": reader.prepare(lines).contiguous().numpy()})
         ours = reader(lines)
@@ -54,12 +43,12 @@ def test_it_is_the_network_of_the_package(reader, drawn):
         assert np.array_equal(ours.argmax(-1).numpy(), theirs.argmax(-1))
 
 
-def test_the_weights_are_what_the_converter_makes(tmp_path):
+def test_the_weights_are_what_the_converter_makes(tmp_path, rapidocr):
     pytest.importorskip("onnx")
-    from mpa_plugin_ocr.convert import convert
+    from mpa_plugin_ocr.convert import RECOGNISER, convert_recogniser
 
     weights, characters = tmp_path / "weights.safetensors", tmp_path / "characters.txt"
-    convert(onnx_file(), weights, characters, dtype=torch.float16)
+    convert_recogniser(rapidocr(RECOGNISER), weights, characters, dtype=torch.float16)
     made, bundled = load_file(weights), load_file(WEIGHTS)
     assert made.keys() == bundled.keys()
     assert all(torch.equal(made[name], bundled[name]) for name in made)
