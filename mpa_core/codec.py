@@ -281,8 +281,9 @@ class MPACodec(StoredCodec):
                 of another library, such as lack of memory, is wrapped in one.
 
         Raises:
-            QualityError, PathNotFoundError, PluginError, MissingDependencyError, ModelChangedError,
-                ConfigError: as :meth:`encode`, for arguments that concern all pictures.
+            QualityError, PathNotFoundError, PluginError, MissingDependencyError: as :meth:`encode`,
+                for arguments that concern all pictures.
+            ModelChangedError, ConfigError: likewise.
         """
         encoder = PictureEncoder(
             self.model,
