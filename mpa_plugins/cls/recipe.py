@@ -118,15 +118,15 @@ class ClsRecipe(Recipe):
     def reader_loss(self, images: Tensor) -> Callable[[Tensor], Tensor]:
         """Return the divergence of the classifiers' answers from those on ``images``, [B].
 
-        It is a mean over the whole ensemble and over the views on which agreement is counted,
-        whatever the labels are in training.
+        It is a mean over the whole ensemble and over views that cover the picture, of the size on
+        which agreement is counted, whatever the labels are in training.
         """
         settings = self.settings
         return reading_loss(
             self._classifiers,
             images,
             side=settings.tile,
-            stride=settings.stride,
+            stride=settings.tile,  # at every step: no more views than cover the picture
             temperature=settings.temperature,
         )
 
