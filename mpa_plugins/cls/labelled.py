@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.transforms import v2 as transforms
 
 from mpa_core.errors import TrainingError
 from mpa_core.tasks import Indexed, PhotoFolder, Sample, WholePhotos, plugin_sequence
@@ -105,6 +104,9 @@ class LabelledCrops(Indexed[Sample]):
     def __init__(
         self, folder: Path, crop: int, *, per_photo: int, seed: int, mixup: Any, cache_mib: int
     ) -> None:
+        # Here, since the recipe's loss for readers does not need it.
+        from torchvision.transforms import v2 as transforms
+
         self.photos = PhotoFolder(folder, min_side=1, cache_mib=cache_mib)
         self.labels = _labels(self.photos.paths)
         self.per_photo = per_photo

@@ -60,6 +60,30 @@ def test_readers_losses_need_no_data(tmp_path, cat):
         assert recipe.reader_loss(cat[..., :64, :64])(cat[..., :64, :64] * 0.5).item() > 0
 
 
+def test_files_for_a_reader_without_the_libraries_of_training():
+    """What is missing is said as for every other command, and only where something is."""
+    code = """
+import sys
+import numpy as np
+from mpa_core import MPACodec
+from mpa_core.errors import MissingDependencyError
+sys.modules.update(dict.fromkeys(("timm", "torchvision", "accelerate", "h5py")))
+codec = MPACodec.from_pretrained("mpa-small")
+grey = np.full((40, 50, 3), 99, np.uint8)
+for name in ("mse", "cls", "seg"):
+    codec.load_path(name)
+    try:
+        print(name, len(codec.encode(grey, quality=3, effort=1, reader=name)) > 0)
+    except MissingDependencyError as error:
+        print(name, error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    mse, *others = done.stdout.splitlines()
+    assert mse == "mse True"
+    for name, line in zip(("cls", "seg"), others, strict=True):
+        assert line.startswith(f"{name} the pretrained model efficientnet-lite0 needs timm"), line
+
+
 def test_defaults_and_published_constants_are_valid_settings(recipe_name, root: Path):
     defaults = load_recipe(recipe_name).defaults
     small = load_path_config(recipe_name, "mpa-tiny", None, defaults=defaults)

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou
 
 from mpa_plugin_detection.detector import LOWEST_SCORE, Detections
 
@@ -62,6 +61,8 @@ def average_precision_50(totals: Tensor) -> float:
 
 
 def _row(found: Detections, truth: Detections, thresholds: Sequence[float]) -> Tensor:
+    from torchvision.ops import box_iou
+
     place = _bins(found.scores)
     overlaps = box_iou(found.boxes.double(), truth.boxes.double())
     places = [place, *(place[_matched(overlaps, threshold)] for threshold in thresholds)]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import batched_nms
 
 from mpa_plugin_detection.nanodet import (
     STRIDES,
@@ -80,6 +79,9 @@ class Detector(nn.Module):
 
 def _suppressed(boxes: Tensor, scores: Tensor) -> Detections:
     """Boxes [N, 4] and scores [N, classes] -> the detections that remain."""
+    # Here and in average_precision.py, since a file for the detector is made without torchvision.
+    from torchvision.ops import batched_nms
+
     point, label = (scores >= LOWEST_SCORE).nonzero(as_tuple=True)
     boxes, scores = boxes[point], scores[point, label]
     kept = batched_nms(boxes, scores, label, NMS_IOU)[:MOST]

@@ -1,6 +1,8 @@
 """The recipe: found by name, its loss, its pictures, its metrics, its settings."""
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,21 @@ def test_readers_have_a_loss_for_pictures_of_any_size(recipe, batch, size):
     assert loss(images).abs().max() < 1e-4
     (gradient,) = torch.autograd.grad(found.sum(), x)
     assert gradient.isfinite().all() and (gradient.flatten(1) != 0).any(1).all()
+
+
+def test_readers_need_no_torchvision():
+    code = """
+import sys
+import torch
+sys.modules["torchvision"] = None
+from mpa_plugin_detection.recipe import DetectionRecipe
+recipe = DetectionRecipe()
+recipe.setup(torch.device("cpu"))
+x = torch.rand(1, 3, 64, 64)
+print(recipe.reader_loss(x)(x / 2).item() > 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
 
 
 def test_descending_the_loss_makes_predictions_alike(recipe, batch):
