@@ -56,7 +56,7 @@ class Readings:
         self._reader = reader
         self._feature_weight = feature_weight
         self._pictures: list[list[_Lines]] = []
-        for image, found in zip(images.split(1), boxes, strict=True):
+        for image, found in zip(images[:, None], boxes, strict=True):
             legible = [self._legible(image, part) for part in _parts(found[found[:, 2] > 0])]
             kept = torch.cat([found[:0], *legible])
             self._pictures.append([self._original(image, part) for part in _parts(kept)])
@@ -68,7 +68,7 @@ class Readings:
             return loss
         zero = x_hat.new_zeros(())
         return torch.stack(
-            [sum(self.losses(number, x), zero) for number, x in enumerate(x_hat.split(1))]
+            [sum(self.losses(number, x), zero) for number, x in enumerate(x_hat[:, None])]
         )
 
     def lines(self, number: int) -> int:

@@ -110,9 +110,9 @@ def test_it_is_the_network_of_the_package(finder, lettered, rapidocr):
     (theirs,) = session.run(None, {"x": prepared.contiguous().numpy()})
     ours = finder.network(prepared).sigmoid().numpy()
     assert theirs.max() > 0.9
-    assert np.abs(ours - theirs).max() < 0.05  # in float16 the weights are
+    assert np.abs(ours - theirs).max() < 0.1  # in float16 the weights are
     scale = (1.0, 1.0)
-    np.testing.assert_allclose(boxes_of(ours[0, 0], scale), boxes_of(theirs[0, 0], scale), atol=1.0)
+    np.testing.assert_allclose(boxes_of(ours[0, 0], scale), boxes_of(theirs[0, 0], scale), atol=2.0)
 
 
 def test_the_weights_are_what_the_converter_makes(tmp_path, rapidocr):
