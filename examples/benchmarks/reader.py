@@ -82,15 +82,24 @@ def crops(options: argparse.Namespace) -> Iterator[tuple[str, Image.Image]]:
     """The crops, named by photo and number."""
     photos = sorted(path for path in options.photos.iterdir() if path.is_file())
     side = options.side
-    for photo in photos[: options.limit]:
-        picture = pixels_only(load_image(photo))
-        scale = side / min(picture.size)
-        size = tuple(max(side, round(scale * each)) for each in picture.size)
-        small = picture.resize(size, Image.Resampling.BICUBIC)
-        for number in range(options.crops):
+    # One crop of each photo before the next, so that a run that is cut off has seen most photos.
+    for number in range(options.crops):
+        for photo in photos[: options.limit]:
+            picture = pixels_only(load_image(photo))
+            scale = side / min(picture.size)
+            size = tuple(max(side, round(scale * each)) for each in picture.size)
+            small = picture.resize(size, Image.Resampling.BICUBIC)
             place = 0.5 if options.crops == 1 else number / (options.crops - 1)
             left, top = (round(place * (each - side)) for each in small.size)
-            yield f"{photo.stem}-{number}", small.crop((left, top, left + side, top + side))
+            yield (
+                f"{photo.stem}-{side}-{options.crops}-{number}",
+                small.crop((left, top, left + side, top + side)),
+            )
+
+
+def photo_of(name: str) -> str:
+    """The photo that a crop is of."""
+    return name.rsplit("-", 3)[0]
 
 
 def known(out: Path) -> list[Row]:
@@ -158,7 +167,7 @@ def show(options: argparse.Namespace, metrics: dict[str, Metric]) -> None:
     wanted = settings(options)
     names = [name for name, _ in crops(options)]
     names = [name for name in names if all((name, *setting) in rows for setting in wanted)]
-    photos = sorted({name.rpartition("-")[0] for name in names})
+    photos = sorted({photo_of(name) for name in names})
     columns: list[tuple[str, Callable[[Array], float], float, int]] = [
         (f"{PSNR} {path}", lambda totals: float(totals[0] / totals[1]), 1.0, 2)
         for path in dict.fromkeys(("main", "mse", options.reader))
@@ -179,7 +188,7 @@ def show(options: argparse.Namespace, metrics: dict[str, Metric]) -> None:
         return figures_of_draws(np.array(found), value)
 
     def names_of(photo: str) -> list[str]:
-        return [name for name in names if name.rpartition("-")[0] == photo]
+        return [name for name in names if photo_of(name) == photo]
 
     table = Table("files", "quality", "bpp", *(column for column, *_ in columns))
     bits = {s: draws(s, "bpp", lambda totals: float(totals[0] / totals[1])) for s in wanted}
