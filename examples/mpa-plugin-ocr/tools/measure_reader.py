@@ -41,7 +41,7 @@ from mpa_core.io.distortion import bits_per_pixel
 from mpa_core.tasks import Metric, Sample, collate, freeze, to_tensor
 
 OURS = ("plain", "effort", "importance", "reader")
-SHOWN = ("main", "ocr")
+SHOWN = ("main", "mse", "ocr")
 MEASURES = ("cer", "cer_unseen", "psnr")
 ANCHOR = "avif"
 Row = dict[str, Any]
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--effort", type=int, default=6)
     parser.add_argument("--files", default=",".join(OURS), help=f"some of {', '.join(OURS)}")
     parser.add_argument("--match", default="avif,webp,jpeg", help="classic codecs")
-    parser.add_argument("--outside", type=float, default=0.1, help="importance beside the lines")
+    parser.add_argument("--outside", type=float, default=0.02, help="importance beside the lines")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True, help="JSON lines, resumed")
     options = parser.parse_args(argv)
@@ -130,7 +130,7 @@ def measure(options: argparse.Namespace, recipe: OcrRecipe, metrics: dict[str, M
     """Measure what is not known yet, picture by picture."""
     samples = pictures(options, recipe)
     codec = MPACodec.from_pretrained(options.base)
-    codec.load_path("ocr")
+    codec.load_paths(["mse", "ocr"])
     done = known(options.out)
     for photo in range(len(samples))[: options.limit]:
         missing = [row for row in rows_of(options, photo) if key(row) not in done]
