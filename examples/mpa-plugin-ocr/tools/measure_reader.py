@@ -24,12 +24,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from mpa_plugin_ocr.finder import Finder
+from mpa_plugin_ocr.importance import OUTSIDE, text_importance
 from mpa_plugin_ocr.lettering import Lettered
 from mpa_plugin_ocr.recipe import OcrRecipe
 from mpa_plugin_ocr.tesseract import PROGRAM
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
@@ -38,7 +38,7 @@ from mpa_core.errors import MPAError
 from mpa_core.evaluation.classic import classic_codec, nearest_in_size
 from mpa_core.evaluation.statistics import Estimate, difference
 from mpa_core.io.distortion import bits_per_pixel
-from mpa_core.tasks import Metric, Sample, collate, freeze, to_tensor
+from mpa_core.tasks import Metric, Sample, collate, to_tensor
 
 OURS = ("plain", "effort", "importance", "reader")
 SHOWN = ("main", "mse", "ocr")
@@ -58,7 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--effort", type=int, default=6)
     parser.add_argument("--files", default=",".join(OURS), help=f"some of {', '.join(OURS)}")
     parser.add_argument("--match", default="avif,webp,jpeg", help="classic codecs")
-    parser.add_argument("--outside", type=float, default=0.02, help="importance beside the lines")
+    parser.add_argument(
+        "--outside", type=float, default=OUTSIDE, help="importance beside the lines"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True, help="JSON lines, resumed")
     options = parser.parse_args(argv)
@@ -160,22 +162,11 @@ def coded(codec: MPACodec, sample: Sample, row: Row) -> tuple[int, Any]:
         return len(classic.data), lambda _: classic.decode()
     more: dict[str, Any] = {}
     if file == "importance":
-        more["importance"] = importance(sample, row["outside"])
+        more["importance"] = text_importance(picture, outside=row["outside"])
     elif file == "reader":
         more["reader"] = "ocr"
     data = codec.encode(picture, target_bpp=bpp, effort=row["effort"], **more)
     return len(data), codec.open(data).render
-
-
-def importance(sample: Sample, outside: float) -> NDArray[np.float32]:
-    """1 on the lines that the detector finds, and ``outside`` on the other pixels [H, W]."""
-    mask = Image.new("F", sample.image.shape[1::-1], outside)
-    for x, y, width, height, angle in freeze(Finder())(to_tensor(sample.image)[None])[0].tolist():
-        along = np.array([np.cos(angle), -np.sin(angle)]) * width / 2
-        down = np.array([np.sin(angle), np.cos(angle)]) * height / 2
-        corners = [(x, y) + a * along + b * down for a, b in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
-        ImageDraw.Draw(mask).polygon([tuple(corner) for corner in corners], fill=1.0)
-    return np.asarray(mask)
 
 
 def judged(metrics: dict[str, Metric], sample: Sample, shown: Image.Image) -> Row:
