@@ -13,6 +13,7 @@ from mpa_core.base.gains import Quality
 from mpa_core.coding.effort.distortion import Distortion
 from mpa_core.coding.effort.ladder import Schedule
 from mpa_core.coding.effort.relaxation import decide, relax
+from mpa_core.coding.effort.starts import blurred
 from mpa_core.coding.effort.tiles import tiles
 from mpa_core.coding.model import MPAModel
 
@@ -83,16 +84,19 @@ def search(
         progress: see :data:`Progress`.
 
     Returns:
-        For each picture what was found, if it is cheaper when coded, else the analysis.
+        For each picture what was found, if it is cheaper when coded, else the latents of the
+            analysis.
     """
     at = model.base.quality(quality, x)
-    start = Latents(*model.analyse(x, at))
-    before = _cost(model, start, at, distortion)
+    plain = Latents(*model.analyse(x, at))
+    before = _cost(model, plain, at, distortion)
     near = model.base.quality(_next_to(quality, model.config.quality_levels), x)
     beside = _cost(model, Latents(*model.analyse(x, near)), near, distortion)
     price = _price(before, beside)
+    start = _start(model, x, plain, before, at, distortion, price)
     z_hat, _ = model.base.entropy.estimate_z(start.z)
     params = model.base.hyper_synthesise(z_hat, at)
+    first, _ = model.base.entropy.estimate(start.y, params)
     parts = tiles(x.shape[-2], x.shape[-1], model.config.hyper_stride)
     stride = model.config.latent_stride
     y = start.y.clone()
@@ -100,7 +104,7 @@ def search(
     aims = []
     for tile in parts:
         here, around = tile.cut(start.y, stride), tile.cut(params, stride)
-        aim = distortion.of(tile).with_tasks(tile.cut(before.y_hat, stride), at)
+        aim = distortion.of(tile).with_tasks(tile.cut(first, stride), at)
         aims.append(aim)
         tile.put(_anneal(model, here, around, at, aim, price, schedule, done), y, stride)
         if done.enough:
@@ -112,8 +116,33 @@ def search(
             aim.error(tile.cut(cost.y_hat, stride), at, shown=True) for cost in (before, after)
         )
         gain = gain + price * (old - new)
-    better = (gain > 0) & (price > 0)
-    return Latents(torch.where(better[:, None, None, None], y, start.y), start.z)
+    better = ((gain > 0) & (price > 0))[:, None, None, None]
+    return Latents(torch.where(better, y, plain.y), torch.where(better, start.z, plain.z))
+
+
+def _start(
+    model: MPAModel,
+    x: Tensor,
+    plain: Latents,
+    cost: _Cost,
+    quality: Quality,
+    distortion: Distortion,
+    price: Tensor,
+) -> Latents:
+    """Return the latents from which a search begins.
+
+    They are those of the picture, or of one of which what counts little is blurred, whichever cost
+    least.
+    """
+    best, least = plain, cost.bits + price * cost.error
+    for picture in blurred(x, distortion.importance, model.config.latent_stride):
+        found = Latents(*model.analyse(picture, quality))
+        bits, error, _ = _cost(model, found, quality, distortion)
+        total = bits + price * error
+        less = (total < least)[:, None, None, None]
+        best = Latents(*(torch.where(less, new, old) for new, old in zip(found, best, strict=True)))
+        least = torch.minimum(total, least)
+    return best
 
 
 class _Counter:

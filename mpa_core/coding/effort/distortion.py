@@ -36,9 +36,12 @@ class Distortion:
     Args:
         model: the base and the paths that reconstruct.
         x: the originals, ``[B, 3, H, W]`` in [0, 1], padded.
-        importance: ``[B, 1, H, W]``, at least 0: weight of each pixel, 0 in the padding.
+        importance: ``[B, 1, H, W]``, from 0 to 1: weight of each pixel, 0 in the padding.
         size: height and width of the pictures inside ``x``, from its top left corner.
         readers: at least one.
+
+    Attributes:
+        importance: as given.
     """
 
     def __init__(
@@ -51,13 +54,13 @@ class Distortion:
     ) -> None:
         self._model = model
         self._x = x
-        self._importance = importance
+        self.importance = importance
         self._size = size
         self._terms = [_Term(reader, None, x.new_zeros(len(x))) for reader in readers]
 
     def of(self, tile: Tile) -> Distortion:
         """Return the distortion of a tile, without the tasks."""
-        x, importance = (tile.cut(each, 1) for each in (self._x, self._importance))
+        x, importance = (tile.cut(each, 1) for each in (self._x, self.importance))
         readers = [term.reader for term in self._terms]
         return Distortion(self._model, x, importance, tile.inside(*self._size), readers)
 
@@ -112,7 +115,7 @@ class Distortion:
         return total
 
     def _squared(self, x_hat: Tensor) -> Tensor:
-        return (self._importance * (x_hat - self._x).square()).sum((1, 2, 3))
+        return (self.importance * (x_hat - self._x).square()).sum((1, 2, 3))
 
     def _picture(self, x: Tensor) -> Tensor:
         """Return ``x`` without the padding."""
