@@ -134,6 +134,8 @@ def _start(
     They are those of the picture, or of one of which what counts little is blurred, whichever cost
     least.
     """
+    if distortion.uniform:
+        return plain
     best, least = plain, cost.bits + price * cost.error
     for picture in blurred(x, distortion.importance, model.config.latent_stride):
         found = Latents(*model.analyse(picture, quality))

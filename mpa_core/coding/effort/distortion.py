@@ -58,6 +58,12 @@ class Distortion:
         self._size = size
         self._terms = [_Term(reader, None, x.new_zeros(len(x))) for reader in readers]
 
+    @property
+    def uniform(self) -> bool:
+        """Whether all pixels of the pictures count alike."""
+        inside = self._picture(self.importance)
+        return bool(inside.min() == inside.max())
+
     def of(self, tile: Tile) -> Distortion:
         """Return the distortion of a tile, without the tasks."""
         x, importance = (tile.cut(each, 1) for each in (self._x, self.importance))

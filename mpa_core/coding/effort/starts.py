@@ -17,7 +17,7 @@ BLURS = (1.0, 2.0, 4.0, 8.0, 16.0)
 
 
 def blurred(x: Tensor, importance: Tensor, stride: int) -> Iterator[Tensor]:
-    """Yield ``x`` with more and more of a blur where it counts less; nothing if all counts alike.
+    """Yield ``x`` with more and more of a blur where it counts less.
 
     Args:
         x: ``[B, 3, H, W]``.
@@ -25,9 +25,6 @@ def blurred(x: Tensor, importance: Tensor, stride: int) -> Iterator[Tensor]:
         stride: pixels of a latent along each side; so far around a pixel its weight holds, since
             its latents see that much.
     """
-    inside = importance[importance > 0]
-    if not inside.numel() or bool(inside.min() == inside.max() == importance.max()):
-        return
     reach = 2 * (stride // 2) + 1
     share = F.max_pool2d(importance, reach, stride=1, padding=reach // 2)
     for sigma in BLURS:

@@ -141,6 +141,20 @@ def test_importance_moves_bits(codec, picture):
     assert error(picture, seen, ~left) > 1.1 * error(picture, usual, ~left)
 
 
+@pytest.mark.parametrize(("outside", "share"), [(0.0, 0.75), (0.02, 0.85)])
+def test_what_does_not_count_takes_few_bits(codec, picture, outside, share):
+    """A search moves a symbol by one or two: the bits are gone since it begins without them."""
+    left = np.zeros((picture.height, picture.width), dtype=bool)
+    left[:, :40] = True
+    mask = np.where(left, 1.0, outside)
+    data = codec.encode(picture, 4, effort=1, importance=mask)
+    plain = codec.encode(picture, 4, effort=1)
+    assert len(data) < share * len(plain)
+    assert error(picture, codec.decode(data), left) < 1.1 * error(
+        picture, codec.decode(plain), left
+    )
+
+
 def test_importance_is_an_array_a_tensor_or_a_picture(codec, picture):
     grey = np.zeros((picture.height, picture.width), dtype=np.uint8)
     grey[:, :60] = 255
