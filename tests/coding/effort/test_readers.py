@@ -141,6 +141,12 @@ def test_a_task_that_says_nothing_changes_nothing(codec, picture, task):
     assert len(data) < 1.1 * len(codec.encode(picture, 4))
 
 
+def test_a_loss_that_is_no_number_gives_the_plain_file(codec, picture, task):
+    task(lambda images: lambda x_hat: x_hat.mean((1, 2, 3)) * float("nan"))
+    plain = codec.encode(picture, 4)
+    assert codec.encode(picture, 4, effort=1, reader="reading") == plain
+
+
 def test_one_pixel(codec, task):
     task(lambda images: lambda x_hat: (x_hat - images).abs().mean((1, 2, 3)))
     dot = np.full((1, 1, 3), 200, np.uint8)
