@@ -16,9 +16,9 @@ def add_reader_arguments(parser: argparse.ArgumentParser) -> None:
         "--reader",
         type=weights,
         metavar="PATHS",
-        help="with an effort, the path that the file is made for, or several with weights: cls, or "
-        "main=1,cls=0.5 (1 if none is given); also a folder, or org/repo of the Hub (default: "
-        "main)",
+        help="with an effort, the path that the file is made for, or several with weights, such as "
+        "cls or main=1,cls=0.5 (1 if none is given); also a folder, or org/repo of the Hub "
+        "(default: main)",
     )
     add_load_argument(parser)
 

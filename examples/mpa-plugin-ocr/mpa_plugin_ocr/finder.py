@@ -14,6 +14,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 from torch import Tensor, nn
 
+from mpa_core.tasks import freeze
 from mpa_plugin_ocr.detector_network import MULTIPLE, TextDetector
 
 WEIGHTS = Path(__file__).parent / "detector" / "ppocrv4-det.safetensors"
@@ -67,6 +68,12 @@ class Finder(nn.Module):
         for row, each in zip(boxes, found, strict=True):
             row[: len(each)] = each
         return torch.from_numpy(boxes).to(images)
+
+
+def load_finder() -> Finder:
+    """The detector with its weights, frozen; torch's random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):  # layers are made with random weights first
+        return freeze(Finder())
 
 
 def boxes_of(likely: NDArray[np.float32], scale: tuple[float, float]) -> Array:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
 
-from mpa_core.tasks import freeze, to_tensor
-from mpa_plugin_ocr.finder import Finder
+from mpa_core.tasks import to_tensor
+from mpa_plugin_ocr.finder import Finder, load_finder
 
 OUTSIDE = 0.02
 """Weight of a pixel that is on no line."""
@@ -53,4 +53,4 @@ def corners(
 
 @cache
 def _finder() -> Finder:
-    return freeze(Finder())
+    return load_finder()

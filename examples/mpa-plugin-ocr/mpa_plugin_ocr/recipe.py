@@ -82,10 +82,10 @@ class OcrRecipe(Recipe):
     def reader_loss(self, images: Tensor) -> Callable[[Tensor], Tensor]:
         """Find the lines of text in ``images`` and read them; the loss is how much worse they can
         be read on decoded pictures, as :class:`~mpa_plugin_ocr.reading.Readings` says."""
-        from mpa_plugin_ocr.finder import Finder
+        from mpa_plugin_ocr.finder import load_finder
         from mpa_plugin_ocr.reading import Readings
 
-        boxes = freeze(Finder().to(images.device))(images)
+        boxes = load_finder().to(images.device)(images)
         return Readings(self.reader, images, boxes, feature_weight=self.settings.feature_weight)
 
     def dataset(self, root: Path, split: Split, crop: int | None) -> Sequence[Sample]:

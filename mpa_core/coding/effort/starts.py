@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms.functional import gaussian_blur
 
 BLURS = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Standard deviations of the blur in pixels."""
@@ -25,6 +24,9 @@ def blurred(x: Tensor, importance: Tensor, stride: int) -> Iterator[Tensor]:
         stride: pixels of a latent along each side; so far around a pixel its weight holds, since
             its latents see that much.
     """
+    # Slow to import, and not needed by who has no such mask.
+    from torchvision.transforms.functional import gaussian_blur
+
     reach = 2 * (stride // 2) + 1
     share = F.max_pool2d(importance, reach, stride=1, padding=reach // 2)
     for sigma in BLURS:
