@@ -141,6 +141,8 @@ def _start(
         found = Latents(*model.analyse(picture, quality))
         bits, error, _ = _cost(model, found, quality, distortion)
         total = bits + price * error
+        if not (total < least).any():
+            break
         less = (total < least)[:, None, None, None]
         best = Latents(*(torch.where(less, new, old) for new, old in zip(found, best, strict=True)))
         least = torch.minimum(total, least)
