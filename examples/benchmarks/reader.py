@@ -15,7 +15,6 @@ Each file is made once, and its figures go to a file of JSON lines: run it again
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from resumed import Figures, Row, add_arguments, numbers, photos_of
 from rich.console import Console
 from rich.table import Table
 
@@ -39,52 +39,47 @@ from mpa_core.tasks.metric import PSNR, Metric
 from mpa_core.tasks.recipe_calls import RecipeCalls
 from mpa_core.tasks.samples import PathBatch, Sample, collate
 
-Row = dict[str, Any]
 Array = NDArray[np.float64]
 PLAIN = "plain"
-
-
-def numbers(text: str) -> list[float]:
-    """Read ``1,3,5``."""
-    return [float(each) for each in text.split(",")]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; exit code 1 with one line on stderr on bad input."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--base", default="mpa-small")
-    parser.add_argument("--photos", type=Path, required=True, help="a folder")
-    parser.add_argument("--limit", type=int, help="only the first photos")
     parser.add_argument("--side", type=int, default=256, help="of the crops, in pixels")
     parser.add_argument("--crops", type=int, default=2, help="crops of each photo")
     parser.add_argument("--reader", required=True, help="a bundled path that has a recipe")
     parser.add_argument("--effort", type=int, default=5)
     parser.add_argument("--qualities", type=numbers, default=[1, 2, 3])
     parser.add_argument("--plain", type=numbers, default=[1, 1.5, 2, 2.5, 3, 3.5, 4, 5])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, required=True, help="JSON lines, resumed")
+    add_arguments(parser)
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
+    figures = Figures(
+        options.out,
+        {name: getattr(options, name) for name in ("base", "side", "crops", "reader")},
+        ("picture", "kind", "quality", "effort"),
+    )
     try:
         calls = RecipeCalls(options.reader)
         calls.setup(torch.device("cpu"))
         metrics = dict(calls.metrics())
         metrics.pop(PSNR, None)
-        measure(options, calls, metrics)
+        measure(options, figures, calls, metrics)
     except MPAError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    show(options, metrics)
+    show(options, figures, metrics)
     return 0
 
 
 def crops(options: argparse.Namespace) -> Iterator[tuple[str, Image.Image]]:
     """The crops, named by photo and number."""
-    photos = sorted(path for path in options.photos.iterdir() if path.is_file())
+    photos = photos_of(options)
     side = options.side
     # One crop of each photo before the next, so that a run that is cut off has seen most photos.
     for number in range(options.crops):
-        for photo in photos[: options.limit]:
+        for photo in photos:
             picture = pixels_only(load_image(photo))
             scale = side / min(picture.size)
             size = tuple(max(side, round(scale * each)) for each in picture.size)
@@ -92,25 +87,14 @@ def crops(options: argparse.Namespace) -> Iterator[tuple[str, Image.Image]]:
             place = 0.5 if options.crops == 1 else number / (options.crops - 1)
             left, top = (round(place * (each - side)) for each in small.size)
             yield (
-                f"{photo.stem}-{side}-{options.crops}-{number}",
+                f"{photo.stem}-{number}",
                 small.crop((left, top, left + side, top + side)),
             )
 
 
 def photo_of(name: str) -> str:
     """The photo that a crop is of."""
-    return name.rsplit("-", 3)[0]
-
-
-def known(out: Path) -> list[Row]:
-    """The rows measured so far; a line that was cut off is not one."""
-    lines = out.read_text(encoding="utf-8").split("\n")[:-1] if out.exists() else []
-    return [json.loads(line) for line in lines]
-
-
-def key(row: Row) -> tuple[Any, ...]:
-    """What a row is of."""
-    return row["picture"], row["kind"], row["quality"], row["effort"]
+    return name.rpartition("-")[0]
 
 
 def settings(options: argparse.Namespace) -> list[tuple[str, float, int]]:
@@ -121,9 +105,13 @@ def settings(options: argparse.Namespace) -> list[tuple[str, float, int]]:
     ]
 
 
-def measure(options: argparse.Namespace, calls: RecipeCalls, metrics: dict[str, Metric]) -> None:
+def measure(
+    options: argparse.Namespace,
+    figures: Figures,
+    calls: RecipeCalls,
+    metrics: dict[str, Metric],
+) -> None:
     """Measure what is not known yet, picture by picture."""
-    done = {key(row) for row in known(options.out)}
     codec = MPACodec.from_pretrained(options.base)
     paths = sorted({"mse", options.reader})
     codec.load_paths(paths)
@@ -136,13 +124,12 @@ def measure(options: argparse.Namespace, calls: RecipeCalls, metrics: dict[str, 
         for name, sample in zip(names, samples, strict=True):
             for kind, quality, effort in settings(options):
                 row: Row = {"picture": name, "kind": kind, "quality": quality, "effort": effort}
-                if key(row) in done:
+                if figures.key(row) in figures.rows:
                     continue
                 reader = kind if effort else None
                 data = codec.encode(sample.image, quality, effort=effort, reader=reader)
                 row |= judged(codec, data, sample, metrics, ["main", *paths])
-                with options.out.open("a", encoding="utf-8") as lines:
-                    lines.write(json.dumps(row) + "\n")
+                figures.add(row)
 
 
 def judged(
@@ -161,9 +148,9 @@ def judged(
     return row
 
 
-def show(options: argparse.Namespace, metrics: dict[str, Metric]) -> None:
+def show(options: argparse.Namespace, figures: Figures, metrics: dict[str, Metric]) -> None:
     """Print a table of the differences at equal bits, of the photos that have all files."""
-    rows = {key(row): row for row in known(options.out)}
+    rows = figures.rows
     wanted = settings(options)
     names = [name for name, _ in crops(options)]
     names = [name for name in names if all((name, *setting) in rows for setting in wanted)]

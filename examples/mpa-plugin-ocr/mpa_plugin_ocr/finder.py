@@ -9,13 +9,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from scipy import ndimage
 from scipy.spatial import ConvexHull
-from torch import Tensor, nn
+from torch import Tensor
 
 from mpa_core.tasks import freeze
 from mpa_plugin_ocr.detector_network import MULTIPLE, TextDetector
+from mpa_plugin_ocr.ppocr import PpOcr
 
 WEIGHTS = Path(__file__).parent / "detector" / "ppocrv4-det.safetensors"
 
@@ -37,19 +37,11 @@ TALL = 1.5
 Array = NDArray[np.float64]
 
 
-class Finder(nn.Module):
+class Finder(PpOcr):
     """PP-OCRv4's detector on pictures in [0, 1], with what comes before and after its network."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.network = TextDetector()
-        stored = load_file(WEIGHTS)
-        self.network.load_state_dict({name: value.float() for name, value in stored.items()})
-        self.network.to(memory_format=torch.channels_last)
-
-    def prepare(self, images: Tensor) -> Tensor:
-        """RGB [B, 3, H, W] in [0, 1] -> BGR in [-1, 1]."""
-        return (2 * images - 1).flip(1).contiguous(memory_format=torch.channels_last)
+        super().__init__(TextDetector(), WEIGHTS)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from mpa_plugin_ocr.network import CLASSES, HEIGHT, STRIDE, TextRecogniser
+from mpa_plugin_ocr.ppocr import PpOcr
 
 FOLDER = Path(__file__).parent / "recogniser"
 WEIGHTS = FOLDER / "ppocrv4-rec.safetensors"
@@ -82,19 +82,11 @@ def cut_lines(images: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return torch.where(inside, torch.cat(parts), 0.5), where, widths
 
 
-class Reader(nn.Module):
+class Reader(PpOcr):
     """PP-OCRv4's recogniser on lines in [0, 1], with its own preparation of pictures."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.network = TextRecogniser()
-        stored = load_file(WEIGHTS)
-        self.network.load_state_dict({name: value.float() for name, value in stored.items()})
-        self.network.to(memory_format=torch.channels_last)
-
-    def prepare(self, lines: Tensor) -> Tensor:
-        """RGB [N, 3, 48, W] in [0, 1] -> BGR in [-1, 1]."""
-        return (2 * lines - 1).flip(1).contiguous(memory_format=torch.channels_last)
+        super().__init__(TextRecogniser(), WEIGHTS)
 
     def features(self, lines: Tensor) -> list[Tensor]:
         """What the network's layers make of RGB lines [N, 3, 48, W], from the first to the last."""

@@ -9,6 +9,7 @@ from mpa_plugin_ocr.finder import Finder
 from mpa_plugin_ocr.fonts import find_fonts
 from mpa_plugin_ocr.lettering import Lettered
 from mpa_plugin_ocr.reader import Reader
+from mpa_plugin_ocr.recipe import OcrRecipe
 from PIL import Image, ImageDraw, ImageFont
 
 from mpa_core.errors import MissingDependencyError
@@ -28,6 +29,13 @@ def reader():
 @pytest.fixture(scope="session")
 def finder():
     return freeze(Finder())
+
+
+@pytest.fixture(scope="session")
+def recipe():
+    made = OcrRecipe()
+    made.setup(torch.device("cpu"))
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -6,15 +6,7 @@ import pytest
 import torch
 from mpa_plugin_ocr.finder import Finder
 from mpa_plugin_ocr.reading import COLUMNS, Readings, _parts
-from mpa_plugin_ocr.recipe import OcrRecipe
 from torchvision.transforms.v2.functional import gaussian_blur
-
-
-@pytest.fixture(scope="module")
-def recipe():
-    made = OcrRecipe()
-    made.setup(torch.device("cpu"))
-    return made
 
 
 @pytest.fixture(scope="module")

@@ -15,13 +15,6 @@ from mpa_core.tasks import collate
 
 
 @pytest.fixture(scope="module")
-def recipe():
-    made = OcrRecipe()
-    made.setup(torch.device("cpu"))
-    return made
-
-
-@pytest.fixture(scope="module")
 def batch(lettered):
     return collate(list(lettered), torch.tensor([3.0, 3.0]))
 
