@@ -27,6 +27,8 @@ _NUMPY_ERRORS: Any = {"divide": "warn", "over": "warn", "under": "ignore", "inva
 _AUTOCASTING = ("cpu", "cuda", "mps", "xpu")
 _making = threading.RLock()
 """Lock on the process's random generator and default dtype, from which weights are made."""
+_LONGEST_MAKING = 60.0
+"""Seconds that a fork waits for other threads that make weights."""
 
 
 class _FullPrecision:
@@ -78,6 +80,30 @@ def _precision_switches() -> list[Any]:
     return [switch for switch in switches if hasattr(switch, "fp32_precision")]
 
 
+class _Forking(threading.local):
+    """Whether this thread holds the lock on making weights while it forks."""
+
+    holds = False
+
+
+_forking = _Forking()
+
+
+def _before_fork() -> None:
+    """Wait until no thread draws random weights.
+
+    torch locks its generator for each draw. A child forked meanwhile would inherit the generator
+    locked by a thread that it does not have, and wait for ever at its first draw. The wait has an
+    end in case the thread that makes weights itself waits for the one that forks.
+    """
+    _forking.holds = _making.acquire(timeout=_LONGEST_MAKING)
+
+
+def _in_forking_parent() -> None:
+    if _forking.holds:
+        _making.release()
+
+
 def _in_forked_child() -> None:
     """Make new locks in a forked child, where threads that held the old ones do not exist."""
     global _making, _full_precision
@@ -87,7 +113,11 @@ def _in_forked_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_forked_child)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_in_forking_parent,
+        after_in_child=_in_forked_child,
+    )
 
 
 @contextmanager

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import decimal
+import faulthandler
 import json
 import os
 import random
 import subprocess
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +28,7 @@ from mpa_core.base.tinylic import attention
 from mpa_core.base.tinylic.exact import tables as exact_tables
 from mpa_core.errors import DamageWarning, ImageError, PictureWarning
 from mpa_core.io.images import load_image, to_rgb_tensor
+from mpa_core.runtime.surroundings import making_weights
 
 SCRIPT = Path(__file__).with_name("process_state.py")
 
@@ -268,21 +271,21 @@ def test_pillows_own_limits_are_the_callers(sample, tmp_path):
 
 
 def in_a_fork(call: Any) -> Any:
-    """What ``call`` gives in a child, as JSON; a child that hangs is ended."""
+    """What ``call`` gives in a child, as JSON; a child that hangs shows where and is ended."""
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
-        import signal
-
-        signal.alarm(90)
         try:
+            faulthandler.dump_traceback_later(90, exit=True)
             os.write(writer, json.dumps(call()).encode())
-        finally:
             os._exit(0)
+        finally:
+            traceback.print_exc()
+            os._exit(1)
     os.close(writer)
     with os.fdopen(reader) as pipe:
         answer = pipe.read()
-    os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     return json.loads(answer)
 
 
@@ -346,6 +349,32 @@ def test_a_forked_child_may_code_in_threads_of_its_own(tiny_base, picture, two_t
         return [len(files), files == {expected}, torch.get_num_threads()]
 
     assert in_a_fork(child) == [1, True, 2]
+
+
+def test_a_fork_waits_until_no_thread_draws_weights():
+    """torch's generator is locked during a draw; in the child nobody would unlock it."""
+    drawing, stop = threading.Event(), threading.Event()
+
+    def draw() -> None:
+        while not stop.is_set():
+            with making_weights(seed=1):
+                drawing.set()
+                torch.empty(2_000_000).normal_()
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        drawing.wait(timeout=60)
+        for _ in range(5):
+            assert in_a_fork(lambda: len(torch.get_rng_state())) == len(torch.get_rng_state())
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_fork_from_where_weights_are_made():
+    with making_weights(seed=1):
+        assert in_a_fork(lambda: MPACodec.from_preset("mpa-tiny", seed=1).fingerprint != "")
 
 
 def test_a_fork_in_the_midst_of_loading_and_coding(tiny_base, picture, two_threads):
