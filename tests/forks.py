@@ -26,6 +26,8 @@ def become(request):
         flags = os.O_WRONLY | os.O_CREAT if number else os.O_RDONLY
         os.dup2(os.open(request[name], flags), number)
     os.environ.update(request["env"])
+    if request["cwd"]:
+        os.chdir(request["cwd"])
     sys.path[1:1] = request["path"]
     if request["largest"]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["largest"],) * 2)
@@ -126,6 +128,7 @@ class ForkServer:
         stderr: str | None = None,
         env: dict[str, str] | None = None,
         path: list[str] | None = None,
+        cwd: str = "",
         largest: int = 0,
         unprivileged: bool = False,
     ) -> Running:
@@ -136,7 +139,7 @@ class ForkServer:
         what = {"words": words} if code is None else {"code": code}
         limits = {"largest": largest, "unprivileged": unprivileged}
         places = {"stdin": stdin, "stderr": stderr or str(folder / "stderr")}
-        places |= {"env": env or {}, "path": path or []}
+        places |= {"env": env or {}, "path": path or [], "cwd": cwd}
         return Running(self._ask, folder, {**what, **places, **limits})
 
 

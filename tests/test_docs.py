@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from forks import COMMANDS, ForkServer, fork_server
 from hub_server import point_at, running_hub
 from huggingface_hub.utils import disable_progress_bars
 from PIL import Image
@@ -37,10 +39,17 @@ def run_console(example: Example) -> None:
     commands = [line[2:] for line in lines if line.startswith("$ ")]
     assert commands, "a console block without a line that starts with '$ '"
     for command in commands:
-        done = subprocess.run(
-            command, shell=True, env=environment, capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, f"{command}: exit {done.returncode}: {done.stderr}"
+        program, *words = shlex.split(command)
+        if program == "mpa":
+            forks, folder = example.namespace["forks"], example.namespace["outputs"]
+            result = forks.start(folder, words=words, env=environment, cwd=str(Path.cwd())).wait()
+            code, errors = result.code, result.err
+        else:
+            done = subprocess.run(
+                command, shell=True, env=environment, capture_output=True, text=True, timeout=300
+            )
+            code, errors = done.returncode, done.stderr
+        assert code == 0, f"{command}: exit {code}: {errors}"
 
 
 SNIPPETS = Sybil(
@@ -64,17 +73,30 @@ def hub_of_the_reader(tmp_path_factory, monkeypatch: pytest.MonkeyPatch) -> Iter
         yield
 
 
+@pytest.fixture(scope="module")
+def forks() -> Iterator[ForkServer]:
+    with fork_server(COMMANDS, env=dict(os.environ)) as server:
+        yield server
+
+
 @pytest.mark.usefixtures("hub_of_the_reader")
 @pytest.mark.parametrize("page", pages_with_snippets(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_snippets_run(
-    page: Path, sample: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: Path,
+    sample: Image.Image,
+    forks: ForkServer,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     # The reader's folder: a photo, and nothing else; a small one, which is quickly coded.
     monkeypatch.chdir(tmp_path)
     photo = sample.resize((sample.width // 2, sample.height // 2))
     photo.save("photo.png")
     photo.save("photo.jpg", quality=90)
-    for example in SNIPPETS.parse(page):
+    document = SNIPPETS.parse(page)
+    document.namespace |= {"forks": forks, "outputs": tmp_path_factory.mktemp("outputs")}
+    for example in document:
         example.evaluate()
 
 
