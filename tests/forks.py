@@ -12,8 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-COMMANDS = "import torch, mpa_core.codec, mpa_core.io.images, mpa_core.cli.batch.run"
-"""What the commands that code import."""
+COMMANDS = """
+import torch, torch._dynamo  # the latter by the first optimizer and the first count of operations
+import mpa_core.codec, mpa_core.io.images, mpa_core.cli.batch.run
+import mpa_core.evaluation.run, mpa_core.training.runs.run
+"""
+"""What the commands that code, evaluate and train import."""
 
 SERVER = """
 import ctypes, json, os, resource, signal, struct, sys

@@ -91,7 +91,7 @@ def test_snippets_run(
 ):
     # The reader's folder: a photo, and nothing else; a small one, which is quickly coded.
     monkeypatch.chdir(tmp_path)
-    photo = sample.resize((sample.width // 2, sample.height // 2))
+    photo = sample.resize((sample.width // 3, sample.height // 3))
     photo.save("photo.png")
     photo.save("photo.jpg", quality=90)
     document = SNIPPETS.parse(page)

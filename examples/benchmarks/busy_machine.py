@@ -133,6 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--photo", type=Path, help="resized (default: bundled)")
     parser.add_argument("--size", type=int, nargs=2, default=(768, 512), metavar=("W", "H"))
     parser.add_argument("--decode", action="store_true", help="decode instead of encoding")
+    parser.add_argument("--policies", nargs="+", choices=POLICIES, default=list(POLICIES))
     parser.add_argument("--threads", type=int, default=usable_cpus(), help="of an encoder")
     parser.add_argument("--encoders", type=int, default=2, help="side by side")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
@@ -147,8 +148,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     others = LoadMeter().read()
     with ExitStack() as stack:
         encoders_by_setting: dict[str, list[Encoder]] = {}
-        for name, policy in POLICIES.items():
-            encoders_by_setting[name] = [Encoder(options, policy) for _ in range(options.encoders)]
+        for name in options.policies:
+            encoders_by_setting[name] = [
+                Encoder(options, POLICIES[name]) for _ in range(options.encoders)
+            ]
             for encoder in encoders_by_setting[name]:
                 stack.callback(encoder.end)
             if not all(encoder.ready() for encoder in encoders_by_setting[name]):
