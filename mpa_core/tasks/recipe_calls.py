@@ -61,11 +61,26 @@ class RecipeCalls:
         """Call :meth:`Recipe.task_loss`.
 
         Raises:
-            TrainingError: it returns no tensor.
+            TrainingError: it returns no tensor, or one of another shape, or one that is not 0 and
+                that no gradient goes back from.
         """
         with self._calling("task_loss"):
             loss = self.recipe.task_loss(x_hat, batch)
-        return self._expect(loss, Tensor, "task_loss() returned", "a tensor: a scalar, or [B]")
+        loss = self._expect(loss, Tensor, "task_loss() returned", "a tensor: a scalar, or [B]")
+        if loss.shape not in ((), (len(x_hat),)):
+            raise TrainingError(
+                f"{self.who}: task_loss() has shape {tuple(loss.shape)}, expected a scalar or one "
+                f"value for each of the {len(x_hat)} pictures; take the mean over pixels and "
+                "channels"
+            )
+        # 0 without a gradient is right for a picture that has nothing of the task.
+        if x_hat.requires_grad and not loss.requires_grad and bool(loss.any()):
+            raise TrainingError(
+                f"{self.who}: no gradient goes from task_loss() to x_hat, so the path learns "
+                "nothing of the task; leave out detach(), torch.no_grad(), argmax and rounding on "
+                "the way"
+            )
+        return loss
 
     def reader_loss(self, images: Tensor) -> Callable[[Tensor], Tensor] | None:
         """Call :meth:`Recipe.reader_loss`; the function's own calls are of the recipe, too.

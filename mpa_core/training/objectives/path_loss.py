@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mpa_core.errors import TrainingError
 from mpa_core.tasks.metric import squared_error_255
 from mpa_core.training.objectives.losses import ImageLoss
 from mpa_core.training.settings.path import PathLossSettings
@@ -54,16 +53,8 @@ class PathLoss(ImageLoss[PathLossSettings]):
             quality: [B], from 1 to the number of levels.
             ratio_loss: scalar, equation (4) of the path's masks.
             perceptual: whether the perceptual term counts now.
-
-        Raises:
-            TrainingError: ``task`` has another shape.
         """
         settings = self.settings
-        if task.shape not in ((), (len(x),)):
-            raise TrainingError(
-                f"the recipe's task_loss has shape {tuple(task.shape)}; expected a scalar or one "
-                f"value for each of the {len(x)} pictures"
-            )
         scale = self.scale(quality)
         mse = squared_error_255(x, x_hat)
         per_image = settings.distortion_weight * mse / settings.distortion_scale

@@ -241,6 +241,16 @@ def spoilt(error):
         ("metrics", spoilt(ValueError("no")), "metric of nothing fails: ValueError: no"),
         ("metrics", lambda _: {"bad": 3}, r"metrics\(\) has 'bad': 3, expected a mpa_core.Metric"),
         ("task_loss", lambda *_: 0.5, r"task_loss\(\) returned 0.5, expected a tensor"),
+        (
+            "task_loss",
+            lambda _, x_hat, batch: (x_hat - batch.images).abs(),
+            r"^recipe of 'edges' .*: task_loss\(\) has shape \(1, 3, 64, 64\), expected a scalar",
+        ),
+        (
+            "task_loss",
+            lambda _, x_hat, batch: (x_hat.detach() - batch.images).square().mean((1, 2, 3)),
+            r"^recipe of 'edges' .*: no gradient goes from task_loss\(\) to x_hat",
+        ),
         ("dataset", lambda *_: iter(()), r"dataset\(\) returned .*, expected a sequence"),
         ("dataset", lambda *_: [(1, 2)], r"dataset\(\) has an object of type tuple, expected a"),
     ],
@@ -253,6 +263,14 @@ def test_what_would_end_a_training_late_ends_it_before_its_first_step(
     with pytest.raises(MPAError, match=said):
         train(Run(tmp_path / "run", few_photos, few_photos), config)
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_pictures_with_nothing_of_the_task_need_no_gradient(few_photos, monkeypatch):
+    calls = RecipeCalls("edges")
+    monkeypatch.setattr(load_recipe("edges"), "task_loss", lambda _, x_hat, batch: torch.zeros(2))
+    images = torch.rand(2, 3, 8, 8)
+    batch = PathBatch(images, {}, torch.ones(2))
+    assert calls.task_loss(images.clone().requires_grad_(), batch).tolist() == [0, 0]
 
 
 def test_bad_defaults_are_the_recipes_fault(monkeypatch):
