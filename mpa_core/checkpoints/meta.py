@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -206,6 +207,16 @@ _AS_A_PATH = (
     "load it on its base: codec.load_path, MPACodec.from_path, or --path on the command line"
 )
 _AS_A_BASE = "load it with MPACodec.from_pretrained, or as --base on the command line"
+
+
+def said_kind(folder: Path) -> str | None:
+    """Return ``"base"`` or ``"path"`` if a config in ``folder`` says so, of whatever version."""
+    for name in (BASE_CONFIG, PATH_CONFIG):
+        with suppress(OSError, ValueError, RecursionError, AttributeError):
+            kind = json.loads((folder / name).read_bytes()[:_CONFIG_BYTES]).get("kind")
+            if kind in _KINDS:
+                return str(kind)
+    return None
 
 
 def is_run(folder: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +22,7 @@ from mpa_core.checkpoints.meta import (
     is_run,
     read_base_meta,
     read_path_meta,
+    said_kind,
 )
 from mpa_core.checkpoints.origin import Origin, origin_of
 from mpa_core.errors import CheckpointError, ConfigError, HubError, MPAError
@@ -154,12 +154,14 @@ class Copy:
     revisions: tuple[str, ...]
     """Branches and tags that led to it when they were asked for last."""
     kind: str
-    name: str
-    """Of the base, or the type of the path."""
+    name: str | None
+    """Of the base, or the type of the path; None if it cannot be read."""
     base: str | None
-    """Of a path: what it was trained on."""
+    """Of a path that can be read: what it was trained on."""
     bytes: int
     folder: Path
+    problem: str | None
+    """Why it cannot be read, such as a newer version that wrote it, and what to do."""
 
 
 def cached(cache_dir: str | Path | None = None) -> list[Copy]:
@@ -170,15 +172,16 @@ def cached(cache_dir: str | Path | None = None) -> list[Copy]:
         MissingDependencyError: huggingface_hub is not installed.
     """
     hub = library()
+    from huggingface_hub import constants
+
+    folder = cache_dir or constants.HF_HUB_CACHE  # as it is now: the scan would take the first one
     try:
-        found = hub.scan_cache_dir(cache_dir)
+        found = hub.scan_cache_dir(folder)
     except hub.CacheNotFound:
         return []
     except ValueError as error:
-        from huggingface_hub.constants import HF_HUB_CACHE
-
         raise HubError(
-            f"{cache_dir or HF_HUB_CACHE} is a file, expected the folder of the Hub's cache; name "
+            f"{folder} is a file, expected the folder of the Hub's cache; name "
             "one with --cache-dir (cache_dir=) or HF_HUB_CACHE"
         ) from error
     copies: list[Copy] = []
@@ -191,19 +194,19 @@ def cached(cache_dir: str | Path | None = None) -> list[Copy]:
 
 def _copies(revision: Any) -> Iterator[Copy]:
     folder = Path(revision.snapshot_path)
-    origin = origin_of(folder)
-    with suppress(MPAError):  # a repository of anybody else's, or damaged
+    origin, kind = origin_of(folder), said_kind(folder)
+    if origin is None or kind is None:  # a repository of anybody else's
+        return
+    name, base, problem = None, None, None
+    try:
         meta = meta_of(folder)
-        if origin is not None:
-            yield Copy(
-                origin,
-                tuple(sorted(revision.refs)),
-                meta.kind,
-                meta.path_type if isinstance(meta, PathMeta) else meta.name,
-                meta.base.repo_id if isinstance(meta, PathMeta) else None,
-                int(revision.size_on_disk),
-                folder,
-            )
+    except MPAError as error:
+        problem = str(error)
+    else:
+        name = meta.path_type if isinstance(meta, PathMeta) else meta.name
+        base = meta.base.repo_id if isinstance(meta, PathMeta) else None
+    refs, size = tuple(sorted(revision.refs)), int(revision.size_on_disk)
+    yield Copy(origin, refs, kind, name, base, size, folder, problem)
 
 
 @dataclass(frozen=True)

@@ -195,11 +195,14 @@ def run_ls(args: argparse.Namespace) -> int:
                 "name": copy.name,
                 "base": copy.base,
                 "bytes": copy.bytes,
+                "problem": copy.problem,
             }
             for copy in cached(args.cache_dir)
         ]
         nothing = "no base and no path of the Hub is in the cache"
-    emit(args, data, lambda: table(data) if data else nothing)
+    problems = [f"{row['repository']}: {row['problem']}" for row in data if row.get("problem")]
+    rows = [{key: value for key, value in row.items() if key != "problem"} for row in data]
+    emit(args, data, lambda: "\n".join([table(rows), *problems]) if data else nothing)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -60,6 +61,27 @@ def test_pull_and_list(hub, published, mpa):
         ("lab/cls", "path"),
     ]
     assert mpa("hub", "ls", "nobody").out == "nobody has published nothing that is tagged mpa\n"
+
+
+def test_list_what_a_newer_version_wrote(hub, published, mpa):
+    """And nothing of a repository that is somebody else's, whatever its config.json says."""
+    pulled = mpa("hub", "pull", "lab/cls", "--format", "json").data
+    config = Path(pulled["folder"]) / "path_config.json"
+    said = json.loads(config.read_text())
+    config.unlink()  # a link to what the cache keeps
+    config.write_text(json.dumps({**said, "requires": ">=99"}))
+    for name, text in (("bert", '{"model_type": "bert"}'), ("numbers", "[1]"), ("odd", "{")):
+        other = Path(pulled["folder"]).parents[2] / f"models--lab--{name}" / "snapshots" / "0" / "x"
+        other.parent.mkdir(parents=True)
+        other.with_name("config.json").write_text(text)
+    row = mpa("hub", "ls", "--format", "json").data[1]
+    assert (row["repository"], row["kind"], row["name"]) == ("lab/cls", "path", None)
+    assert "requires mpa-core >=99" in row["problem"]
+    done = mpa("hub", "ls")
+    assert done.code == 0
+    assert done.out.splitlines()[-1] == f"lab/cls: {row['problem']}"
+    for name in ("bert", "numbers", "odd"):
+        assert name not in done.out
 
 
 def test_list_an_empty_cache(hub, mpa, tmp_path):
