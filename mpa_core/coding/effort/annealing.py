@@ -23,6 +23,10 @@ search there; what was found so far is coded."""
 
 _NEAR = 0.5
 """Distance in quality to the encoding by which the slope of a picture's curve is taken."""
+_THRIFT = 0.7
+"""Bits paid for a unit of error, as a share of what the picture's own curve pays. The search takes
+away error more easily than bits, so at the full price it ends with larger files, which cost more
+than they gain. Chosen by pilots on validation photos, where 0.5 and 1 were worse."""
 _SEED = 0
 """Seed of the noise: the same picture gives the same file."""
 
@@ -70,10 +74,10 @@ def search(
 ) -> Latents:
     """Find latents that cost less than those of the analysis.
 
-    What is minimised is bits plus error, the error in bits: at the rate at which the picture's own
-    encodings, of this quality and one beside it, exchange one for the other. So the result lies
-    below the picture's curve of rate and distortion, near the point of ``quality`` on it. Where
-    readers have tasks, part of the error is theirs, at the same rate.
+    What is minimised is bits plus error, the error in bits: at somewhat less than the rate at which
+    the picture's own encodings, of this quality and one beside it, exchange one for the other. So
+    the result lies below the picture's curve of rate and distortion, near the point of ``quality``
+    on it. Where readers have tasks, part of the error is theirs, at the same rate.
 
     Args:
         distortion: measures the error of ``x``.
@@ -92,7 +96,7 @@ def search(
     before = _cost(model, plain, at, distortion)
     near = model.base.quality(_next_to(quality, model.config.quality_levels), x)
     beside = _cost(model, Latents(*model.analyse(x, near)), near, distortion)
-    price = _price(before, beside)
+    price = _THRIFT * _price(before, beside)
     start = _start(model, x, plain, before, at, distortion, price)
     z_hat, _ = model.base.entropy.estimate_z(start.z)
     params = model.base.hyper_synthesise(z_hat, at)
