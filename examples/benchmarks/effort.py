@@ -16,7 +16,7 @@ from statistics import fmean
 
 import torch
 from PIL import Image
-from resumed import Figures, Row, add_arguments, numbers, photos_of
+from resumed import Figures, Row, add_arguments, centre, numbers, photos_of
 from rich.console import Console
 from rich.table import Table
 
@@ -64,10 +64,7 @@ def measure(options: argparse.Namespace, figures: Figures) -> None:
     codec.load_paths(options.paths)
     codec.decode(codec.encode(Image.new("RGB", (64, 64))))  # fills caches
     for photo in photos:
-        picture = pixels_only(load_image(photo))
-        if options.crop:
-            left, top = ((side - options.crop) // 2 for side in picture.size)
-            picture = picture.crop((left, top, left + options.crop, top + options.crop))
+        picture = centre(pixels_only(load_image(photo)), options.crop)
         for quality in options.qualities:
             for effort in options.efforts:
                 row: Row = {"photo": photo.name, "quality": quality, "effort": effort}

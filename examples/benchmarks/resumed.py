@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from mpa_core.tasks.photos import find_photos
 
 Row = dict[str, Any]
@@ -30,6 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def photos_of(options: argparse.Namespace) -> list[Path]:
     """The photos to measure; TrainingError where there are none."""
     return [options.photos / name for name in find_photos(options.photos).names][: options.limit]
+
+
+def centre(picture: Image.Image, side: int | None) -> Image.Image:
+    """The middle of a picture, of ``side`` x ``side`` pixels; all of it where that is None."""
+    if side is None:
+        return picture
+    left, top = ((length - side) // 2 for length in picture.size)
+    return picture.crop((left, top, left + side, top + side))
 
 
 class Figures:
