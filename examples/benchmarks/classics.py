@@ -131,7 +131,7 @@ def curve(rows: Iterable[Row], photos: set[str], name: str) -> list[tuple[float,
     """The mean rate and figure of each setting."""
     by_setting: dict[Any, list[Row]] = {}
     for row in rows:
-        if row["photo"] in photos:
+        if row["photo"] in photos and row[name] is not None:  # MS-SSIM of a small picture is none
             by_setting.setdefault(row["setting"], []).append(row)
     return [(fmean(r["bpp"] for r in at), fmean(r[name] for r in at)) for at in by_setting.values()]
 

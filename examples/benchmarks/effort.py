@@ -100,6 +100,8 @@ def show(options: argparse.Namespace, figures: Figures) -> None:
         return fmean(found[quality, effort][name] for found in whole)
 
     def curve(effort: int, name: str) -> list[tuple[float, float]]:
+        if any(row[name] is None for found in whole for row in found.values()):
+            return []  # MS-SSIM of a small picture is none
         return [(mean(q, effort, "bpp"), mean(q, effort, name)) for q in qualities]
 
     for effort in efforts:

@@ -55,9 +55,13 @@ class Figures:
         self._out = out
         self._options = options
         self._of = of
-        lines = out.read_text(encoding="utf-8").split("\n")[:-1] if out.exists() else []
-        # What follows the last line feed is a line that was cut off.
-        found = [row for row in map(json.loads, lines) if options.items() <= row.items()]
+        written = out.read_bytes() if out.exists() else b""
+        whole = written[: written.rfind(b"\n") + 1]
+        if whole != written:  # a line that was cut off, which the next one must not be joined to
+            with out.open("r+b") as lines:
+                lines.truncate(len(whole))
+        rows = map(json.loads, whole.decode().splitlines())
+        found = [row for row in rows if options.items() <= row.items()]
         self.rows = {self.key(row): row for row in found}
 
     def key(self, row: Row) -> tuple[Any, ...]:
