@@ -182,13 +182,17 @@ class _TiledAttention(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None]:
         qkv, rpb, out, sums, shift = ctx.saved_tensors
         if torch.is_grad_enabled():  # a gradient of the gradient is wanted: let autograd build it
             again = _tiled_sdpa(qkv, rpb)
             first, second = torch.autograd.grad(again, (qkv, rpb), grads[0], create_graph=True)
             return first, second
-        return _gradients(qkv, rpb, out, sums, shift, grads[0])
+        # The table of a frozen base needs none, as in a path's training and in a search.
+        wanted = ctx.needs_input_grad[1]
+        table = F.pad(torch.zeros_like(rpb).flatten(1), (0, 1)) if wanted else None
+        of_qkv = _gradients(qkv, rpb, out, sums, shift, grads[0], table)
+        return of_qkv, None if table is None else table[:, :-1].reshape(rpb.shape)
 
 
 def _attend(maps: Tensor, rpb: Tensor, out: Tensor, sums: Tensor, shift: Tensor | None) -> None:
@@ -211,16 +215,21 @@ def _attend(maps: Tensor, rpb: Tensor, out: Tensor, sums: Tensor, shift: Tensor 
 
 
 def _gradients(
-    qkv: Tensor, rpb: Tensor, out: Tensor, sums: Tensor, shift: Tensor | None, grad: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the gradients of ``qkv`` and ``rpb``, in their shapes."""
+    qkv: Tensor,
+    rpb: Tensor,
+    out: Tensor,
+    sums: Tensor,
+    shift: Tensor | None,
+    grad: Tensor,
+    table: Tensor | None,
+) -> Tensor:
+    """Return the gradient of ``qkv``; add that of the bias table to ``table`` if one is given."""
     heads = rpb.shape[0]
     maps = _scaled_maps(qkv, heads)
     grad_map = torch.empty_like(sums.expand(maps.shape[1:]), memory_format=torch.contiguous_format)
     torch.div(_head_maps(grad, heads, 1)[0], sums, out=grad_map)
     delta = (grad_map * _head_maps(out, heads, 1)[0]).sum(-1, keepdim=True).neg_()
     grad_maps = torch.zeros_like(maps)
-    grad_table = rpb.new_zeros(heads, rpb[0].numel() + 1)
     for kind in _kinds(maps, rpb):
         grad_bias = torch.zeros_like(kind.bias)
         for chunk in kind.chunks:
@@ -236,14 +245,17 @@ def _gradients(
             grad_scores = torch.baddbmm(minus, grad_out, value.mT).mul_(weights)
             chunk.add_keys(grad_maps[1], torch.bmm(grad_scores.mT, query))
             _assign(chunk.queries(grad_maps[0]), torch.bmm(grad_scores, key))
-            grad_bias[chunk.heads] += grad_scores.view(bias.shape[0], -1, *bias.shape[1:]).sum(1)
-        grad_table.index_add_(1, kind.places, grad_bias.flatten(1))
+            if table is not None:
+                by_tile = grad_scores.view(bias.shape[0], -1, *bias.shape[1:])
+                grad_bias[chunk.heads] += by_tile.sum(1)
+        if table is not None:
+            table.index_add_(1, kind.places, grad_bias.flatten(1))
     result = torch.empty_like(qkv)
     parts = _head_maps(result, heads, 3)
     torch.mul(grad_maps[0], maps.shape[-1] ** -0.5, out=parts[0])
     torch.mul(grad_maps[1], math.log(2.0), out=parts[1])
     parts[2].copy_(grad_maps[2])
-    return result, grad_table[:, :-1].reshape(rpb.shape)
+    return result
 
 
 _Key = tuple[tuple[int, ...], int, int, int, int, int]

@@ -141,6 +141,16 @@ def test_dense_path_of_other_devices_agrees() -> None:
         torch.testing.assert_close(grad, expected, atol=1e-4, rtol=1e-5)
 
 
+def test_a_frozen_bias_changes_no_gradient_of_the_tokens() -> None:
+    torch.manual_seed(0)
+    qkv = torch.randn(1, 20, 19, 48, requires_grad=True)
+    rpb = torch.randn(2, 13, 13, requires_grad=True)
+    weight = torch.randn(1, 20, 19, 16)
+    both = torch.autograd.grad(neighborhood_attention(qkv, rpb), (qkv, rpb), weight)
+    (alone,) = torch.autograd.grad(neighborhood_attention(qkv, rpb.detach()), qkv, weight)
+    assert torch.equal(alone, both[0])
+
+
 @pytest.mark.parametrize("size", [(8, 8), (21, 34)])
 def test_batch_and_repetition_change_nothing(size: tuple[int, int]) -> None:
     module = build(32, 2, 7)
