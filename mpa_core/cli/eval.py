@@ -25,6 +25,13 @@ def register(
     )
     parser.add_argument("dataset", nargs="?", type=Path, metavar="DATASET", help="folder of photos")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the results")
+    parser.add_argument(
+        "--protocol",
+        default="whole",
+        metavar="NAME",
+        help="what is coded of each photo: whole, the photo at its own size, or short-side[:SIDE], "
+        "squares of SIDE (256) pixels of the photo made small (default: %(default)s)",
+    )
     parser.add_argument("--resume", action="store_true", help="measure only what is not in --out")
 
     ours = parser.add_argument_group("ours")
@@ -89,7 +96,7 @@ def register(
         "--limit",
         type=counted("pictures", most=10**9),
         metavar="N",
-        help="only the first N pictures",
+        help="only the first N pictures, or by another protocol than whole the first N photos",
     )
     figures.add_argument("--no-plots", action="store_true", help="tables alone")
     figures.add_argument(
@@ -139,9 +146,12 @@ def _measure(args: argparse.Namespace) -> int:
     from mpa_core.codec import MPACodec
     from mpa_core.evaluation.learned import Sweep
     from mpa_core.evaluation.plan import Plan
+    from mpa_core.evaluation.protocols import Protocol
     from mpa_core.evaluation.run import Evaluation
     from mpa_core.mix import Mix
 
+    with reading("--protocol"):
+        protocol = Protocol.parse(args.protocol)
     paths = asked_paths(_list(args.paths))
     with reading("--device"):
         device = as_device(args.device)
@@ -159,6 +169,7 @@ def _measure(args: argparse.Namespace) -> int:
     plan = Plan(
         dataset=args.dataset,
         out=args.out,
+        protocol=protocol,
         qualities=_numbers(args.qualities),
         mixes=mixes,
         sweep=sweep,
@@ -176,7 +187,14 @@ def _measure(args: argparse.Namespace) -> int:
     results = evaluation.run(_tell)
     files = evaluation.write(plots=not args.no_plots)
     rows = [
-        {"codec": row.codec, "mix": row.mix, "setting": row.setting, "bpp": results.bpp(row)}
+        {
+            "set": results.sets[row.pictures].name,
+            "protocol": results.sets[row.pictures].protocol,
+            "codec": row.codec,
+            "mix": row.mix,
+            "setting": row.setting,
+            "bpp": results.bpp(row),
+        }
         | {name: results.figure(row, name) for name in results.metrics}
         for row in results.rows.values()
     ]

@@ -9,6 +9,7 @@ from mpa_core.checkpoints import BaseMeta, PathMeta
 from mpa_core.checkpoints.cards import PICTURES, PIPELINE
 from mpa_core.checkpoints.hub import library
 from mpa_core.errors import ConfigError
+from mpa_core.evaluation.picture_set import PictureSet
 from mpa_core.evaluation.results import Results, Row, rounded
 
 if TYPE_CHECKING:
@@ -53,6 +54,11 @@ def _is_about(row: Row, meta: BaseMeta | PathMeta) -> bool:
     return list(source) == ["base", name] and meta.fingerprint.startswith(source[name])
 
 
+def _dataset_args(pictures: PictureSet) -> dict[str, object]:
+    args: dict[str, object] = {PICTURES: len(pictures.digests), "protocol": pictures.protocol}
+    return args | ({"photos": len(set(pictures.photos))} if pictures.photos else {})
+
+
 def _figures(results: Results, row: Row) -> list[EvalResult]:
     pictures = results.sets[row.pictures]
     figures = []
@@ -64,8 +70,8 @@ def _figures(results: Results, row: Row) -> list[EvalResult]:
             library().EvalResult(
                 task_type=PIPELINE,
                 dataset_type=pictures.name,
-                dataset_name=f"{pictures.name} ({pictures.key})",
-                dataset_args={PICTURES: len(pictures.digests)},
+                dataset_name=f"{pictures.label} ({pictures.key})",
+                dataset_args=_dataset_args(pictures),
                 metric_type=name,
                 metric_name=metric.full_label,
                 metric_value=rounded(value * metric.unit.factor),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mpa_core.evaluation.learned import Sweep
+from mpa_core.evaluation.protocols import WHOLE, Protocol
 from mpa_core.mix import Mix
 
 ShowProgress = Callable[[str, int, int], None]
@@ -35,6 +36,9 @@ class Plan:
     """Options of each task's recipe, by task."""
     perceptual: Sequence[str] = ("efficientnet-lite0", "haarpsi")
     limit: int | None = None
+    """Largest number of pictures, as :func:`mpa_core.evaluation.sets.collect` takes it."""
     strip_picture: int = 0
     """Index of the picture that the strip along the sweep shows."""
     resume: bool = False
+    protocol: Protocol = WHOLE
+    """What is coded of each photo."""

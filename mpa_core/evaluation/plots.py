@@ -10,7 +10,8 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from mpa_core.evaluation.classic import CODECS
-from mpa_core.evaluation.results import MetricInfo, PictureSet, Results, Row
+from mpa_core.evaluation.picture_set import PictureSet
+from mpa_core.evaluation.results import MetricInfo, Results, Row
 from mpa_core.evaluation.tables import SweepRows, label_of, ordered, sweeps
 from mpa_core.io.files import write_bytes
 from mpa_core.requirements import missing
@@ -28,6 +29,8 @@ _AXIS_WIDTH = 48
 def write_plots(results: Results, folder: Path) -> list[Path]:
     """Write a PNG per set and metric (``photos-psnr.png``) and per sweep.
 
+    Names of files name the protocol where it is not that of whole photos.
+
     Returns:
         The files written.
 
@@ -40,7 +43,7 @@ def write_plots(results: Results, folder: Path) -> list[Path]:
         for metric in results.metrics.values():
             curves = rate_curves(results, pictures, metric)
             if curves:
-                path = folder / f"{pictures.name}-{metric.name.replace('/', '-')}.png"
+                path = folder / f"{pictures.slug}-{metric.name.replace('/', '-')}.png"
                 _write(path, rate_plot(pictures, metric, curves))
                 written.append(path)
     for sweep in sweeps(results):
@@ -54,7 +57,7 @@ def write_plots(results: Results, folder: Path) -> list[Path]:
 
 def sweep_name(sweep: SweepRows) -> str:
     """Return the beginning of the names of the files about a sweep."""
-    return f"{sweep.pictures.name}-sweep-{sweep.first}-{sweep.last}-q{sweep.quality:g}"
+    return f"{sweep.pictures.slug}-sweep-{sweep.first}-{sweep.last}-q{sweep.quality:g}"
 
 
 def strip(
@@ -120,7 +123,7 @@ def rate_plot(
         )
     axes.set_xlabel("bits per pixel (from files)")
     axes.set_ylabel(metric.full_label + ("" if metric.higher_is_better else ", lower is better"))
-    axes.set_title(f"{pictures.count} ({pictures.name})", fontsize=9)
+    axes.set_title(f"{pictures.count} ({pictures.label})", fontsize=9)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure
@@ -163,7 +166,9 @@ def sweep_plot(results: Results, sweep: SweepRows) -> Any:
         return None
     axes.set_xlabel(f"share of tokens through {sweep.last} (the rest through {sweep.first})")
     axes.grid(alpha=0.3)
-    axes.set_title(f"quality {sweep.quality:g}, the same files throughout", fontsize=9)
+    axes.set_title(
+        f"quality {sweep.quality:g} ({sweep.pictures.label}), the same files throughout", fontsize=9
+    )
     # There is seldom room beside the curves: two axes fill both corners of either side.
     figure.legend(handles=lines, fontsize=8, ncols=2, loc="outside lower center")
     return figure

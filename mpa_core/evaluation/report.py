@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from mpa_core.errors import ConfigError
 from mpa_core.evaluation.bands import Band
 from mpa_core.evaluation.classic import CODECS
+from mpa_core.evaluation.picture_set import PictureSet
 from mpa_core.evaluation.plots import sweep_name, write_plots
-from mpa_core.evaluation.results import MetricInfo, PictureSet, Results
+from mpa_core.evaluation.protocols import Protocol
+from mpa_core.evaluation.results import MetricInfo, Results
 from mpa_core.evaluation.tables import (
     ANCHORS,
     Table,
@@ -29,11 +33,11 @@ from mpa_core.io.folders import claim_output
 HOW = (
     "Every figure is of a file written to disk and read back: bits are its size, the picture is "
     "what decoding it gives, 8 bits a channel. Curves are means over the pictures at each setting. "
-    "Intervals are 95 %, by drawing the pictures again 2000 times; differences are paired: both "
-    "sides see the same draws. BD-rate is the mean difference in bits at equal quality (in "
-    "brackets: of the figure at equal bits), interpolated by PCHIP over the range both curves "
-    "share. That range differs from row to row: two codecs compare best where one of them is the "
-    "anchor. Times are of the processor, all threads together, per picture."
+    "Intervals are 95 %, by drawing the photos again 2000 times, each with all pictures of it; "
+    "differences are paired: both sides see the same draws. BD-rate is the mean difference in bits "
+    "at equal quality (in brackets: of the figure at equal bits), interpolated by PCHIP over the "
+    "range both curves share. That range differs from row to row: two codecs compare best where "
+    "one of them is the anchor. Times are of the processor, all threads together, per picture."
 )
 BANDS = (
     "A mean over a band of rates is that of the differences, interpolated by PCHIP in the "
@@ -111,15 +115,25 @@ def _about(results: Results) -> str:
     for item in results.sets.values():
         sizes = sorted(set(item.sizes))
         shown = ", ".join(f"{w}x{h}" for w, h in sizes[:3]) + (", …" if len(sizes) > 3 else "")
-        lines.append(f"Set `{item.name}`: {item.count} of {shown} pixels.")
+        lines.append(
+            f"Set `{item.name}` by protocol `{item.protocol}`: {item.count}, {shown} pixels."
+        )
+    lines += [f"By `{text}`, {summary}." for text, summary in _protocols(results)]
     return " ".join(lines)
+
+
+def _protocols(results: Results) -> Iterator[tuple[str, str]]:
+    """Yield each protocol and what it is, but for those that this version does not know."""
+    for text in sorted({item.protocol for item in results.sets.values()}):
+        with suppress(ConfigError):
+            yield text, Protocol.parse(text).summary
 
 
 def _photos(results: Results, plots: Sequence[str]) -> list[str]:
     parts = []
     metrics = [metric for metric in results.metrics.values() if metric.task is None]
     for item in photo_sets(results):
-        parts.append("## Rate and distortion")
+        parts.append(f"## Rate and distortion: {item.label}")
         parts += [_table(bd_table(results, item, metrics, anchor)) for anchor in ANCHORS]
         parts += _shown(plots, item, metrics)
     return parts
@@ -129,7 +143,7 @@ def _points(results: Results) -> list[str]:
     metrics = [metric for metric in results.metrics.values() if metric.task is None]
     parts = []
     for item in photo_sets(results):
-        parts += ["## Every point", _table(curve_table(results, item, metrics))]
+        parts += [f"## Every point: {item.label}", _table(curve_table(results, item, metrics))]
     return parts
 
 
@@ -149,7 +163,7 @@ def _tasks(results: Results, plots: Sequence[str], bands: Sequence[Band]) -> lis
     for item in found:
         differences = difference_table(results, item, bands)
         if differences:
-            title = f"### {item.metric.heading}, {item.pictures.name}: paired differences"
+            title = f"### {item.metric.heading}, {item.pictures.label}: paired differences"
             parts += [title, _table(differences)]
         parts += _shown(plots, item.pictures, [] if item.metric.task is None else [item.metric])
     return parts
@@ -160,7 +174,7 @@ def _sweeps(results: Results, plots: Sequence[str]) -> list[str]:
     for sweep in sweeps(results):
         parts.append(
             f"## From {sweep.first} to {sweep.last}\n\nQuality {sweep.quality:g}, "
-            f"{sweep.pictures.name}: the same files, with a growing share of tokens through "
+            f"{sweep.pictures.label}: the same files, with a growing share of tokens through "
             f"`{sweep.last}`."
         )
         shown = [plot for plot in plots if sweep_name(sweep) in plot]
@@ -186,7 +200,7 @@ def _codecs(results: Results) -> list[str]:
 def _shown(plots: Sequence[str], item: PictureSet, metrics: Sequence[MetricInfo]) -> list[str]:
     found = []
     for metric in metrics:
-        end = f"{item.name}-{metric.name.replace('/', '-')}.png"
+        end = f"{item.slug}-{metric.name.replace('/', '-')}.png"
         found += [f"![{metric.heading}]({plot})" for plot in plots if Path(plot).name == end]
     return found
 

@@ -18,39 +18,28 @@ import torch
 
 from mpa_core.errors import ConfigError
 from mpa_core.evaluation.kept import key_of
-from mpa_core.evaluation.statistics import Array, Curve, Estimate, Value, estimate, mean_value
+from mpa_core.evaluation.picture_set import PictureSet
+from mpa_core.evaluation.statistics import (
+    Array,
+    Curve,
+    Estimate,
+    Value,
+    estimate,
+    mean_value,
+    with_counts,
+)
 from mpa_core.io.files import write_text
 from mpa_core.plugins.registry import load_target, registry
 from mpa_core.runtime.foreign import foreign_code
 from mpa_core.tasks.metric import DECIBEL, PERCENT, PLAIN, PSNR, Metric, Unit
 
-FORMAT = 2
-"""Version of the file; files of version 1, which had no units, can be read, too."""
+FORMAT = 3
+"""Version of the file; version 1, which had no units, and version 2, which had no protocols (all
+were of whole photos), can be read, too."""
 FILE = "results.json"
 PHOTOS = "photos"
 """Name of the set of plain photos."""
 _DIGITS = 6
-
-
-@dataclass(frozen=True)
-class PictureSet:
-    """The pictures that rows refer to, in order."""
-
-    name: str
-    names: list[str]
-    digests: list[str]
-    sizes: list[tuple[int, int]]
-    """Width and height of each."""
-
-    @property
-    def key(self) -> str:
-        """16 hex digits that identify the pictures and their order."""
-        return key_of({"pictures": self.digests})
-
-    @property
-    def count(self) -> str:
-        """The number of pictures, in words: "1 picture", "24 pictures"."""
-        return f"{len(self.digests)} picture" + ("" if len(self.digests) == 1 else "s")
 
 
 @dataclass(frozen=True)
@@ -207,22 +196,28 @@ class Results:
         """Return the mean over pictures of the bits per pixel."""
         return float(np.mean(self.bits(row)))
 
-    def per_picture(self, row: Row, metric: str) -> Array | None:
-        """Return a column, [pictures, K] (K = 2 for means); None where it was not measured."""
+    def per_photo(self, row: Row, metric: str) -> Array | None:
+        """Return a column, [photos, K] (K = 2 for means); None where it was not measured.
+
+        Pictures of one photo are not independent, so that their statistics are added up:
+        intervals come of drawing photos.
+        """
         values = row.values.get(metric)
         if values is None or any(value is None for value in values):
             return None
         found = np.asarray(values, dtype=np.float64)
-        return found if found.ndim == 2 else np.stack([found, np.ones(len(found))], axis=1)
+        if found.ndim == 1:
+            found = with_counts(found)
+        return self.sets[row.pictures].by_photo(found)
 
     def figure(self, row: Row, metric: str) -> float | None:
         """Return a metric's value in a row, over all pictures; None where it was not measured."""
-        found = self.per_picture(row, metric)
+        found = self.per_photo(row, metric)
         return None if found is None else self.metrics[metric].function()(found.sum(0))
 
     def estimate(self, row: Row, metric: str) -> Estimate | None:
-        """Return a metric's value with its 95 % interval over pictures, or None."""
-        found = self.per_picture(row, metric)
+        """Return a metric's value with its 95 % interval over photos, or None."""
+        found = self.per_photo(row, metric)
         return None if found is None else estimate(found, self.metrics[metric].function())
 
     def curve(self, rows: Sequence[Row], metric: str) -> Curve:

@@ -29,6 +29,7 @@ from mpa_core.evaluation.classic import (
     nearest_setting,
 )
 from mpa_core.evaluation.complexity import macs_per_pixel
+from mpa_core.evaluation.filling import Filling
 from mpa_core.evaluation.kept import KeptFile, KeptFiles, cpu_seconds, key_of
 from mpa_core.evaluation.learned import mix_name, source_of
 from mpa_core.evaluation.measures import Measure, as_batch, build_measures
@@ -45,6 +46,8 @@ from mpa_core.mix import Mix
 
 FILES = "files"
 """Name of the folder of encoded pictures, in the output folder."""
+PICTURES = "pictures"
+"""Name of the folder of the pictures that a protocol makes of the photos, in the output folder."""
 
 CLASSIC_QUALITY = 1.0
 """Quality that a recipe gets for a classic codec's file, which has no quality of ours."""
@@ -93,7 +96,13 @@ class Evaluation:
         self.classics = dict(map(classic_codec, [*plan.codecs, *plan.match]))
         self.measures: list[Measure] = build_measures(plan.perceptual, device)
         self.sets = collect(
-            plan.dataset, plan.tasks, device, limit=plan.limit, settings=plan.task_settings
+            plan.dataset,
+            plan.tasks,
+            device,
+            limit=plan.limit,
+            settings=plan.task_settings,
+            protocol=plan.protocol,
+            store=plan.out / PICTURES,
         )
         self.kept = KeptFiles(plan.out / FILES)
 
@@ -166,7 +175,7 @@ class Evaluation:
             write_bytes(self.plan.out / f"{sweep_name(rows)}-strip.jpg", buffer.getvalue())
 
     def _missing(self, fields: dict[str, Any], columns: set[str]) -> bool:
-        known = self.results.rows.get(_Filling(fields).row().key)
+        known = self.results.rows.get(Filling(fields).row().key)
         return known is None or not columns <= set(known.values)
 
     def _drop_outdated(self) -> None:
@@ -240,7 +249,7 @@ class Evaluation:
         ]
 
         def measure(rows: list[dict[str, Any]]) -> list[Row]:
-            filled = [_Filling(fields) for fields in rows]
+            filled = [Filling(fields) for fields in rows]
             wanted = [mixes[fields["mix"]] for fields in rows]
             for index, image in enumerate(item.images):
                 original = Image.fromarray(image)
@@ -254,7 +263,7 @@ class Evaluation:
                 for filling, mix in zip(filled, wanted, strict=True)
             ]
 
-        label = f"{item.about.name}: {codec.name} at quality {quality:g}, {len(mixes)} mixes"
+        label = f"{item.about.label}: {codec.name} at quality {quality:g}, {len(mixes)} mixes"
         return _Group(label, item, rows, measure)
 
     def _our_file(self, codec: MPACodec, item: MeasuredSet, index: int, quality: float) -> KeptFile:
@@ -276,12 +285,12 @@ class Evaluation:
 
         def measure(rows: list[dict[str, Any]]) -> list[Row]:
             (fields,) = rows
-            filling = _Filling(fields)
+            filling = Filling(fields)
             for index in range(len(item.images)):
                 self._fill(filling, item, index, key, setting, CLASSIC_QUALITY)
             return [filling.row()]
 
-        label = f"{item.about.name}: {self.classics[key].label} at {setting}"
+        label = f"{item.about.label}: {self.classics[key].label} at {setting}"
         return _Group(label, item, [fields], measure)
 
     def _matched_group(self, item: MeasuredSet, key: ClassicFormat, quality: float) -> _Group:
@@ -298,7 +307,7 @@ class Evaluation:
 
         def measure(rows: list[dict[str, Any]]) -> list[Row]:
             (fields,) = rows
-            filling = _Filling(fields)
+            filling = Filling(fields)
             settings = []
             for index in range(len(item.images)):
                 wanted = len(self._our_file(codec, item, index, quality).data)
@@ -307,7 +316,9 @@ class Evaluation:
                 self._fill(filling, item, index, key, setting, quality)
             return [filling.row(settings=settings)]
 
-        label = f"{item.about.name}: {self.classics[key].label} at the bytes of quality {quality:g}"
+        label = (
+            f"{item.about.label}: {self.classics[key].label} at the bytes of quality {quality:g}"
+        )
         return _Group(label, item, [fields], measure)
 
     def _nearest(self, item: MeasuredSet, index: int, key: ClassicFormat, wanted: int) -> int:
@@ -330,7 +341,7 @@ class Evaluation:
 
     def _fill(
         self,
-        filling: _Filling,
+        filling: Filling,
         item: MeasuredSet,
         index: int,
         key: ClassicFormat,
@@ -360,34 +371,6 @@ class Evaluation:
             for task in item.tasks:
                 values |= task.statistics(index, x_hat, quality)
         return values
-
-
-class _Filling:
-    """A row that is filled picture by picture."""
-
-    def __init__(self, fields: dict[str, Any]) -> None:
-        self.fields = fields
-        self.bytes: list[int] = []
-        self.encode_seconds: list[float | None] = []
-        self.decode_seconds: list[float] = []
-        self.values: dict[str, list[Any]] = {}
-
-    def add(self, file: KeptFile, seconds: float, values: dict[str, Any]) -> None:
-        self.bytes.append(len(file.data))
-        self.encode_seconds.append(None if file.seconds is None else round(file.seconds, 3))
-        self.decode_seconds.append(round(seconds, 3))
-        for name, value in values.items():
-            self.values.setdefault(name, []).append(value)
-
-    def row(self, **more: Any) -> Row:
-        return Row(
-            **self.fields,
-            bytes=self.bytes,
-            encode_seconds=self.encode_seconds,
-            decode_seconds=self.decode_seconds,
-            values=self.values,
-            **more,
-        )
 
 
 def _source(codec: ClassicCodec) -> dict[str, Any]:

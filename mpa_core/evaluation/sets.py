@@ -1,7 +1,8 @@
 """The pictures to measure on: plain photos, and those of each task's recipe.
 
 A task whose test pictures are the photos themselves shares their files and reconstructions; one
-with pictures of its own (composites with exact masks) gets a set of its own.
+with pictures of its own (composites with exact masks) gets a set of its own. Where the protocol
+makes other pictures of the photos, recipes are given those as their photos.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from torch import Tensor
 from mpa_core.checkpoints import split_named
 from mpa_core.errors import ConfigError, TrainingError
 from mpa_core.evaluation.kept import digest
-from mpa_core.evaluation.results import PHOTOS, MetricInfo, PictureSet
+from mpa_core.evaluation.picture_set import PictureSet
+from mpa_core.evaluation.protocols import WHOLE, CutPhotos, Protocol, cut_photos
+from mpa_core.evaluation.results import PHOTOS, MetricInfo
 from mpa_core.plugins.registry import registry
 from mpa_core.tasks.datasets import WholePhotos
 from mpa_core.tasks.metric import PSNR, Metric
@@ -92,8 +95,10 @@ def collect(
     *,
     limit: int | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
+    protocol: Protocol = WHOLE,
+    store: Path | None = None,
 ) -> list[MeasuredSet]:
-    """Return the photos of ``folder``, and each recipe's test pictures made from it, as sets.
+    """Return the pictures of ``folder``, and each recipe's test pictures made from it, as sets.
 
     Damaged pictures are left out with a warning.
 
@@ -102,19 +107,38 @@ def collect(
         tasks: names of paths whose recipe has metrics to measure. ``OTHER=NAME`` is called
             ``OTHER``, and ``distribution:name`` is called ``name``.
         device: device of the task models.
-        limit: largest number of pictures of each set; None for all.
+        limit: largest number of pictures of each set; None for all. Where the protocol makes
+            other pictures of the photos, it is the largest number of photos.
         settings: options of each task's recipe, by what the task is called.
+        protocol: what is coded of each photo.
+        store: folder for the pictures that the protocol makes, which :data:`WHOLE` needs not.
 
     Raises:
         ConfigError: options that a recipe does not know, or of a task that is not in ``tasks``; two
-            tasks of one name.
+            tasks of one name; a recipe that does not make as many samples of each picture.
         TrainingError: no photos, or a path without a recipe.
+        OutputError: the pictures cannot be written.
         PathNotFoundError, PluginError, MissingDependencyError: a recipe cannot be used.
     """
+    cut = None
+    if protocol.kind.cut is not None:
+        assert store is not None
+        cut = cut_photos(folder, protocol, store, limit)
+        folder, limit = cut.folder, None
     photos = WholePhotos(folder)
     names = [path.relative_to(folder).as_posix() for path in photos.paths]
-    plain, _ = _measured(PHOTOS, photos, names, limit)
-    plain = replace(plain, left_out=dict(photos.photos.left_out))
+
+    def measured(
+        name: str, samples: Sequence[Sample], given: list[str] | None = None
+    ) -> tuple[MeasuredSet, list[int]]:
+        found, chosen = _measured(name, samples, given, limit)
+        photo_of = None if cut is None else _photo_of(name, chosen, len(samples), names, cut)
+        about = replace(found.about, protocol=str(protocol), photos=photo_of)
+        return replace(found, about=about), chosen
+
+    plain, _ = measured(PHOTOS, photos, names)
+    left_out = photos.photos.left_out if cut is None else cut.left_out
+    plain = replace(plain, left_out=dict(left_out))
     sets = {plain.key: plain}
     options = dict(settings or {})
     named = _named(tasks)
@@ -127,7 +151,7 @@ def collect(
         recipe = RecipeCalls(source, options.get(name))
         recipe.setup(device)
         samples = recipe.dataset(folder, "test", None)
-        found, chosen = _measured(name, samples, None, limit)
+        found, chosen = measured(name, samples)
         found = sets.setdefault(found.key, found)
         found.tasks.append(_task(name, recipe, samples, chosen))
     return list(sets.values())
@@ -161,6 +185,24 @@ def _measured(
         sizes=[(image.shape[1], image.shape[0]) for image in images.values()],
     )
     return MeasuredSet(about, list(images.values())), list(images)
+
+
+def _photo_of(
+    name: str, chosen: Sequence[int], samples: int, pictures: Sequence[str], cut: CutPhotos
+) -> list[str]:
+    """Return the photo that each of the ``chosen`` of so many samples is of.
+
+    As :class:`mpa_core.tasks.PhotoSamples` has it, samples follow the order of the pictures, the
+    same number of each.
+    """
+    per_picture, rest = divmod(samples, len(pictures))
+    if rest or not per_picture:
+        raise ConfigError(
+            f"set {name!r}: its recipe makes {samples} samples of {len(pictures)} pictures, so "
+            "that nobody can tell which photo each is of; expected the same number of samples of "
+            "every picture, in their order: measure it by --protocol whole"
+        )
+    return [cut.photos[pictures[index // per_picture]] for index in chosen]
 
 
 def _task(name: str, calls: RecipeCalls, samples: Sequence[Sample], chosen: list[int]) -> Task:

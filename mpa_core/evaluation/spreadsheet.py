@@ -21,6 +21,7 @@ def to_csv(results: Results) -> str:
     writer = csv.writer(out, lineterminator="\n")
     columns = [
         "set",
+        "protocol",
         "codec",
         "mix",
         "setting",
@@ -36,6 +37,7 @@ def to_csv(results: Results) -> str:
         macs = row.macs_per_pixel or {}
         cells: list[Any] = [
             results.sets[row.pictures].name,
+            results.sets[row.pictures].protocol,
             row.codec,
             row.mix,
             row.setting,

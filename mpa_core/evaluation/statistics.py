@@ -1,8 +1,8 @@
-"""Confidence intervals by resampling pictures, and Bjøntegaard's differences of curves.
+"""Confidence intervals by resampling photos, and Bjøntegaard's differences of curves.
 
 Values of metrics are functions of totals over pictures (:class:`mpa_core.tasks.Metric`), so that
-resampling pictures with replacement is one product of a matrix of counts with each picture's
-statistics.
+resampling with replacement is one product of a matrix of counts with the statistics of each. What
+is called a picture here is what is drawn: a photo, with all pictures that a protocol makes of it.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def figures_of_draws(per_picture: Array, value: Value = mean_value) -> Array:
     return np.array([value(total) for total in totals])
 
 
-def with_counts(values: Sequence[float]) -> Array:
+def with_counts(values: Sequence[float] | Array) -> Array:
     """Convert one number per picture to ``(value, 1)`` per picture, whose value is the mean."""
     return np.stack([np.asarray(values, dtype=np.float64), np.ones(len(values))], axis=1)
 

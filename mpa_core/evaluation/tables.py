@@ -9,7 +9,8 @@ import numpy as np
 
 from mpa_core.evaluation.bands import Band, band_difference
 from mpa_core.evaluation.classic import CODECS
-from mpa_core.evaluation.results import PHOTOS, MetricInfo, PictureSet, Results, Row
+from mpa_core.evaluation.picture_set import PictureSet
+from mpa_core.evaluation.results import PHOTOS, MetricInfo, Results, Row
 from mpa_core.evaluation.statistics import (
     Array,
     Estimate,
@@ -193,7 +194,7 @@ def _judged_line(
     best = _best(figures, metric)
     return [
         metric.full_label,
-        f"{item.pictures.name}, {_count(results, item, next(iter(at.values())))}",
+        f"{item.pictures.label}: {_count(results, item, next(iter(at.values())))}",
         f"{rate:.3f}",
         *(
             _cell(figures.get(name), metric, name in best) + _rate(results, at.get(name), rate)
@@ -204,11 +205,12 @@ def _judged_line(
 
 def _count(results: Results, item: Judged, row: Row) -> str:
     """Return the number of pictures that a mean is over, or of views if there are more."""
-    found = results.per_picture(row, item.metric.name)
+    found = results.per_photo(row, item.metric.name)
     pictures = len(item.pictures.digests)
+    text = item.pictures.count if item.pictures.photos else str(pictures)
     if found is not None and item.metric.value is None and found[:, 1].sum() > pictures:
-        return f"{found[:, 1].sum():.0f} views of {pictures}"
-    return str(pictures)
+        return f"{found[:, 1].sum():.0f} views of {text}"
+    return text
 
 
 def difference_table(results: Results, item: Judged, bands: Sequence[Band] = ()) -> Table:
@@ -260,7 +262,7 @@ def _columns(
     """Return the rows by column and quality: of single paths, and of matched classic codecs."""
     found: dict[str, dict[float, Row]] = {}
     for row in results.rows.values():
-        if row.pictures != pictures.key or results.per_picture(row, metric.name) is None:
+        if row.pictures != pictures.key or results.per_photo(row, metric.name) is None:
             continue
         if row.match is not None:
             found.setdefault(row.codec, {})[float(row.match["quality"])] = row
@@ -293,8 +295,8 @@ def _pair(
     results: Results, metric: MetricInfo, row: Row, other: Row | None
 ) -> tuple[Array, Array] | None:
     """Return the statistics of each picture in both rows; None where one has none."""
-    first = results.per_picture(row, metric.name)
-    second = None if other is None else results.per_picture(other, metric.name)
+    first = results.per_photo(row, metric.name)
+    second = None if other is None else results.per_photo(other, metric.name)
     return None if first is None or second is None else (first, second)
 
 
@@ -343,7 +345,7 @@ def sweep_table(results: Results, sweep: SweepRows) -> Table:
     metrics = [
         metric
         for metric in results.metrics.values()
-        if all(results.per_picture(row, metric.name) is not None for row in sweep.rows)
+        if all(results.per_photo(row, metric.name) is not None for row in sweep.rows)
     ]
     head = [f"share of {label_of(sweep.last)}", "MACs/pixel", *(m.heading for m in metrics)]
     return [

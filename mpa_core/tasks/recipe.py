@@ -131,7 +131,9 @@ class Recipe:
         Args:
             root: the folder that the user gave as ``--data`` (or ``--val``, or to ``mpa eval``).
             split: ``"train"``: pictures of ``crop`` pixels a side, several per photo; ``"val"``,
-                ``"test"``: whole pictures of any size.
+                ``"test"``: whole pictures of any size. Where ``mpa eval`` makes several pictures of
+                a photo, ``root`` is a folder of those, and the samples must follow their order, the
+                same number of each picture, so that it knows which photo each is of.
             crop: side in pixels; None for whole pictures.
         """
         if split == "train" and crop is not None:

@@ -72,6 +72,7 @@ def test_measures_then_makes_the_page(mpa, base, path_folder, photos, tmp_path):
         (["photos", "--out", "x", "--base", "mpa-small", "--qualities", "low"], "'low'"),
         (["photos", "--out", "x", "--codecs", "jpeg", "--set", "stride=1"], "TASK.KEY=VALUE"),
         (["photos", "--out", "x", "--device", "gpu"], "--device: device is 'gpu', expected one of"),
+        (["photos", "--out", "x", "--protocol", "paper"], "expected one of whole, short-side:SIDE"),
         (["photos", "--out", "x", "--limit", "0"], "'0' is no number of pictures; give 1 to"),
         (["photos", "--out", "x", "--paths", "a=cls,a=seg"], "would both be called 'a'; load one"),
     ],
@@ -80,6 +81,20 @@ def test_arguments_that_make_no_sense(mpa, arguments, message):
     done = mpa("eval", *arguments)
     assert done.code == 2
     assert message in done.errors[-1]
+
+
+def test_squares_of_small_photos(mpa, photos, tmp_path):
+    words = ["--no-base", "--codecs", "jpeg", "--perceptual", "", "--format", "json", "--no-plots"]
+    done = mpa("eval", photos, "--out", tmp_path, *words, "--protocol", "short-side:96")
+    assert done.code == 0, done.err
+    assert {(row["set"], row["protocol"]) for row in done.data["rows"]} == {
+        ("photos", "short-side:96")
+    }
+    squares = list((tmp_path / "pictures").rglob("*.png"))
+    assert len(squares) == 2
+    for square in squares:
+        with Image.open(square) as picture:
+            assert picture.size == (96, 96)
 
 
 def test_options_of_recipes(mpa, photos, tmp_path):

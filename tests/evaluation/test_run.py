@@ -24,10 +24,11 @@ from mpa_core.evaluation import learned
 from mpa_core.evaluation.bands import Band
 from mpa_core.evaluation.classic import CODECS, encode, pixels_only
 from mpa_core.evaluation.learned import Sweep, mix_name, reconstructions
+from mpa_core.evaluation.picture_set import PictureSet
 from mpa_core.evaluation.plan import Plan
 from mpa_core.evaluation.plots import rate_curves
 from mpa_core.evaluation.report import markdown, write_report
-from mpa_core.evaluation.results import PHOTOS, PictureSet, Results, Row, value_reference
+from mpa_core.evaluation.results import PHOTOS, Results, Row, value_reference
 from mpa_core.evaluation.run import Evaluation
 from mpa_core.evaluation.sets import collect
 from mpa_core.evaluation.spreadsheet import to_csv
@@ -235,8 +236,8 @@ def test_results_survive_the_file(results: Results, tmp_path: Path):
     ("text", "message"),
     [
         ("not json", "cannot be read as results"),
-        ("[]", "format 'list', expected 1 to 2"),
-        ('{"format": 7}', "format 7, expected 1 to 2"),
+        ("[]", "format 'list', expected 1 to 3"),
+        ('{"format": 7}', "format 7, expected 1 to 3"),
         ('{"format": 1, "sets": [{}], "metrics": [], "rows": []}', "not results of mpa eval"),
     ],
 )

@@ -139,16 +139,16 @@ def test_the_unit_is_kept_with_the_results(results: Results):
 
 def test_every_table_says_the_unit_once(results: Results, out: Path):
     page = (out / "results.md").read_text("utf-8")
-    row = re.search(r"^\| offset \(px\) \| photos, 2 \|.*$", page, re.M)
+    row = re.search(r"^\| offset \(px\) \| photos, whole: 2 \|.*$", page, re.M)
     assert row and re.search(r"\| (\*\*)?\d+\.\d(\*\*)? \[\d+\.\d, \d+\.\d\]", row[0])
     assert "%" not in row[0]
-    assert re.search(r"^\| found \(%\) \| photos, 2 \|", page, re.M)
-    assert re.search(r"^\| dots/plain \| photos, 2 \| [\d.]+ \| .*\d\.\d{4} \[", page, re.M)
+    assert re.search(r"^\| found \(%\) \| photos, whole: 2 \|", page, re.M)
+    assert re.search(r"^\| dots/plain \| photos, whole: 2 \| [\d.]+ \| .*\d\.\d{4} \[", page, re.M)
     assert "| dots − main (px) |" in page
     assert "| dots − main (points) |" in page
     assert "| dots − main |" in page  # a plain number
-    assert "### offset (px), photos: paired differences" in page
-    assert "### found, photos: paired differences" in page
+    assert "### offset (px), photos, whole: paired differences" in page
+    assert "### found, photos, whole: paired differences" in page
     (sweep,) = re.findall(r"^\| share of dots .*$(?:\n\|.*)*", page, re.M)
     assert "| PSNR (dB) | offset (px) | found | dots/plain |" in sweep
     last = [cell.strip() for cell in sweep.splitlines()[-1].strip("|").split("|")]

@@ -148,7 +148,8 @@ def test_saving_imports_nothing_of_the_hub(codec, tmp_path, monkeypatch):
 
 def test_figures_of_mpa_eval(codec, tmp_path):
     from mpa_core.evaluation.figures import card_figures
-    from mpa_core.evaluation.results import MetricInfo, PictureSet, Results, Row
+    from mpa_core.evaluation.picture_set import PictureSet
+    from mpa_core.evaluation.results import MetricInfo, Results, Row
     from mpa_core.tasks.metric import DECIBEL
 
     base = tmp_path / "base"
@@ -176,11 +177,12 @@ def test_figures_of_mpa_eval(codec, tmp_path):
     for meta, value in ((checkpoints.read_base_meta(base), 31), (path, 29)):
         (found,) = card_figures(tmp_path / "results.json", meta)
         assert found.metric_value == value
-        assert found.dataset_args == {"pictures": 2}
+        assert found.dataset_args == {"pictures": 2, "protocol": "whole"}
+        assert found.dataset_name == f"photos, whole ({pictures.key})"
         assert found.metric_args == {"quality": 3.0, "bpp": 3.0}
         assert (found.metric_type, found.metric_name) == ("psnr", "PSNR (dB)")
     stranger = MPACodec.from_preset("mpa-tiny", seed=5)
     stranger.save_pretrained(tmp_path / "other")
     with pytest.raises(ConfigError, match=r"has no figures of base 'mpa-tiny-random-5'"):
         card_figures(tmp_path / "results.json", checkpoints.read_base_meta(tmp_path / "other"))
-    assert json.loads((tmp_path / "results.json").read_text())["format"] == 2
+    assert json.loads((tmp_path / "results.json").read_text())["format"] == 3
