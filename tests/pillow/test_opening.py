@@ -144,7 +144,7 @@ def test_the_bundled_base_is_found_by_the_file(plugin, sample, monkeypatch):
 
 def test_a_file_of_an_unknown_base_is_said(plugin, data, monkeypatch):
     monkeypatch.delenv("MPA_BASE")
-    with pytest.raises(OSError, match="not bundled .* with MPA_BASE or decode_by") as caught:
+    with pytest.raises(OSError, match=r"not bundled .* with MPA_BASE or decode_by") as caught:
         opened(data).load()
     assert len(str(caught.value).splitlines()) == 1
 
