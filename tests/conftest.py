@@ -49,6 +49,17 @@ def _modes_are_as_before() -> Iterator[None]:
     assert _process_modes() == before
 
 
+@pytest.fixture(autouse=True)
+def _pillow_forgets_mpa() -> Iterator[None]:
+    """What a test, or a snippet, imports with ``mpa_core.pillow`` is unknown to the next one."""
+    yield
+    if sys.modules.pop("mpa_core.pillow", None) is not None:
+        for known in (Image.OPEN, Image.SAVE, Image.MIME):
+            known.pop("MPA", None)
+        Image.ID.remove("MPA")
+        Image.EXTENSION.pop(".mpa", None)
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository."""

@@ -65,6 +65,7 @@ def test_all_of_tasks_is_imported_when_used():
         "mpa_core.cli.main",
         "mpa_core.plugins",
         "mpa_core.checkpoints",
+        "mpa_core.pillow",
         "mpa_core.tasks",
         "mpa_core.testing",
         "mpa_core.testing.pytest_plugin",

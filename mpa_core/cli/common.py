@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from mpa_core.checkpoints.sources import Kind
     from mpa_core.io.stripping import What
 
-DEFAULT_BASE = "mpa-small"
-"""The base of a command that is told none."""
-
 STREAM = "-"
 """Argument that stands for stdin as an input and for stdout as the output."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,13 +20,13 @@ from mpa_core.cli.common import (
     reading,
 )
 from mpa_core.cli.encode import age_difference
-from mpa_core.cli.loading import add_load_argument, fetched_path, fetched_paths, load_needed
-from mpa_core.errors import BaseMismatchError, ImageError
+from mpa_core.cli.loading import add_load_argument, fetched_path, fetched_paths
+from mpa_core.codecs import Codecs
+from mpa_core.errors import ImageError
 
 if TYPE_CHECKING:
     from mpa_core.bitstream.parsed import ParsedFile
     from mpa_core.cli.batch.jobs import Step
-    from mpa_core.codec import MPACodec
     from mpa_core.io.stripping import What
     from mpa_core.mix import Mix
 
@@ -177,7 +176,8 @@ class DecoderSettings:
         paths = asked_paths(self.load, mix.path_names)
         with reading("--mix"):
             mix = paths.mix(mix)
-        return Decoder(self, _Codecs(self.base, paths.sources, mix), mix)
+        codecs = Codecs(self.base, paths.sources, mix.path_names, named_by="--base")
+        return Decoder(self, codecs, mix)
 
     def pixels(self, job: Job) -> int:
         """Return width times height of the picture in an undamaged file."""
@@ -190,7 +190,7 @@ class DecoderSettings:
 class Decoder:
     """Decodes one file after the other."""
 
-    def __init__(self, settings: DecoderSettings, codecs: _Codecs, mix: Mix) -> None:
+    def __init__(self, settings: DecoderSettings, codecs: Codecs, mix: Mix) -> None:
         self.settings = settings
         self.codecs = codecs
         self.mix = mix
@@ -243,46 +243,6 @@ class Decoder:
 
         data = read_input(job.source)
         return parse_file(data, errors=self.settings.errors, max_pixels=self.settings.max_pixels)
-
-
-class _Codecs:
-    """Codecs by file: the one asked for, or the bundled one that made the file; each loads once."""
-
-    def __init__(self, base: str | None, load: Sequence[str], mix: Mix) -> None:
-        self._load_first = load
-        self._mix = mix
-        self._loaded: dict[str, MPACodec] = {}
-        self._base = base
-        if base is not None:
-            self._load(base)
-
-    def for_fingerprint(self, prefix: bytes) -> MPACodec:
-        base = self._base if self._base is not None else _bundled_base(prefix)
-        return self._loaded[base] if base in self._loaded else self._load(base)
-
-    def _load(self, base: str) -> MPACodec:
-        from mpa_core.codec import MPACodec
-
-        codec = MPACodec.from_pretrained(base)
-        load_needed(codec, self._load_first, self._mix.path_names)
-        self._loaded[base] = codec
-        return codec
-
-
-def _bundled_base(prefix: bytes) -> str:
-    from mpa_core.checkpoints import bundled_base_of, bundled_bases, bundled_fingerprints
-    from mpa_core.checkpoints.bundled import IN_A_NEWER_SDK
-
-    found = bundled_base_of(prefix)
-    if found is not None:
-        # Its folder, since a name could mean something else in the current folder.
-        return str(bundled_bases()[found])
-    bundled = bundled_fingerprints().items()
-    known = ", ".join(f"{name} {value[:16]}" for value, name in bundled) or "none"
-    raise BaseMismatchError(
-        f"the file was made by the base {prefix.hex()}, which is not bundled (bundled: {known}); "
-        f"name the folder of that base with --base, {IN_A_NEWER_SDK}"
-    )
 
 
 def _split_regions(entries: list[str]) -> dict[str, str]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from mpa_core.arguments import DEFAULT_QUALITY
 from mpa_core.cli.common import (
-    DEFAULT_BASE,
     STREAM,
     Job,
     add_job_arguments,
@@ -22,8 +21,8 @@ from mpa_core.cli.common import (
     noting,
     read_input,
 )
-from mpa_core.cli.loading import load_needed
 from mpa_core.cli.readers import add_reader_arguments, asked_readers
+from mpa_core.codecs import DEFAULT_BASE, load_needed
 from mpa_core.errors import BitstreamError, ConfigError, ImageError
 from mpa_core.runtime.streams import stdin
 

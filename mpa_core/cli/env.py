@@ -28,6 +28,8 @@ _VARIABLES = (
     "MPA_PLUGINS",
     "MPA_STRICT_PLUGINS",
     "MPA_DEBUG",
+    "MPA_MIX",
+    "MPA_BASE",
     *COUNTING,
     *WAITING,
     "OMP_THREAD_LIMIT",

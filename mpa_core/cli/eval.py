@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpa_core.cli.common import DEFAULT_BASE
 from mpa_core.cli.threads import add_threads_argument, counted
+from mpa_core.codecs import DEFAULT_BASE
 
 if TYPE_CHECKING:
     from mpa_core.checkpoints import AskedPaths

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mpa_core.cli.common import fetched
 
 if TYPE_CHECKING:
     from mpa_core.checkpoints import PathMeta
-    from mpa_core.codec import MPACodec
 
 
 def add_load_argument(parser: argparse.ArgumentParser) -> None:
@@ -56,15 +55,3 @@ def fetched_path(said: str) -> tuple[str, PathMeta]:
     folder = resolve(said, path_on())
     meta = read_path_meta(folder)
     return f"{meta.path_type}={folder.absolute()}", meta  # a bare name never means a folder
-
-
-def load_needed(codec: MPACodec, sources: Sequence[str], names: Iterable[str]) -> None:
-    """Load ``sources`` onto a codec, and those of ``names`` by which none of them is called.
-
-    Raises:
-        MPAError: of a class that ``codec.load_path`` names.
-    """
-    codec.load_paths(sources)
-    for name in names:
-        if name not in codec.paths:
-            codec.load_path(name)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mpa_core.cli.common import DEFAULT_BASE
+from mpa_core.codecs import DEFAULT_BASE
 
 
 def register(
