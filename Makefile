@@ -29,9 +29,10 @@ $(BIN)/python:
 	echo "No Python 3.10 or later among: $(CANDIDATES). Install one, or say where: make PYTHON=/path/to/python" >&2; \
 	exit 1
 
-# One stamp per extra, renewed when the requirements change.
+# One stamp per extra, renewed when the requirements change. Without --no-compile pip would compile
+# thousands of modules that are never imported.
 $(VENV)/.installed-%: pyproject.toml setup.py mpa_core/bitstream/_rans.c constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$*]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[$*]'
 	@touch $@
 
 demo: $(VENV)/.installed-demo

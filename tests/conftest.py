@@ -112,6 +112,14 @@ def tiny_cls_path(tiny_base, save_cls_path, tmp_path_factory) -> Path:
     return save_cls_path(tiny_base, tmp_path_factory.mktemp("path") / "cls")
 
 
+@pytest.fixture(scope="module")
+def codec(tiny_base, tiny_cls_path) -> MPACodec:
+    """The smallest base with :func:`tiny_cls_path`."""
+    found = MPACodec.from_pretrained(tiny_base)
+    found.load_path(tiny_cls_path)
+    return found
+
+
 @pytest.fixture(scope="session")
 def photos() -> list[Path]:
     """Real photos: the test split of $MPA_PHOTOS or ../shared/photos, else the bundled one."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -175,22 +176,26 @@ def cut_photos(folder: Path, protocol: Protocol, store: Path, limit: int | None)
             if pictures:
                 yield photos.paths[index].relative_to(folder).as_posix(), pictures
 
-    found: dict[str, Pixels] = {}
-    photo_of: dict[str, str] = {}
-    for photo, pictures in islice(cut(), limit):
-        for number, picture in enumerate(pictures):
-            name = f"{photo}-{number:02}.png"
-            found[name], photo_of[name] = picture, photo
-    if not found:
-        raise TrainingError(
-            f"{folder}: none of its {len(photos)} photos gives a picture by protocol {protocol}; "
-            "give larger photos, or another --protocol"
-        )
     claim_output(store, [folder])
-    key = key_of({name: digest(picture) for name, picture in found.items()})
-    place = store / f"{str(protocol).replace(':', '-')}-{key}"
-    for name, picture in found.items():
-        (place / name).parent.mkdir(parents=True, exist_ok=True)
-        save_image(place / name, Image.fromarray(picture))
+    digests: dict[str, str] = {}
+    photo_of: dict[str, str] = {}
+    # Written one by one, since there may be more than memory holds; named when all are known.
+    with TemporaryDirectory(prefix=".new-", dir=store, ignore_cleanup_errors=True) as made:
+        fresh = Path(made)
+        for photo, pictures in islice(cut(), limit):
+            for number, picture in enumerate(pictures):
+                name = f"{photo}-{number:02}.png"
+                digests[name], photo_of[name] = digest(picture), photo
+                (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+                save_image(fresh / name, Image.fromarray(picture))
+        if not digests:
+            raise TrainingError(
+                f"{folder}: none of its {len(photos)} photos gives a picture by protocol "
+                f"{protocol}; give larger photos, or another --protocol"
+            )
+        place = store / f"{str(protocol).replace(':', '-')}-{key_of(digests)}"
+        if not place.exists():
+            fresh.chmod(store.stat().st_mode)  # a temporary folder is its owner's alone
+            fresh.rename(place)
     small = {f"photos too small for {protocol}": useless} if useless else {}
     return CutPhotos(place, photo_of, {**photos.left_out, **small})

@@ -36,13 +36,6 @@ SIZES = [(64, 64), (100, 70), (60, 40), (120, 65), (64, 1), (128, 128), (1, 64),
 
 
 @pytest.fixture(scope="module")
-def codec(tiny_base, tiny_cls_path) -> MPACodec:
-    codec = MPACodec.from_pretrained(tiny_base)
-    codec.load_path(tiny_cls_path)
-    return codec
-
-
-@pytest.fixture(scope="module")
 def pictures(sample) -> list[Image.Image]:
     return [
         sample.crop((20 * i, 10 * i, 20 * i + width, 10 * i + height))

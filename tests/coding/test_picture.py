@@ -30,13 +30,6 @@ from mpa_core.errors import (
 
 
 @pytest.fixture(scope="module")
-def codec(tiny_base, tiny_cls_path) -> MPACodec:
-    codec = MPACodec.from_pretrained(tiny_base)
-    codec.load_path(tiny_cls_path)
-    return codec
-
-
-@pytest.fixture(scope="module")
 def photo(sample) -> Image.Image:
     """Lies on its side, in another colour space."""
     picture = sample.crop((60, 40, 160, 110))

@@ -118,17 +118,22 @@ def test_pictures_are_kept_with_the_photo_they_are_of(photos: Path, tmp_path: Pa
     assert all(np.array_equal(*pair) for pair in zip(found.images, wanted, strict=True))
     (place,) = (path for path in (tmp_path / "store").iterdir() if path.is_dir())
     assert all(np.array_equal(pixels(place / n), p) for n, p in zip(names, wanted, strict=True))
+    assert place.stat().st_mode == place.parent.stat().st_mode
+    assert collected(photos, tmp_path / "store")[0].about == about  # the folder is there by now
     # Nobody takes them for photos later on.
     assert find_files(tmp_path, {".png"}).names == []
     # Fewer photos are other pictures, which never lie among those of an earlier run.
     (fewer,) = collected(photos, tmp_path / "store", limit=2)
     assert fewer.about.names == names[:4]
+    folders = [path for path in (tmp_path / "store").iterdir() if path.is_dir()]
+    assert len(folders) == 2  # nothing half made is left beside them
 
 
 def test_without_a_photo_that_is_large_enough(photos: Path, tmp_path: Path):
     protocol = Protocol.parse("short-side:2000")
     with pytest.raises(TrainingError, match="none of its 4 photos gives a picture by protocol"):
         collect(photos, [], CPU, protocol=protocol, store=tmp_path)
+    assert not any(path.is_dir() and path.name.startswith(".") for path in tmp_path.iterdir())
 
 
 class Twice(PhotoSamples):

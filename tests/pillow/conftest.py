@@ -11,16 +11,7 @@ import icc_profiles as icc
 import pytest
 from PIL import Image
 
-from mpa_core import MPACodec
-
 P3 = icc.profile(icc.DISPLAY_P3, icc.gamma_curve(2.2))
-
-
-@pytest.fixture(scope="session")
-def codec(tiny_base, tiny_cls_path) -> MPACodec:
-    found = MPACodec.from_pretrained(tiny_base)
-    found.load_path(tiny_cls_path)
-    return found
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +20,7 @@ def photo(sample) -> Image.Image:
     return sample.crop((120, 60, 264, 140)).resize((72, 40))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def data(codec, photo) -> bytes:
     """The photo as a file, upright, with a profile and an EXIF block."""
     return codec.encode(photo, icc_profile=P3, exif=exif_blocks.photo(orientation=1))
