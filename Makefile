@@ -9,6 +9,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CANDIDATES := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python3.10)
 SUPPORTED := import sys; sys.exit(sys.version_info < (3, 10))
+EXTRAS := $(filter demo test lint docs,$(MAKECMDGOALS))
+COMMA := ,
 JOBS ?= auto
 ARGS ?=
 
@@ -29,11 +31,10 @@ $(BIN)/python:
 	echo "No Python 3.10 or later among: $(CANDIDATES). Install one, or say where: make PYTHON=/path/to/python" >&2; \
 	exit 1
 
-# One stamp per extra, renewed when the requirements change. Without --no-compile pip would compile
-# thousands of modules that are never imported.
+# One stamp per extra, renewed when the requirements change; those of all goals are installed at once.
 $(VENV)/.installed-%: pyproject.toml setup.py mpa_core/bitstream/_rans.c constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[$*]'
-	@touch $@
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(subst $() ,$(COMMA),$(sort $* $(EXTRAS)))]'
+	@touch $(patsubst %,$(VENV)/.installed-%,$* $(EXTRAS))
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/python -m mpa_core.demo $(ARGS)
